@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+# bpfnet: one Makefile, all outputs in build/.  `make help` lists the targets.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SAN ?= 0
+B := build$(if $(filter 1,$(SAN)),/san)
+Q := $(if $(V),,@)
+
+VERSION := 0.1.0
+GIT_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+# clang 14 makes broken BTF and verifier trouble (docs/ARCHITECTURE.md): 16 or later.
+CLANG ?= $(firstword $(foreach v,16 19 18 17 20 21,$(shell command -v clang-$(v) 2>/dev/null)) clang)
+BPFTOOL ?= $(firstword $(shell command -v bpftool 2>/dev/null) /usr/sbin/bpftool)
+CC := gcc
+AR := gcc-ar
+MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
+
+INC := -I. -I$(B)/skel -I$(B)/gen
+WARN := -Wall -Wextra -Werror
+CFLAGS ?= -O2 -g
+SANFLAGS := $(if $(filter 1,$(SAN)),-fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ALL_CFLAGS := -std=gnu11 $(CFLAGS) $(WARN) $(SANFLAGS) -D_GNU_SOURCE -DBN_VERSION='"$(VERSION)"' $(INC)
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 -I. $(if $(MULTIARCH),-I/usr/include/$(MULTIARCH))
+LIBS := -lbpf -lelf -lz -lcurl -ljansson -lyaml -levent -lmnl -lfa -lsmartcols -lcap
+
+BPF_SRC := $(wildcard bpf/*.bpf.c)
+SKELS := $(BPF_SRC:bpf/%.bpf.c=$(B)/skel/%.skel.h)
+
+# Libraries, lowest first; one folder may use what stands before it.
+lib_src = $(sort $(shell find $(1) -name '*.c' ! -name main.c 2>/dev/null))
+MAPS_O := $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,maps))
+POLICY_O := $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,policy))
+LOADER_O := $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,loader))
+CLI_O := $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,cli))
+BN_LIBS := $(B)/libbn.a
+
+UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+BPFTESTS := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%,$(wildcard tests/bpf/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+
+all: $(B)/bpfnetd $(B)/bpfnet
+
+-include mk/*.mk
+
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c
+	@mkdir -p $(@D)
+	@echo "  CLANG-BPF $@"
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+
+$(B)/skel/%.skel.h: $(B)/bpf/%.bpf.o
+	@mkdir -p $(@D)
+	@echo "  SKEL      $@"
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
+
+# Every user object may include a skeleton: generated headers come first, -MMD keeps it exact after.
+$(B)/obj/%.o: %.c | $(SKELS)
+	@mkdir -p $(@D)
+	@echo "  CC        $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BN_LIBS): $(MAPS_O) $(POLICY_O) $(LOADER_O) $(CLI_O)
+	@rm -f $@
+	@echo "  AR        $@"
+	$(Q)$(AR) crs $@ $^
+
+$(B)/bpfnetd: $(B)/obj/loader/main.o $(BN_LIBS)
+	@echo "  LD        $@"
+	$(Q)$(CC) $(SANFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/bpfnet: $(B)/obj/cli/main.o $(BN_LIBS)
+	@echo "  LD        $@"
+	$(Q)$(CC) $(SANFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/tests/%: $(B)/obj/tests/%.o $(BN_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LD        $@"
+	$(Q)$(CC) $(SANFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+unit: $(UNIT)
+bpftests: $(BPFTESTS)
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+.PHONY: all unit bpftests clean

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_MAPS_DROP_H
+#define BN_MAPS_DROP_H
+
+/* Why a packet was dropped or refused: the one list. The number is ABI (pinned counters, events):
+ * append only. Stages return -BN_DROP_x; the entry points count and report it.
+ */
+#define BN_DROP_LIST(X)                                                                            \
+	X(BAD_HEADER, "header truncated, or a length that cannot be")                              \
+	X(V4_MAPPED, "IPv6 packet with an IPv4-mapped address")                                    \
+	X(SPOOFED, "source address is not the sending pod's")                                      \
+	X(UNKNOWN_POD, "interface of a pod that is not known yet")                                 \
+	X(FRAGMENT, "fragment without its first fragment")                                         \
+	X(EXT_HEADERS, "too many IPv6 extension headers")                                          \
+	X(NO_BACKEND, "service without a ready endpoint")                                          \
+	X(NO_LOCAL_BACKEND, "service whose policy is Local, without a local endpoint")             \
+	X(SOURCE_RANGE, "source outside loadBalancerSourceRanges")                                 \
+	X(CT_FULL, "no room for another flow in the connection table")                             \
+	X(CT_MIDSTREAM, "TCP to a service in mid-stream, connection unknown")                      \
+	X(CT_INVALID, "packet cannot begin a flow and belongs to none")                            \
+	X(NAT_PORTS, "no free port for source translation")                                        \
+	X(NAT_WRITE, "packet could not be rewritten")                                              \
+	X(POLICY_EGRESS, "no policy rule of the sending pod allows it")                            \
+	X(POLICY_INGRESS, "no policy rule of the receiving pod allows it")                         \
+	X(REJECT_RATE, "refusal not sent: rate limit")                                             \
+	X(MARTIAN, "packet from outside with an address of this node as source")                   \
+	X(REDIRECT, "redirect to the receiving interface failed")                                  \
+	X(INTERNAL, "state that cannot be; please report it")                                      \
+	X(ICMP_UNRELATED, "ICMP error about a flow that is not known")                             \
+	X(UNSUPPORTED, "protocol that a service address does not answer")                          \
+	X(POLICY_DEFERRED, "socket call refused by policy or by a service")
+
+enum bn_drop {
+	BN_DROP_NONE,
+#define X(name, text) BN_DROP_##name,
+	BN_DROP_LIST(X)
+#undef X
+	BN_DROP__MAX
+};
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_MAPS_SVC_H
+#define BN_MAPS_SVC_H
+
+/* Services: frontend hash -> record index -> record -> range of backend slots.
+ *
+ *   fronts  hash     bn_front_key -> bn_front_val     one per address and port that answers
+ *   svcs    array    index -> bn_svc                  mmapable; index 0 is never used
+ *   slots   array    index -> bn_backend              mmapable; one range per backend list
+ *
+ * Elements of a plain hash are reused under a reader (FACTS, "Plain maps tear"), so the reader
+ * compares svcs[idx].key with what it looked up. A backend list changes by writing a new range of
+ * slots and then storing one aligned 64-bit word. Old ranges and record indices are reused only
+ * after a grace period. Random choice and Maglev are both an index into the range.
+ */
+
+#include "maps/types.h"
+
+BN_ABI_BEGIN
+struct bn_front_key {
+	struct bn_addr addr; /* all zero with BN_SCOPE_NODEPORT */
+	__be16 port;
+	__u8 proto; /* TCP, UDP, SCTP; 0 with port 0: the address has services, see fronts below */
+	__u8 scope; /* enum bn_scope */
+};
+
+struct bn_front_val {
+	__u32 idx;
+};
+
+struct bn_backend {
+	struct bn_addr addr;
+	__be16 port;
+	__u16 flags; /* BN_BE_F_* */
+	__u32 pad;
+};
+
+struct bn_svc {
+	__u64 range;	 /* for sources outside this node; and for all, unless SPLIT. BN_RANGE() */
+	__u64 range_int; /* SPLIT: for this node's pods and processes (SEMANTICS 2, 7) */
+	struct bn_front_key key;
+	__u32 flags;	  /* BN_SVC_F_* */
+	__u32 affinity_s; /* 0: none */
+	__u32 svc_id;	  /* of the service port: affinity is per service port, not per frontend */
+	__u32 src_set;	  /* loadBalancerSourceRanges: prefix set in map src_ranges; 0: none */
+	__u32 pad;
+	__u64 spare[1];
+};
+
+/* Map affinity: LRU hash. The backend is kept by address (indices are reused). */
+struct bn_aff_key {
+	struct bn_addr client;
+	__u32 svc_id;
+	__u32 netns; /* socket hook only: low bits of the cookie of the client's namespace, else 0 */
+};
+
+struct bn_aff_val {
+	struct bn_addr addr;
+	__be16 port;
+	__u16 pad;
+	__u32 used_s; /* bn_now_s() of the last new connection */
+};
+
+/* Map src_ranges: LPM; prefix counts from src_set, which is always matched whole. */
+struct bn_src_key {
+	__u32 prefixlen; /* 32 + 0..128 */
+	__u32 src_set;	 /* network order is not needed: matched whole */
+	struct bn_addr addr;
+};
+
+/* Map sk_rev: LRU hash, for recvmsg and getpeername: what the application asked for. */
+struct bn_skrev_key {
+	__u64 cookie;
+	struct bn_addr addr; /* backend */
+	__be16 port;
+	__u8 proto;
+	__u8 pad[5];
+};
+
+struct bn_skrev_val {
+	struct bn_addr addr; /* frontend */
+	__be16 port;
+	__u16 pad;
+	__u32 svc_idx;
+};
+BN_ABI_END
+_Static_assert(sizeof(struct bn_front_key) == 20, "map ABI");
+_Static_assert(sizeof(struct bn_backend) == 24, "map ABI");
+_Static_assert(sizeof(struct bn_svc) == 64, "map ABI");
+
+/* fronts also holds, for every ClusterIP, ExternalIP and LoadBalancer address, the key {addr, 0, 0,
+ * BN_SCOPE_ADDR} -> idx 0: a packet to another port of a service address is known as such (it is
+ * refused for ClusterIPs, left alone for others: BN_FRONT_IDX_*).
+ */
+enum bn_scope {
+	BN_SCOPE_EXACT,	   /* addr and port as in the packet */
+	BN_SCOPE_NODEPORT, /* any address of this node that answers NodePorts */
+	BN_SCOPE_ADDR,
+	BN_SCOPE__MAX,
+};
+
+enum {
+	BN_FRONT_IDX_CLUSTERIP = 0, /* value of a BN_SCOPE_ADDR key */
+	BN_FRONT_IDX_EXTERNAL = 1,
+};
+
+enum {
+	BN_SVC_F_EXTERNAL = 1 << 0,	/* LoadBalancer, externalIP or NodePort frontend */
+	BN_SVC_F_ETP_LOCAL = 1 << 1,	/* no masquerade for outside clients; SPLIT is set too */
+	BN_SVC_F_ITP_LOCAL = 1 << 2,	/* ClusterIP with internalTrafficPolicy Local */
+	BN_SVC_F_SPLIT = 1 << 3,	/* range_int differs in meaning from range */
+	BN_SVC_F_MAGLEV = 1 << 4,	/* choose by flow hash, not at random */
+	BN_SVC_F_NODEPORT = 1 << 5,
+	BN_SVC_F_SRC_RANGES = 1 << 6,
+	BN_SVC_F_LOADBALANCER = 1 << 7,
+};
+
+enum {
+	BN_BE_F_LOCAL = 1 << 0,	      /* a pod (or host-network pod) of this node */
+	BN_BE_F_TERMINATING = 1 << 1, /* for display */
+};
+
+/* {base, count, generation} in one word. count 0: there is none to choose, base says what then. */
+#define BN_RANGE(base, count, gen) ((__u64)(base) | (__u64)(count) << 32 | (__u64)(gen) << 48)
+#define BN_RANGE_BASE(w) ((__u32)(w))
+#define BN_RANGE_COUNT(w) ((__u32)((w) >> 32) & 0xffff)
+#define BN_RANGE_GEN(w) ((__u32)((w) >> 48))
+#define BN_RANGE_REJECT 0 /* base of an empty range: REJECT */
+#define BN_RANGE_DROP 1	  /* base of an empty range: DROP */
+
+#endif
