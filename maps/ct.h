@@ -11,6 +11,8 @@
  * translated flow is two: under the tuple that the client uses and under the one after translation.
  */
 
+#include <linux/bpf.h>
+
 #include "maps/types.h"
 
 #define BN_CT_WAYS 8
@@ -51,7 +53,7 @@ struct bn_ct_entry {
 };
 
 struct bn_ct_bucket {
-	__u32 lock; /* struct bpf_spin_lock on the kernel side */
+	struct bpf_spin_lock lock; /* one __u32 */
 	__u32 pad;
 	__u32 tag[BN_CT_WAYS]; /* 0: free */
 	__u64 spare[3]; /* the entries begin on a cache line */

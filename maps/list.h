@@ -41,6 +41,7 @@
 	X(drops,      PERCPU_ARRAY, __u32,               struct bn_drop_stat,  BN_DROP__MAX, 0)        \
 	X(hook_stats, PERCPU_ARRAY, __u32,               struct bn_hook_stat,  BN_HOOK__MAX, 0)
 /* clang-format on */
-/* Beside these: `events`, a ring buffer of 1 MiB; maps private to one object are declared there. */
+/* Beside these: `events`, a ring buffer; maps private to one object are declared there. */
+#define BN_EVENTS_BYTES (1U << 20)
 
 #endif
