@@ -192,8 +192,12 @@ int bn_maps_open(const char *bpffs, bool writable, struct bn_maps **ret)
 	if (!m)
 		return -ENOMEM;
 	for (int i = 0; i < BN_MAP__MAX; i++) {
-		/* A ring buffer is consumed by mapping it writable. */
-		m->fd[i] = open_pin(bpffs, bn_map_defs[i].name, writable || i == BN_MAP_events);
+		/* The kernel maps no map, not even PROT_READ, from a read-only descriptor (EINVAL:
+		 * such a mapping is not VM_SHARED), and a ring buffer is consumed by writing.
+		 */
+		bool rw = writable || i == BN_MAP_events || bn_map_defs[i].flags & BPF_F_MMAPABLE;
+
+		m->fd[i] = open_pin(bpffs, bn_map_defs[i].name, rw);
 		if (m->fd[i] < 0)
 			return m->fd[i];
 	}
