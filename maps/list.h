@@ -24,6 +24,7 @@
 	X(fronts,     HASH,         struct bn_front_key, struct bn_front_val,  262144,  BN_NOPREALLOC) \
 	X(svcs,       ARRAY,        __u32,               struct bn_svc,        131072,  BN_MMAP)       \
 	X(slots,      ARRAY,        __u32,               struct bn_backend,    524288,  BN_MMAP)       \
+	X(svc_names,  HASH,         __u32,               struct bn_svc_name,   131072,  BN_NOPREALLOC) \
 	X(affinity,   LRU_HASH,     struct bn_aff_key,   struct bn_aff_val,    32768,   0)             \
 	X(src_ranges, LPM_TRIE,     struct bn_src_key,   __u32,                16384,   BN_NOPREALLOC) \
 	X(sk_rev,     LRU_HASH,     struct bn_skrev_key, struct bn_skrev_val,  32768,   0)             \

@@ -4,21 +4,34 @@
 
 /* Services: frontend hash -> record index -> record -> range of backend slots.
  *
- *   fronts  hash     bn_front_key -> bn_front_val     one per address and port that answers
- *   svcs    array    index -> bn_svc                  mmapable; index 0 is never used
- *   slots   array    index -> bn_backend              mmapable; one range per backend list
+ *   fronts    hash     bn_front_key -> bn_front_val   one per address and port that answers
+ *   svcs      array    index -> bn_svc                mmapable; index 0 is never used
+ *   slots     array    index -> bn_backend            mmapable; one range per backend list
+ *   svc_names hash     svc_id -> bn_svc_name          for people; no program reads it
  *
  * Elements of a plain hash are reused under a reader (FACTS, "Plain maps tear"), so the reader
- * compares svcs[idx].key with what it looked up. A backend list changes by writing a new range of
- * slots and then storing one aligned 64-bit word. Old ranges and record indices are reused only
- * after a grace period. Random choice and Maglev are both an index into the range.
+ * compares svcs[idx].key with what it looked up. On a mismatch it looks the key up again, once or
+ * twice: a record whose flags, affinity or source ranges change is replaced by another index, and
+ * the key of the old one is cleared at once. Only what fails again is no service. (A flow that
+ * remembers an index does the same: mismatch, look up again; not found: the service is gone.)
+ *
+ * A backend list changes by writing a new range of slots and then storing one aligned 64-bit word.
+ * Old ranges and record indices are reused only after a grace period. Random choice and Maglev are
+ * both an index into the range.
+ *
+ * Members: slots[base].members == 0: the range itself is sorted by {addr, port} as bytes (memcmp of
+ * the first 18), without duplicates, and holds every backend that existing UDP flows and affinity
+ * may keep. Otherwise that many slots directly behind the range, [base + count, + members), are
+ * the sorted list of every endpoint that still serves; those with BN_BE_F_CHOSEN are in the range
+ * too. UDP flows keep any member (SEMANTICS 2, UDP conntrack); affinity keeps members that are
+ * CHOSEN (or any, when the range itself is the list). A range of count 0 has no members.
  */
 
 #include "maps/types.h"
 
 BN_ABI_BEGIN
 struct bn_front_key {
-	struct bn_addr addr; /* all zero with BN_SCOPE_NODEPORT */
+	struct bn_addr addr; /* BN_SCOPE_NODEPORT: 0.0.0.0 v4-mapped for IPv4, :: for IPv6 */
 	__be16 port;
 	__u8 proto; /* TCP, UDP, SCTP; 0 with port 0: the address has services, see fronts below */
 	__u8 scope; /* enum bn_scope */
@@ -31,8 +44,8 @@ struct bn_front_val {
 struct bn_backend {
 	struct bn_addr addr;
 	__be16 port;
-	__u16 flags; /* BN_BE_F_* */
-	__u32 pad;
+	__u16 flags;   /* BN_BE_F_* */
+	__u32 members; /* in the first slot of a range only; see above */
 };
 
 struct bn_svc {
@@ -45,6 +58,14 @@ struct bn_svc {
 	__u32 src_set;	  /* loadBalancerSourceRanges: prefix set in map src_ranges; 0: none */
 	__u32 pad;
 	__u64 spare[1];
+};
+
+/* Map svc_names: what `svc list` shows when no daemon runs. Written before the first front. */
+struct bn_svc_name {
+	char name[132]; /* "namespace/name", NUL-terminated */
+	char port[64];	/* name of the service port */
+	__u8 type;	/* enum bn_svc_type of policy/object.h */
+	__u8 pad[3];
 };
 
 /* Map affinity: LRU hash. The backend is kept by address (indices are reused). */
@@ -118,6 +139,7 @@ enum {
 enum {
 	BN_BE_F_LOCAL = 1 << 0,	      /* a pod (or host-network pod) of this node */
 	BN_BE_F_TERMINATING = 1 << 1, /* for display */
+	BN_BE_F_CHOSEN = 1 << 2,      /* members behind a range: it is in the range as well */
 };
 
 /* {base, count, generation} in one word. count 0: there is none to choose, base says what then. */
@@ -127,5 +149,20 @@ enum {
 #define BN_RANGE_GEN(w) ((__u32)((w) >> 48))
 #define BN_RANGE_REJECT 0 /* base of an empty range: REJECT */
 #define BN_RANGE_DROP 1	  /* base of an empty range: DROP */
+
+/* The key under which a NodePort of the family of `of` is found. */
+BN_INLINE void bn_front_nodeport(struct bn_front_key *k, const struct bn_addr *of, __be16 port,
+				 __u8 proto)
+{
+	int v4 = bn_addr_is_v4(of);
+
+	k->addr.w[0] = 0;
+	k->addr.w[1] = 0;
+	k->addr.w[2] = v4 ? BN_V4_MAPPED_WORD : 0;
+	k->addr.w[3] = 0;
+	k->port = port;
+	k->proto = proto;
+	k->scope = BN_SCOPE_NODEPORT;
+}
 
 #endif
