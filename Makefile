@@ -16,7 +16,7 @@ GIT_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 # clang 14 makes broken BTF and verifier trouble (docs/ARCHITECTURE.md): 16 or later.
 CLANG ?= $(firstword $(foreach v,16 19 18 17 20 21,$(shell command -v clang-$(v) 2>/dev/null)) clang)
-BPFTOOL ?= $(firstword $(shell command -v bpftool 2>/dev/null) /usr/sbin/bpftool)
+BPFTOOL ?= $(firstword $(shell command -v bpftool 2>/dev/null) $(wildcard /usr/sbin/bpftool /usr/lib/linux-tools/*/bpftool) bpftool)
 CC := gcc
 AR := gcc-ar
 MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
@@ -85,10 +85,50 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(BN_LIBS)
 
 unit: $(UNIT)
 bpftests: $(BPFTESTS)
+fuzzers: $(FUZZERS)
+tools: $(TOOLS)
+
+# --- what people type ---------------------------------------------------------------------------
+
+deps: ## install the packages that building and testing need
+	$(Q)[ "$(DEPS)" = no ] || deploy/packages.sh
+
+# The packages decide which compiler and bpftool there are: a fresh make after they are in.
+check: deps ## build and run all tests (as root)
+	$(Q)$(MAKE) --no-print-directory -j2 all unit bpftests tools
+	$(Q)$(MAKE) --no-print-directory -j2 SAN=1 unit fuzzers
+	$(Q)tests/run.sh $(SUITES)
+
+check-unit: deps ## unit tests only; no root needed (SAN=1: under ASan and UBSan)
+	$(Q)$(MAKE) --no-print-directory -j2 SAN=$(SAN) unit
+	$(Q)tests/run.sh $(if $(filter 1,$(SAN)),san,unit)
+
+demo: deps ## a two-node cluster of namespaces: services, policies, metrics (as root)
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	$(Q)/usr/bin/python3 deploy/demo/demo.py
+
+lint: ## what a tool can see of docs/STYLE
+	$(Q)tests/lint.sh
+
+fmt: ## clang-format all C sources
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all ## install into $(DESTDIR)$(PREFIX)
+	install -Dm755 $(B)/bpfnetd $(DESTDIR)$(PREFIX)/sbin/bpfnetd
+	install -Dm755 $(B)/bpfnet $(DESTDIR)$(PREFIX)/bin/bpfnet
+	install -Dm644 docs/man/bpfnet.1 $(DESTDIR)$(PREFIX)/share/man/man1/bpfnet.1
+	install -Dm644 docs/man/bpfnetd.8 $(DESTDIR)$(PREFIX)/share/man/man8/bpfnetd.8
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	$(B)/bpfnet completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bpfnet
+	$(B)/bpfnet completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bpfnet
+	install -Dm644 deploy/bpfnetd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bpfnetd.service
 
 clean:
 	rm -rf build
 
+help: ## this list
+	$(Q)sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) mk/*.mk | expand -t 24
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit bpftests clean
+.PHONY: all unit bpftests fuzzers tools deps check check-unit demo lint fmt install clean help
