@@ -40,6 +40,7 @@ struct bn_iface {
 	__u8 mac[6];   /* of this interface */
 	__u8 pad[2];
 	struct bn_addr addr4, addr6; /* uplink, tunnel: primary addresses, for masquerade */
+	__u32 ifindex; /* the key: the reader compares (elements of a hash are reused under it) */
 };
 
 struct bn_pod_slot {
