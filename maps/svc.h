@@ -78,7 +78,7 @@ struct bn_aff_key {
 struct bn_aff_val {
 	struct bn_addr addr;
 	__be16 port;
-	__u16 hint;   /* where in the range it stood; only saves a search, never believed */
+	__u16 pad;
 	__u32 used_s; /* bn_now_s() of the last new connection */
 };
 

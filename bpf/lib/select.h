@@ -9,11 +9,12 @@
  *
  *	svc = bn_sel_front(&key, &idx);
  *	if (!svc && bn_sel_answers_nodeports(&key.addr))
- *		svc = bn_sel_nodeport(key.port, key.proto, &idx);
+ *		svc = bn_sel_nodeport(&key.addr, key.port, key.proto, &idx);
  *	if (svc && bn_sel_source_ok(svc, &client))
  *		verdict = bn_sel_backend(svc, &who, &backend);
  */
 
+#include <bpf/bpf_endian.h>
 #include <stdbool.h>
 
 #include "bpf/lib/maps.h"
@@ -41,11 +42,11 @@ static __always_inline bool bn_sel_key_eq(const struct bn_front_key *a,
 }
 
 /* The record of a frontend, NULL if there is none. A hash element may be reused under us and show
- * another key's value (FACTS): the record says whose it is, and one more look tells the truth.
+ * another key's value (FACTS), or the record was just replaced: it says whose it is; look again.
  */
 static __always_inline struct bn_svc *bn_sel_front(const struct bn_front_key *key, __u32 *idx)
 {
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct bn_front_val *v = bpf_map_lookup_elem(&fronts, key);
 		struct bn_svc *svc;
 		__u32 at;
@@ -62,14 +63,12 @@ static __always_inline struct bn_svc *bn_sel_front(const struct bn_front_key *ke
 	return NULL;
 }
 
-static __always_inline struct bn_svc *bn_sel_nodeport(__be16 port, __u8 proto, __u32 *idx)
+static __always_inline struct bn_svc *bn_sel_nodeport(const struct bn_addr *of, __be16 port,
+						      __u8 proto, __u32 *idx)
 {
-	struct bn_front_key key = {
-		.port = port,
-		.proto = proto,
-		.scope = BN_SCOPE_NODEPORT,
-	};
+	struct bn_front_key key;
 
+	bn_front_nodeport(&key, of, port, proto);
 	return bn_sel_front(&key, idx);
 }
 
@@ -101,64 +100,98 @@ static __always_inline bool bn_sel_source_ok(const struct bn_svc *svc, const str
 	return bpf_map_lookup_elem(&src_ranges, &key) != NULL;
 }
 
-struct bn_sel_scan {
+struct bn_sel_find {
 	struct bn_addr addr;
-	__u32 base;
-	__u32 found; /* 1 + position in the range; 0: not there */
+	__u32 lo, hi; /* slots that may still hold it: [lo, hi) */
+	__u32 at;     /* where it was found */
 	__be16 port;
+	__u16 found;
 };
 
-static long bn_sel_scan_one(__u32 i, void *data)
+/* memcmp order of {addr, port}, in which members are sorted (maps/svc.h). */
+static __always_inline int bn_sel_order(const struct bn_sel_find *f, const struct bn_backend *b)
 {
-	struct bn_sel_scan *s = data;
-	__u32 at = s->base + i;
-	struct bn_backend *b = bpf_map_lookup_elem(&slots, &at);
+	for (int i = 0; i < 4; i++) {
+		__u32 x = bpf_ntohl(f->addr.w[i]), y = bpf_ntohl(b->addr.w[i]);
 
-	if (!b || !bn_addr_eq(&b->addr, &s->addr) || b->port != s->port)
-		return 0;
-	s->found = i + 1;
-	return 1;
+		if (x != y)
+			return x < y ? -1 : 1;
+	}
+	return (int)bpf_ntohs(f->port) - (int)bpf_ntohs(b->port);
 }
 
-/* The client's remembered backend, if it is still one of the range's: an endpoint that is gone is
- * forgotten (SEMANTICS 2, affinity). `hint` is where it stood last and only saves the search.
- */
-static __always_inline bool bn_sel_affine(struct bn_aff_val *v, __u32 base, __u32 count,
-					  struct bn_backend *ret)
+static long bn_sel_find_step(__u32 i, void *data)
 {
-	struct bn_sel_scan s = {.addr = v->addr, .port = v->port};
+	struct bn_sel_find *f = data;
+	__u32 mid = f->lo + (f->hi - f->lo) / 2;
 	struct bn_backend *b;
-	__u32 at;
+	int order;
 
-	at = *(volatile __u16 *)&v->hint;
-	if (at >= count)
-		at = 0;
-	at += base;
-	b = bpf_map_lookup_elem(&slots, &at);
-	if (!b || !bn_addr_eq(&b->addr, &s.addr) || b->port != s.port) {
-		s.base = base;
-		bpf_loop(count, bn_sel_scan_one, &s, 0);
-		if (!s.found)
-			return false;
-		at = base + s.found - 1;
-		b = bpf_map_lookup_elem(&slots, &at);
-		if (!b)
-			return false;
-		v->hint = s.found - 1;
+	if (f->lo >= f->hi)
+		return 1;
+	b = bpf_map_lookup_elem(&slots, &mid);
+	if (!b)
+		return 1;
+	order = bn_sel_order(f, b);
+	if (!order) {
+		f->at = mid;
+		f->found = 1;
+		return 1;
 	}
-	*ret = *b;
+	if (order < 0)
+		f->hi = mid;
+	else
+		f->lo = mid + 1;
+	return 0;
+}
+
+/* Is addr:port among the backends that belong to a range? Affinity asks for one that new connections
+ * may get (`chosen`), a UDP flow that exists for any that still serves. ret may be NULL.
+ */
+static __always_inline bool bn_sel_member(__u64 range, const struct bn_addr *addr, __be16 port,
+					  bool chosen, struct bn_backend *ret)
+{
+	struct bn_sel_find f = {.addr = *addr, .port = port};
+	struct bn_backend *b;
+
+	if (!BN_RANGE_COUNT(range))
+		return false;
+	f.lo = BN_RANGE_BASE(range);
+	f.hi = f.lo + BN_RANGE_COUNT(range);
+	b = bpf_map_lookup_elem(&slots, &f.lo);
+	if (!b)
+		return false;
+	if (b->members) {
+		f.lo = f.hi;
+		f.hi += b->members;
+	} else {
+		chosen = false; /* all of them are */
+	}
+	bpf_loop(32, bn_sel_find_step, &f, 0);
+	if (!f.found)
+		return false;
+	b = bpf_map_lookup_elem(&slots, &f.at);
+	if (!b || (chosen && !(b->flags & BN_BE_F_CHOSEN)))
+		return false;
+	if (ret)
+		*ret = *b;
 	return true;
+}
+
+/* The range that this client's traffic class has. */
+static __always_inline __u64 bn_sel_range(struct bn_svc *svc, bool internal)
+{
+	internal = internal && (svc->flags & BN_SVC_F_SPLIT);
+	return *(volatile __u64 *)(internal ? &svc->range_int : &svc->range);
 }
 
 static __always_inline enum bn_sel_verdict
 bn_sel_backend(struct bn_svc *svc, const struct bn_sel_who *who, struct bn_backend *ret)
 {
-	bool internal = who->internal && (svc->flags & BN_SVC_F_SPLIT);
-	__u64 range = *(volatile __u64 *)(internal ? &svc->range_int : &svc->range);
+	__u64 range = bn_sel_range(svc, who->internal);
 	__u32 base = BN_RANGE_BASE(range), count = BN_RANGE_COUNT(range);
 	struct bn_aff_key key;
 	struct bn_backend *b;
-	__u32 pos;
 
 	if (!count)
 		return base == BN_RANGE_DROP ? BN_SEL_DROP : BN_SEL_REJECT;
@@ -170,13 +203,12 @@ bn_sel_backend(struct bn_svc *svc, const struct bn_sel_who *who, struct bn_backe
 		key.netns = who->netns;
 		v = bpf_map_lookup_elem(&affinity, &key);
 		if (v && who->now_s - v->used_s < svc->affinity_s &&
-		    bn_sel_affine(v, base, count, ret)) {
+		    bn_sel_member(range, &v->addr, v->port, true, ret)) {
 			v->used_s = who->now_s; /* through the pointer: an LRU update costs 335 ns */
 			return BN_SEL_OK;
 		}
 	}
-	pos = (__u64)who->rnd * count >> 32;
-	base += pos;
+	base += (__u64)who->rnd * count >> 32;
 	b = bpf_map_lookup_elem(&slots, &base);
 	if (!b)
 		return BN_SEL_RETRY;
@@ -185,7 +217,6 @@ bn_sel_backend(struct bn_svc *svc, const struct bn_sel_who *who, struct bn_backe
 		struct bn_aff_val v = {
 			.addr = b->addr,
 			.port = b->port,
-			.hint = pos,
 			.used_s = who->now_s,
 		};
 
