@@ -13,6 +13,8 @@
 
 #include <linux/bpf.h>
 
+#include <linux/bpf.h> /* struct bpf_spin_lock */
+
 #include "maps/types.h"
 
 #define BN_CT_WAYS 8
@@ -23,59 +25,73 @@ struct bn_ct_key {
 	struct bn_addr a, b;
 	__be16 ap, bp; /* ICMP echo: both the identifier */
 	__u8 proto;
-	__u8 pad[3];
+	__u8 zone; /* BN_CT_ZONE_* */
+	__u8 pad[2];
 };
 
 struct bn_ct_entry {
 	struct bn_ct_key key;
 	__u32 gen;     /* odd while the entry is being written: reread */
 	__u32 expires; /* seconds of boot time */
-
-	/* Packets of the original direction get source xs and destination xd, those of the reply
-	 * direction the reverse of the other entry's original tuple. Only with BN_CT_F_NAT.
+	__u32 flags;   /* BN_CT_F_* */
+	__u32 ifindex; /* where the original direction comes in; 0: this host */
+	/* In which epoch the client's egress policy and the server's ingress policy admitted the flow:
+	 * BN_CT_STAMP(epoch, gen). A stamp written late, by a program that still held an entry since
+	 * taken over by another flow, names an old gen and admits nothing.
+	 */
+	__u64 eg_stamp, in_stamp;
+	/* With BN_CT_F_NAT: the other entry's tuple in the original direction. Under the client's own
+	 * tuple (ALIAS) packets of the original direction become xs -> xd; under the translated tuple
+	 * packets of the reply direction become xd -> xs.
 	 */
 	struct bn_addr xs, xd;
 	__be16 xsp, xdp;
-
-	__u32 flags;	/* BN_CT_F_* */
-	__u32 eg_epoch; /* epoch in which the client's egress policy admitted the flow; 0: never */
-	__u32 in_epoch; /* the same for the server's ingress policy */
-	__u32 eg_rule, in_rule;
-	__u32 ifindex;	/* where the original direction came in; 0: this host */
+	__u32 rifindex; /* where the reply direction comes in, the server's side; 0: not known yet */
+	__u64 bytes[2]; /* original, reply: of the packets that met this entry */
+	__u32 packets[2];
 	__u32 svc_idx;	/* index of svcs, 0: none */
 	__u32 created;	/* seconds of boot time */
 	__u16 slot;	/* local pod that began it (its share of half-open flows); 0: none */
-	__u16 http;	/* BN_CT_HTTP_* while requests are followed */
-	__u32 tcp_seq;	/* one past the highest sequence number of the original direction (resets) */
-	__u32 pad;
-	__u64 packets, bytes; /* both directions that used this entry */
-	__u64 spare[2];
+	__u16 svc_gen;	/* low bits of the generation of the backend range last checked */
+	__u32 http;	/* for the follower of HTTP requests */
+	__u64 spare;
 };
 
 struct bn_ct_bucket {
-	struct bpf_spin_lock lock; /* one __u32 */
+	struct bpf_spin_lock lock; /* for insertion only; user space sees 0 */
 	__u32 pad;
 	__u32 tag[BN_CT_WAYS]; /* 0: free */
-	__u64 spare[3]; /* the entries begin on a cache line */
+	__u64 spare[3];	       /* the entries begin on a cache line */
 	struct bn_ct_entry e[BN_CT_WAYS];
 };
 BN_ABI_END
 _Static_assert(sizeof(struct bn_ct_entry) == 160, "map ABI");
 _Static_assert(sizeof(struct bn_ct_bucket) == 1344, "map ABI");
 
+#define BN_CT_STAMP(epoch, gen) ((__u64)(epoch) | (__u64)(gen) << 32)
+
 enum {
-	BN_CT_F_ORIG_A = 1 << 0,      /* the original direction is a -> b */
-	BN_CT_F_NAT = 1 << 1,	      /* xs, xd hold */
-	BN_CT_F_ALIAS = 1 << 2,	      /* of the two entries the one under the client's own tuple */
-	BN_CT_F_REPLIED = 1 << 3,     /* both directions were seen */
-	BN_CT_F_ASSURED = 1 << 4,     /* established: never evicted */
+	BN_CT_ZONE_MAIN,
+	/* A direct flow whose tuple a translated one already has: its own packets stand here, and it
+	 * goes on under another client port.
+	 */
+	BN_CT_ZONE_SHIFTED,
+};
+
+enum {
+	BN_CT_F_ORIG_A = 1 << 0,     /* the original direction is a -> b */
+	BN_CT_F_NAT = 1 << 1,	     /* xs, xd hold */
+	BN_CT_F_ALIAS = 1 << 2,	     /* of the two entries the one under the client's own tuple */
+	BN_CT_F_REPLIED = 1 << 3,    /* both directions were seen */
+	BN_CT_F_ASSURED = 1 << 4,    /* established: never evicted */
 	BN_CT_F_FIN_ORIG = 1 << 5,
 	BN_CT_F_FIN_REPLY = 1 << 6,
-	BN_CT_F_CLOSED = 1 << 7,      /* RST, or both FIN: may be taken over at once */
-	BN_CT_F_HAIRPIN = 1 << 8,     /* a pod that reached itself through a service */
-	BN_CT_F_SNAT = 1 << 9,	      /* source is translated too */
-	BN_CT_F_SYN_ORIG = 1 << 10,
-	BN_CT_F_BYPASS = 1 << 11,     /* decided at the first packet: skip the host stack */
+	BN_CT_F_CLOSED = 1 << 7,     /* RST, or both FIN: may be taken over at once */
+	BN_CT_F_HAIRPIN = 1 << 8,    /* a pod that reached itself through a service */
+	BN_CT_F_SNAT = 1 << 9,	     /* source is translated too */
+	BN_CT_F_MID = 1 << 10,	     /* begun in mid-stream: which end is the client is not known */
+	BN_CT_F_BYPASS = 1 << 11,    /* decided at the first packet: skip the host stack */
+	BN_CT_F_INTERNAL = 1 << 12,  /* chose from svcs.range_int where the service has SPLIT */
 };
 
 #endif

@@ -28,7 +28,9 @@
 	X(INTERNAL, "state that cannot be; please report it")                                      \
 	X(ICMP_UNRELATED, "ICMP error about a flow that is not known")                             \
 	X(UNSUPPORTED, "protocol that a service address does not answer")                          \
-	X(POLICY_DEFERRED, "socket call refused by policy or by a service")
+	X(POLICY_DEFERRED, "socket call refused by policy or by a service")                        \
+	X(HTTP_UNSUPPORTED, "HTTP rule that this program cannot judge: refused")                   \
+	X(OTHER_PORT, "port of a service address that no service has")
 
 enum bn_drop {
 	BN_DROP_NONE,

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_CFG_H
+#define BN_BPF_CFG_H
+
+/* What the loader decides once, between open and load. The verifier removes what is switched off,
+ * so a test loads every object with each flag both ways. Values that change later live in maps.
+ */
+
+#include <linux/types.h>
+#include <stdbool.h>
+
+/* Copies of meta.seed and meta.ct_buckets: as old as the pinned connection table. */
+const volatile __u64 cfg_ct_seed[16];
+const volatile __u32 cfg_ct_buckets = 1;
+
+/* The host's stack may be skipped between local pods whose interfaces have BN_IF_F_BYPASS. */
+const volatile bool cfg_bypass = false;
+
+/* Denials and drops are reported through the ring buffer. */
+const volatile bool cfg_events = true;
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_PRIV_H
+#define BN_BPF_PRIV_H
+
+/* Maps private to one object: nothing in them outlives it or is read by others. */
+
+#include "bpf/lib/maps.h"
+
+/* First fragments, so that later ones (which carry no ports) find their flow. Private to the object
+ * and to the interface: no pod can write what another's fragments are judged by.
+ */
+struct bn_frag_key {
+	struct bn_addr src, dst;
+	__u32 id;
+	__u32 ifindex;
+	__u8 proto;
+	__u8 pad[7];
+};
+
+struct bn_frag_val {
+	__be16 sport, dport;
+	__u32 seen_s;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct bn_frag_key);
+	__type(value, struct bn_frag_val);
+	__uint(max_entries, 8192);
+} frags SEC(".maps");
+
+/* Token buckets, per CPU: refusals by pod (slot modulo), then the events. */
+#define BN_TOKENS_REJECT 64
+#define BN_TOKENS_EVENT BN_TOKENS_REJECT
+#define BN_TOKENS__MAX (BN_TOKENS_EVENT + 1)
+
+struct bn_tokens {
+	__u64 last_ns;
+	__u32 left;
+	__u32 suppressed;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct bn_tokens);
+	__uint(max_entries, BN_TOKENS__MAX);
+} tokens SEC(".maps");
+
+#endif
