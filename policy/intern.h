@@ -13,6 +13,13 @@
 const char *bn_intern(const char *s);
 const char *bn_intern_n(const char *s, size_t len);
 
+/* The interned copy if there is one already, else NULL: a look-up that leaves no trace. */
+const char *bn_intern_find(const char *s);
+
+/* Number of strings, and the bytes that they and the table take. */
+size_t bn_intern_count(void);
+size_t bn_intern_bytes(void);
+
 /* Frees everything: for tests and for the end of a process only. */
 void bn_intern_reset(void);
 

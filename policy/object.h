@@ -5,8 +5,10 @@
 /* The Kubernetes objects bpfnet acts on, holding only the fields that it reads (SEMANTICS 1e).
  *
  * An object is immutable once parsed and reference counted: a change is a new object. All strings
- * are interned (policy/intern.h): compare pointers. Ports are host order. Arrays are owned by the
- * object. "Missing", "null" and, where the API says so, "empty" are told apart by the has_ fields.
+ * are interned (policy/intern.h): compare pointers; only resource_version, origin and a pod's uid,
+ * which never repeat, are the object's own. Ports are host order. Arrays are owned by the object,
+ * which is one block of memory. "Missing", "null" and, where the API says so, "empty" are told apart
+ * by the has_ fields.
  */
 
 #include <jansson.h>
@@ -29,6 +31,9 @@ enum bn_kind {
 /* "Service", and "services" as in URLs and in status; NULL outside the range. */
 const char *bn_kind_name(enum bn_kind kind);
 const char *bn_kind_plural(enum bn_kind kind);
+bool bn_kind_namespaced(enum bn_kind kind);
+/* The kind by apiVersion and kind; -EOPNOTSUPP for what bpfnet does not act on. */
+int bn_kind_of(const json_t *json, enum bn_kind *ret);
 
 struct bn_label {
 	const char *key, *val;
@@ -50,14 +55,22 @@ struct bn_obj {
 	const char *ns; /* "" for cluster-scoped objects */
 	const char *name;
 	const char *resource_version; /* NULL from manifests */
-	const char *origin;	      /* "file:line" from manifests, else NULL */
+	char *origin; /* "file:line" from manifests, else NULL; set by bn_obj_set_origin only */
 	struct bn_labels labels;
+	uint64_t digest; /* of the content, without resource_version and origin; 0: unknown */
+	uint32_t size;	 /* bytes of the content */
 	bool refused; /* parsed no further than its selector: isolates, allows nothing */
 };
 
 struct bn_obj *bn_obj_ref(struct bn_obj *o);
 void bn_obj_unref(struct bn_obj *o); /* NULL is fine */
 void bn_obj_unrefp(struct bn_obj **o);
+
+/* True if both say the same; resource_version and origin do not count. */
+bool bn_obj_equal(const struct bn_obj *a, const struct bn_obj *b);
+int bn_obj_set_origin(struct bn_obj *o, const char *file, unsigned line);
+/* Gives `to` the origin of `from`, which gets the old one: for equal objects from another place. */
+void bn_obj_move_origin(struct bn_obj *to, struct bn_obj *from);
 
 /* --- Service --------------------------------------------------------------------------------- */
 
@@ -99,7 +112,7 @@ struct bn_service {
 
 enum {
 	BN_EP_READY = 1 << 0,	    /* nil means true */
-	BN_EP_SERVING = 1 << 1,	    /* nil means the value of ready */
+	BN_EP_SERVING = 1 << 1,	    /* nil means true, as for kube-proxy (SEMANTICS 2, 1) */
 	BN_EP_TERMINATING = 1 << 2, /* nil means false */
 };
 
@@ -128,7 +141,10 @@ struct bn_slice {
 	bool fqdn;	     /* addressType FQDN: ignored */
 	uint64_t trigger_time_ns; /* endpoints.kubernetes.io/last-change-trigger-time, unix; 0: none */
 	uint32_t nports, nendpoints;
-	struct bn_slice_port *ports; /* those with nil name or nil/0 port are left out */
+	/* Those with nil or 0 port are left out. A nil name is "", the API's default: kube-proxy
+	 * skips nil names, but never sees one, because the API server has filled them in.
+	 */
+	struct bn_slice_port *ports;
 	struct bn_endpoint *endpoints;
 };
 
