@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "cli/ask.h"
+#include "cli/commands.h"
+#include "cli/control_client.h"
+#include "cli/out.h"
+#include "cli/pinned.h"
+#include "loader/model/services.h"
+
+static const struct bn_col list_cols[] = {
+	{ "NAMESPACE", "namespace", 0 },
+	{ "NAME", "name", 0 },
+	{ "TYPE", "type", BN_COL_WIDE },
+	{ "KIND", "kind", 0 },
+	{ "ADDRESS", "address", 0 },
+	{ "PORT", "port", BN_COL_RIGHT },
+	{ "PROTOCOL", "protocol", 0 },
+	{ "ACTIVE", "active", BN_COL_RIGHT },
+	{ "BACKENDS", "backends", 0 },
+	{ 0 },
+};
+
+#define SHOWN_BACKENDS 4
+
+/* "10.0.0.1:80", "[2001:db8::1]:80"; a mark for those that are going. */
+static json_t *backend_text(const json_t *b)
+{
+	const char *addr = json_string_value(json_object_get(b, "address")) ?: "?";
+	const char *state = json_string_value(json_object_get(b, "state")) ?: "active";
+
+	return json_sprintf(strchr(addr, ':') ? "[%s]:%lld%s" : "%s:%lld%s", addr,
+			    (long long)json_integer_value(json_object_get(b, "port")),
+			    strcmp(state, "active") ? " (terminating)" : "");
+}
+
+static json_t *front_row(const json_t *svc, const json_t *front, bool all)
+{
+	const json_t *backends = json_object_get(front, "backends");
+	size_t n = json_array_size(backends), shown = all ? n : SHOWN_BACKENDS, i, active = 0;
+	json_t *row = json_object(), *list = json_array(), *b;
+
+	json_object_update(row, (json_t *)front);
+	json_object_set(row, "namespace", json_object_get(svc, "namespace"));
+	json_object_set(row, "name", json_object_get(svc, "name"));
+	json_object_set(row, "type", json_object_get(svc, "type"));
+	json_array_foreach(backends, i, b) {
+		const char *state = json_string_value(json_object_get(b, "state"));
+
+		active += !state || !strcmp(state, "active");
+		if (i < shown)
+			json_array_append_new(list, backend_text(b));
+	}
+	if (n > shown)
+		json_array_append_new(list, json_sprintf("+%zu", n - shown));
+	json_object_set_new(row, "backends", list);
+	json_object_set_new(row, "active", json_integer(active));
+	return row;
+}
+
+static json_t *front_rows(const json_t *svcs, bool all)
+{
+	json_t *rows = json_array();
+	const json_t *svc, *front;
+	size_t i, j;
+
+	json_array_foreach(svcs, i, svc)
+		json_array_foreach(json_object_get(svc, "frontends"), j, front)
+			json_array_append_new(rows, front_row(svc, front, all));
+	return rows;
+}
+
+static json_t *short_rows(const json_t *svcs)
+{
+	return front_rows(svcs, false);
+}
+
+static json_t *wide_rows(const json_t *svcs)
+{
+	return front_rows(svcs, true);
+}
+
+/* With the daemon down the pinned maps still say what is in force. */
+static int list_pinned(const struct bn_cli *c, const char *why, json_t **ret)
+{
+	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
+	int r;
+
+	bn_cli_say("%s; reading the pinned maps", why);
+	if (bn_pinned_open(c, &maps) != BN_EXIT_OK)
+		return BN_EXIT_ERROR;
+	r = bn_svc_list_pinned(maps, ret);
+	if (r < 0)
+		return bn_cli_fail("the pinned maps cannot be shown in full: %s", strerror(-r));
+	return BN_EXIT_OK;
+}
+
+int bn_cmd_svc_list(struct bn_cli *c)
+{
+	_cleanup_(json_decrefp) json_t *svcs = NULL;
+	char err[640] = "";
+	int r = bn_client_ask(c->run_dir, "svc.list", NULL, &svcs, err, sizeof(err));
+
+	if (bn_client_down(r))
+		r = list_pinned(c, err, &svcs);
+	else if (r < 0)
+		r = bn_cli_fail("%s", err);
+	if (r)
+		return BN_EXIT_ERROR;
+	bn_only_namespace(c, svcs);
+	return bn_out(c, svcs, list_cols, c->format == BN_WIDE ? wide_rows : short_rows);
+}
+
+static const struct bn_col show_backend_cols[] = {
+	{ "  BACKEND", "address", 0 },
+	{ "PORT", "port", BN_COL_RIGHT },
+	{ "STATE", "state", 0 },
+	{ "READY", "ready", 0 },
+	{ "SERVING", "serving", 0 },
+	{ "LOCAL", "local", 0 },
+	{ "NODE", "node", 0 },
+	{ "ZONE", "zone", 0 },
+	{ "POD", "pod", 0 },
+	{ "CONNECTIONS", "connections", BN_COL_RIGHT },
+	{ 0 },
+};
+
+/* Everything the object holds: scalars first, then a block for each frontend. */
+static void print_scalars(const json_t *o, const char *indent)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)o, key, v) {
+		_cleanup_(freep) char *text = NULL;
+
+		if (!strcmp(key, "frontends") || !strcmp(key, "backends") || json_is_object(v) ||
+		    (json_is_array(v) && json_is_object(json_array_get(v, 0))))
+			continue;
+		text = bn_out_cell(o, key);
+		printf("%s%-18s %s\n", indent, key, text ?: "?");
+	}
+}
+
+/* Leaves out the columns of which no backend says anything. */
+static int print_backends(const json_t *list)
+{
+	struct bn_col cols[ARRAY_SIZE(show_backend_cols)];
+	const json_t *b;
+	size_t n = 0, i;
+
+	for (const struct bn_col *k = show_backend_cols; k->title; k++) {
+		bool have = false;
+
+		json_array_foreach(list, i, b)
+			have = have || json_object_get(b, k->key);
+		if (have)
+			cols[n++] = *k;
+	}
+	cols[n] = (struct bn_col){ 0 };
+	return n ? bn_out_table(stdout, list, cols, true) : 0;
+}
+
+int bn_cmd_svc_show(struct bn_cli *c)
+{
+	_cleanup_(json_decrefp) json_t *svc = NULL;
+	_cleanup_(freep) char *ns = NULL;
+	const char *name;
+	const json_t *front;
+	size_t i;
+	int r;
+
+	if (bn_cli_split_name(c->args[0], &ns, &name) < 0)
+		return BN_EXIT_ERROR;
+	r = bn_ask(c, "svc.show", json_pack("{ss ss}", "namespace", ns, "name", name), &svc);
+	if (r)
+		return r;
+	if (c->format == BN_JSON || c->format == BN_YAML)
+		return bn_out_object(c, svc, NULL);
+	print_scalars(svc, "");
+	if (json_array_size(json_object_get(svc, "backends")))
+		print_backends(json_object_get(svc, "backends"));
+	json_array_foreach(json_object_get(svc, "frontends"), i, front) {
+		putchar('\n');
+		print_scalars(front, "");
+		print_backends(json_object_get(front, "backends"));
+	}
+	return BN_EXIT_OK;
+}
