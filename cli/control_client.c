@@ -126,7 +126,7 @@ static int read_line(struct bn_client *c, int timeout_ms, size_t *len)
 static int read_json(struct bn_client *c, int timeout_ms, json_t **ret, char *err, size_t errlen)
 {
 	json_error_t je;
-	size_t len;
+	size_t len = 0;
 	int r = read_line(c, timeout_ms, &len);
 
 	if (r == -ETIMEDOUT)

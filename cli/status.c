@@ -20,7 +20,9 @@ static const struct bn_col rejected_cols[] = {
 	{ "NAMESPACE", "namespace", 0 },
 	{ "NAME", "name", 0 },
 	{ "WHERE", "origin", 0 },
-	{ "WHY", "error", 0 },
+	{ "FIELD", "field", 0 },
+	{ "WHY", "message", 0 },
+	{ "IN FORCE", "inForce", 0 },
 	{ 0 },
 };
 
