@@ -216,6 +216,24 @@ int bn_maps_open(const char *bpffs, bool writable, struct bn_maps **ret)
 	return 0;
 }
 
+int bn_map_copy_memory(const struct bn_maps *m, enum bn_map map, int from)
+{
+	struct bn_maps src = {.writable = false};
+	int r;
+
+	if (!m->mem[map])
+		return -EINVAL;
+	if (!bn_maps_fits(map, from, &src.entries[map]) || src.entries[map] > m->entries[map])
+		return -EMEDIUMTYPE;
+	src.fd[map] = from;
+	r = map_memory(&src, map);
+	if (r < 0)
+		return r;
+	memcpy(m->mem[map], src.mem[map], src.entries[map] * BN_MAP_STRIDE(map));
+	munmap(src.mem[map], mem_bytes(&src, map));
+	return 0;
+}
+
 const char *bn_map_name(enum bn_map map)
 {
 	return (unsigned)map < BN_MAP__MAX ? bn_map_defs[map].name : NULL;

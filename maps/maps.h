@@ -70,6 +70,9 @@ void bn_maps_freep(struct bn_maps **m);
  */
 int bn_maps_fits(enum bn_map map, int fd, uint32_t *entries);
 
+/* Copies what the (mmapable, not larger) map behind `from` holds into m's. */
+int bn_map_copy_memory(const struct bn_maps *m, enum bn_map map, int from);
+
 /* Returns when no program run that had begun before the call can still be going on, on any CPU, in
  * softirq or in a system call: what was unlinked from the maps before may be reused afterwards.
  * Takes 5 to 20 ms; call it once for many changes, never per change.

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_LOADER_KERNEL_INTERNAL_H
+#define BN_LOADER_KERNEL_INTERNAL_H
+
+/* Shared by the files of loader/kernel only. */
+
+#include <bpf/libbpf.h>
+
+#include "loader/kernel/kernel.h"
+#include "maps/util.h"
+
+/* What linux/bpf.h of 6.1 does not have yet. */
+#define BN_TCX_INGRESS 46
+#define BN_TCX_EGRESS 47
+#define BN_NETKIT_PRIMARY 54
+#define BN_F_BEFORE (1U << 3)
+#define BN_LINK_TYPE_TCX 11
+
+/* Where our filter stands when clsact is used: nobody else's choice of handle. */
+#define BN_TC_PRIO 1
+#define BN_TC_HANDLE 0xb9f7
+
+enum bn_dir_tc {
+	BN_TC_IN,
+	BN_TC_OUT,
+	BN_TC__MAX,
+};
+
+enum bn_object {
+	BN_OBJ_POD,
+	BN_OBJ_NET,
+	BN_OBJ_XDP,
+	BN_OBJ_SOCK,
+	BN_OBJ__MAX,
+};
+
+struct bn_kernel_priv {
+	char *bpffs, *links; /* links: <bpffs>/links */
+	char *run_dir, *cgroup;
+	int lock; /* descriptor of the pin directory, with the lock */
+	uint64_t netns_cookie;
+	bool clsact; /* attach by filters instead of tcx links */
+	struct bpf_object *obj[BN_OBJ__MAX];
+	uint32_t *ifs; /* interfaces attached by this process */
+	uint32_t nifs, ifs_room;
+	json_t *notices, *features, *devices;
+};
+
+/* Sets *err (freeing what it held) to the sentence and returns r. */
+int bn_kerr(char **err, int r, const char *fmt, ...) _printf_(3, 4);
+void bn_knote(struct bn_kernel *k, const char *fmt, ...) _printf_(2, 3);
+int bn_mkdir_p(const char *path, unsigned mode);
+
+/* bpffs.c */
+int bn_bpffs_prepare(const char *path, char **err);	      /* makes the directory */
+int bn_bpffs_lock(const char *path, int *ret, char **err);    /* -EBUSY: another has it */
+bool bn_is_bpffs(const char *path);
+int bn_cgroup2_find(char **ret);			      /* mount point; -ENOENT */
+int bn_cgroup_check(const char *path, uint64_t *id, char **err);
+int bn_netns_cookie(uint64_t *ret);
+
+/* pin.c: fills k->maps. */
+int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err);
+
+/* objects.c */
+int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err);
+void bn_objects_free(struct bn_kernel *k);
+struct bpf_program *bn_object_program(const struct bn_kernel *k, const char *name);
+
+/* libbpflog.c */
+void bn_libbpf_capture(void);	      /* from now on libbpf's messages are kept, not printed */
+const char *bn_libbpf_last(void);     /* the last lines of them */
+
+/* attach.c */
+int bn_attach_open(struct bn_kernel *k, char **err); /* puts our programs into the links that are there */
+
+/* cgroup.c */
+void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog);
+
+/* links.c: what a link is attached to; layouts newer than the build's linux/bpf.h. */
+struct bn_link {
+	uint32_t type, id, prog_id;
+	uint32_t ifindex, attach_type; /* tcx, XDP */
+	uint64_t cgroup_id;
+};
+int bn_link_info(int fd, struct bn_link *ret);
+int bn_prog_name(uint32_t prog_id, char name[16]);
+int bn_link_put(struct bn_kernel *k, int fd, const char *pin); /* pins by temporary name and rename */
+int bn_link_path(const struct bn_kernel *k, char *buf, size_t n, const char *name);
+
+/* clsact.c */
+int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd);
+/* -ENOENT: no filter of ours; map_id: only a program that uses this map, 0: any. */
+int bn_clsact_detach(uint32_t ifindex, enum bn_dir_tc dir, uint32_t map_id);
+uint32_t bn_map_id(int fd);
+
+/* probe.c */
+int bn_probe_caps(char **err);
+int bn_probe_release(const char *release, char **err); /* "6.1.0-17-amd64": new enough? */
+bool bn_probe_tcx(void);
+json_t *bn_probe_features(void);
+
+/* record.c */
+int bn_record_write(struct bn_kernel *k, char **err);
+int bn_run_dir_prepare(const char *path, char **err);
+
+#endif

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/* Links by their pins. Struct bpf_link_info of the build's headers (6.1) does not have tcx, so the
+ * kernel's layout stands here.
+ */
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+#include <string.h>
+
+#include "loader/kernel/internal.h"
+
+/* The head of struct bpf_link_info of Linux 6.6 and later; older kernels have the same without tcx. */
+struct link_info {
+	__u32 type, id, prog_id, pad;
+	union {
+		struct {
+			__u64 id;
+			__u32 attach_type;
+		} cgroup;
+		struct {
+			__u32 ifindex, attach_type;
+		} dev;
+		__u64 room[8];
+	};
+};
+
+int bn_link_info(int fd, struct bn_link *ret)
+{
+	struct link_info info = {};
+	__u32 len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		return -errno;
+	memset(ret, 0, sizeof(*ret));
+	ret->type = info.type;
+	ret->id = info.id;
+	ret->prog_id = info.prog_id;
+	if (info.type == BPF_LINK_TYPE_CGROUP) {
+		ret->cgroup_id = info.cgroup.id;
+		ret->attach_type = info.cgroup.attach_type;
+	} else if (info.type == BN_LINK_TYPE_TCX) {
+		ret->ifindex = info.dev.ifindex;
+		ret->attach_type = info.dev.attach_type;
+	} else if (info.type == BPF_LINK_TYPE_XDP) {
+		ret->ifindex = info.dev.ifindex;
+		ret->attach_type = BPF_XDP;
+	}
+	return 0;
+}
+
+int bn_prog_name(uint32_t prog_id, char name[16])
+{
+	_cleanup_(closep) int fd = bpf_prog_get_fd_by_id(prog_id);
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+
+	if (fd < 0)
+		return -errno;
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		return -errno;
+	memcpy(name, info.name, sizeof(info.name));
+	name[15] = '\0';
+	return 0;
+}
+
+int bn_link_path(const struct bn_kernel *k, char *buf, size_t n, const char *name)
+{
+	int len = snprintf(buf, n, "%s/%s", k->p->links, name);
+
+	return len < 0 || (size_t)len >= n ? -ENAMETOOLONG : 0;
+}
+
+int bn_link_put(struct bn_kernel *k, int fd, const char *pin)
+{
+	char path[4096], tmp[4096], name[64];
+	int r;
+
+	snprintf(name, sizeof(name), "tmp_%.50s", pin);
+	r = bn_link_path(k, path, sizeof(path), pin);
+	r = r ?: bn_link_path(k, tmp, sizeof(tmp), name);
+	if (r < 0)
+		return r;
+	unlink(tmp);
+	if (bpf_obj_pin(fd, tmp) < 0 || rename(tmp, path) < 0)
+		return -errno;
+	return 0;
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+/* Loading the BPF objects: shared maps by descriptor, cfg_ variables by name, libbpf's messages kept
+ * for the moment something fails.
+ */
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <string.h>
+
+#include "loader/kernel/internal.h"
+
+/* Objects that this tree does not have are left out. mk/kernel.mk rebuilds this file when one comes. */
+#if __has_include("pod.skel.h")
+#include "pod.skel.h"
+#define HAVE_POD pod_bpf__elf_bytes
+#else
+#define HAVE_POD NULL
+#endif
+#if __has_include("net.skel.h")
+#include "net.skel.h"
+#define HAVE_NET net_bpf__elf_bytes
+#else
+#define HAVE_NET NULL
+#endif
+#if __has_include("xdp.skel.h")
+#include "xdp.skel.h"
+#define HAVE_XDP xdp_bpf__elf_bytes
+#else
+#define HAVE_XDP NULL
+#endif
+#if __has_include("sock.skel.h")
+#include "sock.skel.h"
+#define HAVE_SOCK sock_bpf__elf_bytes
+#else
+#define HAVE_SOCK NULL
+#endif
+
+static const struct {
+	const char *name;
+	const void *(*bytes)(size_t *size);
+} objects[BN_OBJ__MAX] = {
+	[BN_OBJ_POD] = {"pod", HAVE_POD},
+	[BN_OBJ_NET] = {"net", HAVE_NET},
+	[BN_OBJ_XDP] = {"xdp", HAVE_XDP},
+	[BN_OBJ_SOCK] = {"sock", HAVE_SOCK},
+};
+
+/* --- cfg_ variables --------------------------------------------------------------------------- */
+
+struct cfg {
+	const char *name;
+	const void *val; /* little endian: a narrower variable takes the low bytes */
+	size_t size;	 /* 0: as wide as the variable, at most 8 */
+};
+
+static bool is_rodata(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map), *dot = strrchr(name, '.');
+
+	return dot && !strcmp(dot, ".rodata");
+}
+
+static int set_var(void *at, size_t size, const struct cfg *c)
+{
+	if (c->size ? c->size != size : size > 8)
+		return -EINVAL;
+	memcpy(at, c->val, size);
+	return 0;
+}
+
+/* Every cfg_ variable of the object must be in the table: a switch that nobody sets is a mistake. */
+static int set_cfg(struct bpf_object *o, const struct cfg *table, size_t n, const char **which)
+{
+	const struct btf *btf = bpf_object__btf(o);
+	const struct btf_type *sec;
+	struct bpf_map *map;
+	size_t size = 0;
+	char *data = NULL;
+	int id;
+
+	bpf_object__for_each_map(map, o)
+		if (is_rodata(map))
+			data = (char *)bpf_map__initial_value(map, &size); /* ours until load */
+	id = btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC);
+	if (!data || id < 0)
+		return 0;
+	sec = btf__type_by_id(btf, id);
+	for (int i = 0; i < btf_vlen(sec); i++) {
+		const struct btf_var_secinfo *v = btf_var_secinfos(sec) + i;
+		const char *name = btf__name_by_offset(btf, btf__type_by_id(btf, v->type)->name_off);
+		int r = -ENOENT;
+
+		if (strncmp(name, "cfg_", 4) || (size_t)v->offset + v->size > size)
+			continue;
+		for (size_t t = 0; t < n; t++)
+			if (!strcmp(table[t].name, name))
+				r = set_var(data + v->offset, v->size, &table[t]);
+		*which = name;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- Loading ---------------------------------------------------------------------------------- */
+
+static int share_maps(struct bpf_object *o, const struct bn_maps *m)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, o) {
+		enum bn_map i = bn_map_by_name(bpf_map__name(map));
+		int r = i < BN_MAP__MAX ? bpf_map__reuse_fd(map, m->fd[i]) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int load_one(struct bn_kernel *k, enum bn_object i, const struct cfg *table, size_t n,
+		    char **err)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, oo, .object_name = objects[i].name);
+	const char *which = "";
+	struct bpf_object *o;
+	const void *bytes;
+	size_t size;
+	int r;
+
+	bytes = objects[i].bytes(&size);
+	bn_libbpf_capture();
+	o = bpf_object__open_mem(bytes, size, &oo);
+	r = libbpf_get_error(o);
+	if (r < 0)
+		return bn_kerr(err, r, "cannot open the object '%s': %s\n%s", objects[i].name,
+			       strerror(-r), bn_libbpf_last());
+	k->p->obj[i] = o;
+	r = set_cfg(o, table, n, &which);
+	if (r < 0)
+		return bn_kerr(err, r, "object '%s': variable '%s' is not one that the loader sets",
+			       objects[i].name, which);
+	r = share_maps(o, k->maps);
+	if (r < 0)
+		return bn_kerr(err, r, "object '%s': cannot share the maps: %s\n%s", objects[i].name,
+			       strerror(-r), bn_libbpf_last());
+	r = bpf_object__load(o);
+	if (r < 0)
+		return bn_kerr(err, r, "the kernel refuses the programs of '%s': %s; the last it says:\n%s",
+			       objects[i].name, strerror(-r), bn_libbpf_last());
+	return 0;
+}
+
+int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
+{
+	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
+	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets;
+	struct bn_meta_val meta;
+	__u32 zero = 0;
+	int r;
+
+	r = bn_map_get(k->maps, BN_MAP_meta, &zero, &meta);
+	if (r < 0)
+		return bn_kerr(err, r, "cannot read map 'meta': %s", strerror(-r));
+	buckets = k->maps->entries[BN_MAP_ct];
+	const struct cfg table[] = {
+		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
+		{"cfg_ct_buckets", &buckets, 0},
+		{"cfg_bypass", &bypass, 0},
+		{"cfg_events", &events, 0},
+		{"cfg_netns_cookie", &cookie, 0},
+		{"cfg_socket_lb_pods", &pods, 0},
+	};
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
+		r = objects[i].bytes ? load_one(k, i, table, ARRAY_SIZE(table), err) : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+void bn_objects_free(struct bn_kernel *k)
+{
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
+		bpf_object__close(k->p->obj[i]);
+		k->p->obj[i] = NULL;
+	}
+}
+
+struct bpf_program *bn_object_program(const struct bn_kernel *k, const char *name)
+{
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
+		struct bpf_program *p = NULL;
+
+		if (k->p->obj[i])
+			p = bpf_object__find_program_by_name(k->p->obj[i], name);
+		if (p)
+			return p;
+	}
+	return NULL;
+}
+
+int bn_kernel_prog_fd(const struct bn_kernel *k, const char *name)
+{
+	struct bpf_program *p = bn_object_program(k, name);
+
+	return p ? bpf_program__fd(p) : -ENOENT;
+}
