@@ -411,6 +411,11 @@ unsigned long bn_stream_lost(struct bn_control_stream *s)
 	return n;
 }
 
+void bn_stream_add_lost(struct bn_control_stream *s, unsigned long n)
+{
+	s->lost += n;
+}
+
 void bn_stream_on_close(struct bn_control_stream *s, void (*fn)(void *data), void *data)
 {
 	s->on_close = fn;

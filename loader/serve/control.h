@@ -78,8 +78,9 @@ int bn_control_handle_stream(struct bn_control *c, const char *name, bn_stream_f
  * counted in bn_stream_lost. obj is borrowed. May be called from anywhere in the loop's thread.
  */
 int bn_stream_send(struct bn_control_stream *s, const json_t *obj);
-/* Lines lost since the last call. */
+/* Lines lost since the last call; and back again, when they could not be told of. */
 unsigned long bn_stream_lost(struct bn_control_stream *s);
+void bn_stream_add_lost(struct bn_control_stream *s, unsigned long n);
 void bn_stream_on_close(struct bn_control_stream *s, void (*fn)(void *data), void *data);
 /* Ends the stream when what is queued has been read; on_close is still called. */
 void bn_stream_end(struct bn_control_stream *s);
