@@ -3,9 +3,18 @@
 
 #include <string.h>
 
+#include "loader/kernel/kernel.h"
+
+#define DEFAULT_BPFFS "/sys/fs/bpf/bpfnet"
+
 void bn_pinned_dir(const struct bn_cli *c, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s", bn_cli_opt(c, "bpffs") ?: "/sys/fs/bpf/bpfnet");
+	_cleanup_(bn_record_done) struct bn_record rec = { 0 };
+	const char *given = bn_cli_opt(c, "bpffs");
+
+	if (!given && bn_record_read(c->run_dir, &rec, NULL) == 0)
+		given = rec.bpffs;
+	snprintf(buf, len, "%s", given ?: DEFAULT_BPFFS);
 }
 
 int bn_pinned_open(const struct bn_cli *c, struct bn_maps **ret)

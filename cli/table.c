@@ -21,6 +21,16 @@ static const struct bn_opt ns_opts[] = {
 	{ 0 },
 };
 
+static const struct bn_opt ct_list_opts[] = {
+	{ .name = "pod", .arg = "NS/NAME", .help = "flows of this pod (needs the daemon)" },
+	{ .name = "addr", .arg = "ADDR", .help = "flows with this address at either end" },
+	{ .name = "proto", .arg = "PROTO", .help = "tcp, udp, sctp, icmp, icmpv6 or a number" },
+	{ .name = "port", .arg = "N", .help = "flows to this destination or backend port" },
+	{ .name = "limit", .arg = "N", .help = "at most so many" },
+	{ .name = "bpffs", .arg = "DIR", .help = "where the maps are pinned" },
+	{ 0 },
+};
+
 static const struct bn_opt flows_opts[] = {
 	{ .name = "drop", .help = "only what was denied or dropped" },
 	{ .name = "pod", .arg = "NS/NAME", .help = "only flows of this pod" },
@@ -60,6 +70,12 @@ static const struct bn_cmd identity_cmds[] = {
 	{ 0 },
 };
 
+static const struct bn_cmd ct_cmds[] = {
+	{ .name = "list", .help = "the connections that the kernel follows", .run = bn_cmd_ct_list,
+	  .opts = ct_list_opts },
+	{ 0 },
+};
+
 const struct bn_cmd bn_cmds[] = {
 	{ .name = "status", .help = "is this node served, and if not, why", .run = bn_cmd_status,
 	  .more = "Exits 0 when ready, 1 when not." },
@@ -67,6 +83,7 @@ const struct bn_cmd bn_cmds[] = {
 	{ .name = "endpoint", .help = "pods of this node", .sub = endpoint_cmds },
 	{ .name = "policy", .help = "network policies", .sub = policy_cmds },
 	{ .name = "identity", .help = "identities of addresses", .sub = identity_cmds },
+	{ .name = "ct", .help = "connection table", .sub = ct_cmds },
 	{ .name = "flows", .help = "denied and dropped packets, as they come", .run = bn_cmd_flows,
 	  .opts = flows_opts },
 	{ .name = "metrics", .help = "the daemon's metrics as Prometheus text", .run = bn_cmd_metrics },

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_MAPS_CT_ACCESS_H
+#define BN_MAPS_CT_ACCESS_H
+
+/* The connection table as people want it: each flow once, translated or not. Reads only; the table is
+ * the kernel side's alone (bpf_spin_lock in the map, seqcounts in the entries).
+ */
+
+#include "maps/maps.h"
+
+struct bn_ct_flow {
+	struct bn_addr src, dst, backend; /* backend: dst again when nothing was translated */
+	struct bn_addr nat_src;		  /* what the server sees as the source */
+	__be16 sport, dport, backend_port, nat_sport;
+	uint8_t proto;
+	bool translated, snat;
+	uint32_t flags; /* BN_CT_F_* */
+	uint32_t expires_s, age_s; /* from now; since it was created */
+	uint32_t svc_idx, slot, ifindex;
+	uint64_t packets[2], bytes[2]; /* original, reply */
+};
+
+/* All flows that have not expired, in no order; free(*ret). The table is not stopped meanwhile: a flow
+ * that begins or ends during the walk may be missing.
+ */
+int bn_ct_flows(const struct bn_maps *m, struct bn_ct_flow **ret, size_t *n);
+
+/* "ESTABLISHED", "SYN_SENT", "FIN_WAIT", "CLOSED"; other protocols "REPLIED", "UNREPLIED". */
+const char *bn_ct_state(const struct bn_ct_flow *f);
+
+/* How many of the table's entries are in use, and of how many: counted in a random sample of about
+ * `buckets` of them, so that a scrape costs the same for every size of the table.
+ */
+int bn_ct_fill(const struct bn_maps *m, uint32_t buckets, uint64_t *used, uint64_t *max);
+
+#endif
