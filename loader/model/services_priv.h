@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_LOADER_MODEL_SERVICES_PRIV_H
+#define BN_LOADER_MODEL_SERVICES_PRIV_H
+
+/* Inside of loader/model/services*.c only. */
+
+#include "loader/model/services.h"
+#include "maps/htab.h"
+#include "maps/svc_access.h"
+#include "maps/util.h"
+
+#define SVC_NAME_MAX 600 /* "namespace/name" */
+
+/* A frontend that this entry wants and another one has. */
+struct svc_loss {
+	struct bn_hnode h; /* by key */
+	struct bn_front_key key;
+	struct svc_ent *ent;
+	struct svc_loss *next; /* of the entry */
+};
+
+/* What an entry adds to the totals. */
+struct svc_sums {
+	uint32_t ports, endpoints, no_local_int, no_local_ext, refused, conflicts, plain;
+};
+
+/* A service by name, as far as anything of it is known: the object, its slices, or frontends that an
+ * earlier daemon left.
+ */
+struct svc_ent {
+	struct bn_hnode h; /* by ns and name */
+	const char *ns, *name; /* interned */
+	struct bn_service *svc; /* a reference, or NULL */
+	struct bn_slice **slices; /* references */
+	uint32_t nslices, max_slices;
+	struct svc_ent *dirty_next;
+	bool dirty, complained;
+	struct svc_loss *losses;
+	struct svc_sums sums;
+	struct svc_ent *health_next, **health_prev; /* prev NULL: not in the list */
+	uint16_t health_port;
+	uint32_t health_local[2];
+};
+
+struct bn_services {
+	struct bn_store *store;
+	struct bn_svcmap *map;
+	struct bn_svc_env env; /* strings are owned (node_name, proxy_name) or interned (zone) */
+	char *node_name, *proxy_name;
+	struct bn_htab ents, losses;
+	struct svc_ent *dirty_head, **dirty_tail;
+	struct svc_ent *health;
+	uint64_t health_gen;
+	bool ready, started;
+	uint64_t dirty_since_ns, retry_ns; /* CLOCK_MONOTONIC */
+	uint64_t start_unix_ns;
+	uint64_t *triggers; /* last-change-trigger-times of changes since the last sync */
+	uint32_t ntriggers, max_triggers;
+	struct svc_sums sums;
+	struct bn_services_stats stats;
+};
+
+/* --- services.c ------------------------------------------------------------------------------ */
+
+struct svc_ent *services_find(const struct bn_services *s, const char *ns, const char *name);
+struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *name);
+void services_dirty(struct bn_services *s, struct svc_ent *e);
+void services_dirty_all(struct bn_services *s);
+const char *services_full_name(const struct svc_ent *e, char buf[static SVC_NAME_MAX]);
+uint64_t services_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t services_unix_ns(void);
+
+/* --- services_apply.c ------------------------------------------------------------------------ */
+
+/* Brings what is in the maps of one entry to what its objects say. */
+int services_apply(struct bn_services *s, struct svc_ent *e);
+void services_losses_drop(struct bn_services *s, struct svc_ent *e);
+
+/* --- services_stats.c ------------------------------------------------------------------------ */
+
+void services_stats_init(struct bn_services_stats *st);
+void services_observe(struct bn_histogram *h, double seconds);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening, closing and reading the mirror of the service maps; see maps/svc_access.h. */
+#include <string.h>
+
+#include "maps/svc_priv.h"
+
+static int default_grace(void *data _unused_)
+{
+	return bn_maps_grace();
+}
+
+int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
+{
+	_cleanup_(bn_svcmap_freep) struct bn_svcmap *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->maps = maps;
+	m->grace = default_grace;
+	m->idx_max = maps->entries[BN_MAP_svcs];
+	m->slots_max = maps->entries[BN_MAP_slots];
+	m->next_svc_id = m->next_set = 1;
+	m->idx_hint = 1;
+	m->by_idx = calloc(m->idx_max, sizeof(struct sv_rec *));
+	m->busy = calloc(m->idx_max / 64 + 1, sizeof(*m->busy));
+	m->refs = calloc(m->slots_max, sizeof(*m->refs));
+	if (!m->by_idx || !m->busy || !m->refs)
+		return -ENOMEM;
+	m->busy[0] = 1; /* index 0 means nothing */
+	r = bn_ranges_new(m->slots_max, &m->ra);
+	r = r ? r : sv_adopt(m);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(m);
+	return 0;
+}
+
+static void free_owners(struct bn_svcmap *m)
+{
+	struct bn_hnode *h;
+
+	while ((h = bn_htab_head(&m->owners))) {
+		struct bn_svc_owner *o = bn_container(h, struct bn_svc_owner, h);
+
+		while (o->recs) {
+			struct sv_rec *r = o->recs;
+
+			sv_rec_unlink(r);
+			free(r);
+		}
+		sv_owner_free(m, o);
+	}
+}
+
+void bn_svcmap_freep(struct bn_svcmap **p)
+{
+	struct bn_svcmap *m = *p;
+	struct bn_hnode *h;
+
+	if (!m)
+		return;
+	free_owners(m);
+	while ((h = bn_htab_head(&m->sets)))
+		sv_set_free(m, bn_container(h, struct sv_set, h));
+	while ((h = bn_htab_head(&m->addrs))) {
+		bn_htab_del(&m->addrs, h);
+		free(bn_container(h, struct sv_addr, h));
+	}
+	bn_htab_clear(&m->recs);
+	bn_htab_clear(&m->owners);
+	bn_htab_clear(&m->addrs);
+	bn_htab_clear(&m->sets);
+	bn_ranges_freep(&m->ra);
+	free(m->by_idx);
+	free(m->busy);
+	free(m->refs);
+	free(m->pend);
+	free(m->broken.fronts);
+	free(m->broken.names);
+	free(m);
+	*p = NULL;
+}
+
+/* --- views ----------------------------------------------------------------------------------- */
+
+static unsigned kind_order(uint32_t flags)
+{
+	return flags & BN_SVC_F_NODEPORT ? 3 : flags & BN_SVC_F_LOADBALANCER ? 1 :
+	       flags & BN_SVC_F_EXTERNAL ? 2 : 0;
+}
+
+static int view_cmp(const void *pa, const void *pb)
+{
+	const struct bn_svc_view *a = pa, *b = pb;
+	unsigned ka = kind_order(a->svc->flags), kb = kind_order(b->svc->flags);
+
+	if (a->svc->svc_id != b->svc->svc_id)
+		return a->svc->svc_id < b->svc->svc_id ? -1 : 1;
+	if (ka != kb)
+		return ka < kb ? -1 : 1;
+	return memcmp(&a->svc->key, &b->svc->key, sizeof(a->svc->key));
+}
+
+static const struct bn_backend *view_list(const struct bn_svcmap *m, uint64_t word, uint32_t *n,
+					  bool *drop)
+{
+	*n = BN_RANGE_COUNT(word);
+	*drop = !*n && BN_RANGE_BASE(word) == BN_RANGE_DROP;
+	return *n ? sv_slot(m, BN_RANGE_BASE(word)) : NULL;
+}
+
+static void view_fill(const struct bn_svcmap *m, const struct sv_rec *r, struct bn_svc_view *v)
+{
+	const struct bn_svc *s = sv_svc(m, r->idx);
+
+	*v = (struct bn_svc_view){
+		.name = r->owner->name,
+		.port_name = r->port->name,
+		.type = r->port->type,
+		.idx = r->idx,
+		.svc = s,
+	};
+	v->v = view_list(m, s->range, &v->n, &v->drop);
+	if (s->flags & BN_SVC_F_SPLIT)
+		v->v_int = view_list(m, s->range_int, &v->n_int, &v->drop_int);
+}
+
+int bn_svcmap_each_of(const struct bn_svcmap *m, const struct bn_svc_owner *o, bn_svc_view_fn fn,
+		      void *data)
+{
+	_cleanup_(freep) struct bn_svc_view *v = NULL;
+	size_t n = 0, i = 0;
+	int r = 0;
+
+	for (const struct sv_rec *rec = o->recs; rec; rec = rec->next)
+		n++;
+	v = calloc(n ? n : 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (const struct sv_rec *rec = o->recs; rec; rec = rec->next)
+		view_fill(m, rec, &v[i++]);
+	qsort(v, n, sizeof(*v), view_cmp);
+	for (i = 0; i < n && !r; i++)
+		r = fn(&v[i], data);
+	return r;
+}
+
+static int owner_cmp(const void *pa, const void *pb)
+{
+	const struct bn_svc_owner *const *a = pa, *const *b = pb;
+
+	return strcmp((*a)->name, (*b)->name);
+}
+
+static int owners_sorted(const struct bn_svcmap *m, struct bn_svc_owner ***ret)
+{
+	struct bn_svc_owner **v = calloc((size_t)m->owners.n + 1, sizeof(*v));
+	size_t n = 0;
+
+	if (!v)
+		return -ENOMEM;
+	for (struct bn_hnode *h = bn_htab_head(&m->owners); h; h = bn_htab_after(&m->owners, h))
+		v[n++] = bn_container(h, struct bn_svc_owner, h);
+	qsort(v, n, sizeof(*v), owner_cmp);
+	*ret = v;
+	return 0;
+}
+
+int bn_svcmap_each(const struct bn_svcmap *m, bn_svc_view_fn fn, void *data)
+{
+	_cleanup_(freep) struct bn_svc_owner **v = NULL;
+	int r = owners_sorted(m, &v);
+
+	for (uint32_t i = 0; !r && i < m->owners.n; i++)
+		r = bn_svcmap_each_of(m, v[i], fn, data);
+	return r;
+}
+
+int bn_svcmap_owners(const struct bn_svcmap *m,
+		     int (*fn)(struct bn_svc_owner *o, const char *name, void *data), void *data)
+{
+	_cleanup_(freep) struct bn_svc_owner **v = NULL;
+	uint32_t n = m->owners.n;
+	int r = owners_sorted(m, &v);
+
+	for (uint32_t i = 0; !r && i < n; i++)
+		r = fn(v[i], v[i]->name, data);
+	return r;
+}
+
+const char *bn_svcmap_name_of(const struct bn_svcmap *m, uint32_t idx)
+{
+	return idx < m->idx_max && m->by_idx[idx] ? m->by_idx[idx]->owner->name : NULL;
+}
+
+void bn_svcmap_stats(const struct bn_svcmap *m, struct bn_svcmap_stats *ret)
+{
+	uint32_t idle = bn_ranges_free(m->ra);
+
+	*ret = (struct bn_svcmap_stats){
+		.owners = m->owners.n,
+		.fronts = m->recs.n,
+		.service_ports = m->nports,
+		.records_used = m->idx_used,
+		.records_max = m->idx_max - 1,
+		.slots_free = idle,
+		.slots_pending = m->slots_pending,
+		.slots_used = m->slots_max - idle - m->slots_pending,
+		.slots_max = m->slots_max,
+		.largest_free = bn_ranges_largest(m->ra),
+		.writes = m->writes,
+		.graces = m->graces,
+		.broken = m->broken.nfronts,
+	};
+}
