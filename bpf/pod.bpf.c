@@ -1,35 +1,305 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Both directions of a pod's host-side interface. */
+/* Both directions of a pod's host-side interface. from_pod: what the pod sends (proof of sender,
+ * services, egress policy); to_pod: what it gets (ingress policy, translation of replies). A packet
+ * that from_pod hands to a local pod past the stack has been through that pod's stages here.
+ */
 
 #include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include <linux/pkt_cls.h>
 
-#include "bpf/lib/cfg.h"
-#include "bpf/lib/priv.h"
+#include "bpf/lib/deliver.h"
+#include "bpf/lib/event.h"
+#include "bpf/lib/flow.h"
 
 #define BN_TC_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC: other programs run too */
 
-static __always_inline int bn_pod_pass(struct __sk_buff *skb, __u32 hook)
+static __always_inline bool bn_pod_exempt_out(const struct bn_pkt *p)
 {
-	struct bn_hook_stat *s = bpf_map_lookup_elem(&hook_stats, &hook);
+	if (p->flags & BN_PKT_F_ND)
+		return true;
+	/* A pod without an address yet asks for one: 0.0.0.0:68 -> 255.255.255.255:67. */
+	return !(p->flags & BN_PKT_F_V6) && !p->t.src.w[3] && p->t.dst.w[3] == 0xffffffff &&
+	       p->proto == BN_PROTO_UDP && p->t.sport == bpf_htons(68) &&
+	       p->t.dport == bpf_htons(67);
+}
 
-	if (s) {
-		s->packets++;
-		s->bytes += skb->len;
+/* Must a packet that has an entry begin a new flow all the same? A SYN does, where the old life of
+ * the tuple is over, or where it comes from the server.
+ */
+static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const struct bn_pkt *p)
+{
+	const __u32 over = BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
+
+	if ((p->proto != BN_PROTO_TCP && p->proto != BN_PROTO_SCTP) ||
+	    (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN)
+		return false;
+	return hit->reply || (hit->flags & over);
+}
+
+/* A UDP flow whose backend left its service is moved at once; so is a TCP client that begins anew. */
+static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	struct bn_ct_entry *e = hit->e;
+	struct bn_scratch *s;
+	int v;
+
+	if (!bn_svc_changed(p, e->svc_idx, e->svc_gen, true))
+		return 0;
+	s = bn_scratch_get();
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	s->svc.be.addr = e->xd;
+	s->svc.be.port = e->xdp;
+	v = bn_svc_recheck(p, &s->svc, 1);
+	if (v == BN_SVC_STILL) {
+		e->svc_idx = s->svc.idx;
+		e->svc_gen = s->svc.gen;
+		return 0;
 	}
-	return BN_TC_NEXT;
+	if (v == BN_SVC_GONE) {
+		p->refuse = BN_REFUSE_UNREACH;
+		return -BN_DROP_NO_BACKEND;
+	}
+	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
+}
+
+/* A packet of the original direction, of a flow that is known. */
+static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	struct bn_ct_entry *e = hit->e;
+	__u32 need = 0;
+	int r;
+
+	if (e->ifindex != p->ifindex)
+		need |= BN_NEED_SENDER;
+	if (!bn_flow_fits(e->eg_stamp, p, hit->gen))
+		need |= BN_NEED_EGRESS;
+	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(e->in_stamp, p, hit->gen))
+		need |= BN_NEED_INGRESS;
+	if (need) {
+		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
+		if (r)
+			return r;
+	}
+	if (hit->flags & BN_CT_F_ALIAS) {
+		if (e->svc_idx && (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {
+			r = bn_pod_moved(p, hit);
+			if (r)
+				return r;
+		}
+		bn_ct_other(e, &p->x);
+		p->todo |= BN_DO_NAT;
+	}
+	if (hit->flags & BN_CT_F_HAIRPIN)
+		p->todo |= BN_DO_BACK;
+	p->to_ifindex = e->rifindex;
+	return 0;
+}
+
+/* A packet of the reply direction: this pod is the server. */
+static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	struct bn_ct_entry *e = hit->e;
+	__u32 need = BN_NEED_REPLY;
+	int r;
+
+	/* The client's own tuple, seen from outside: no pod has a service's address. */
+	if ((hit->flags & BN_CT_F_ALIAS) || e->rifindex != p->ifindex)
+		need |= BN_NEED_SENDER;
+	if (!bn_flow_fits(e->in_stamp, p, hit->gen))
+		need |= BN_NEED_INGRESS;
+	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(e->eg_stamp, p, hit->gen))
+		need |= BN_NEED_EGRESS;
+	if (need != BN_NEED_REPLY) {
+		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
+		if (r)
+			return r;
+	}
+	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
+	    (hit->flags & (BN_CT_F_BYPASS | BN_CT_F_HAIRPIN))) {
+		p->x.src = e->xd;
+		p->x.dst = e->xs;
+		p->x.sport = e->xdp;
+		p->x.dport = e->xsp;
+		p->todo |= BN_DO_NAT;
+	}
+	if (hit->flags & BN_CT_F_HAIRPIN)
+		p->todo |= BN_DO_BACK;
+	p->to_ifindex = e->ifindex;
+	return 0;
+}
+
+static __always_inline void bn_pod_bypass(struct bn_pkt *p, const struct bn_ct_hit *hit)
+{
+	if (!cfg_bypass || !(hit->flags & BN_CT_F_BYPASS) || !p->to_ifindex)
+		return;
+	if (p->ttl <= 1) { /* the stack says so to the sender */
+		if (hit->reply)
+			p->todo &= ~BN_DO_NAT;
+		return;
+	}
+	p->todo |= BN_DO_DELIVER;
+	if (!(hit->flags & BN_CT_F_BRIDGED))
+		p->todo |= BN_DO_ROUTED;
+}
+
+static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(p, hit);
+
+	if (r)
+		return r == BN_DONE_PASS ? 0 : r;
+	bn_pod_bypass(p, hit);
+	if (!bn_ct_same(hit))
+		return -BN_DROP_INTERNAL;
+	if (bn_ct_due(hit, p))
+		bn_ct_track(hit->e, p, hit->flags, hit->reply);
+	bn_ct_count(hit->e, p, hit->reply);
+	return 0;
+}
+
+static __always_inline int bn_pod_out(struct bn_pkt *p)
+{
+	struct bn_ct_ref ref;
+	struct bn_ct_hit hit;
+
+	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
+	bn_ct_find(&ref, &hit);
+	if (hit.e && bn_ct_expired(hit.e, p->now_s))
+		hit.e = NULL;
+	if (hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT) {
+		/* The pod's own packets never have a translated flow's tuple: a direct flow that
+		 * happens to have the same ports as one through a service.
+		 */
+		bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
+		bn_ct_find(&ref, &hit);
+		if (!hit.e || bn_ct_expired(hit.e, p->now_s) || bn_pod_reborn(&hit, p)) {
+			p->rnd = bpf_get_prandom_u32();
+			return bn_flow_out(p, 1, 1);
+		}
+		return bn_pod_known(p, &hit);
+	}
+	if (!hit.e || bn_pod_reborn(&hit, p)) {
+		p->rnd = bpf_get_prandom_u32();
+		return bn_flow_out(p, 0, !!hit.e);
+	}
+	return bn_pod_known(p, &hit);
+}
+
+static __always_inline int bn_pod_in(struct bn_pkt *p)
+{
+	struct bn_ct_ref ref;
+	struct bn_ct_hit hit;
+	struct bn_ct_entry *e;
+	__u32 need = BN_NEED_HERE_IN;
+	int r;
+
+	/* What the pod sent to itself (hairpin, refusals): judged on its way out. */
+	if (p->in_ifindex == p->ifindex)
+		return 0;
+	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
+	bn_ct_find(&ref, &hit);
+	if (!hit.e || bn_ct_expired(hit.e, p->now_s) ||
+	    (!(hit.flags & BN_CT_F_NAT) && bn_pod_reborn(&hit, p)))
+		return bn_flow_in(p, !!hit.e);
+	e = hit.e;
+	if (hit.reply) {
+		need |= BN_NEED_REPLY;
+		if (!bn_flow_fits(e->eg_stamp, p, hit.gen) || e->ifindex != p->ifindex)
+			need |= BN_NEED_EGRESS;
+	} else if (!bn_flow_fits(e->in_stamp, p, hit.gen) || e->rifindex != p->ifindex) {
+		need |= BN_NEED_INGRESS;
+	}
+	if (need & (BN_NEED_EGRESS | BN_NEED_INGRESS)) {
+		r = bn_flow_prove(p, e, hit.gen, need | (hit.reply ? 0 : BN_NEED_SENDER));
+		if (r)
+			return r;
+	}
+	if (hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT) {
+		p->x.src = e->xd;
+		p->x.dst = e->xs;
+		p->x.sport = e->xdp;
+		p->x.dport = e->xsp;
+		p->todo |= BN_DO_NAT;
+	}
+	if (!bn_ct_same(&hit))
+		return -BN_DROP_INTERNAL;
+	if (bn_ct_due(&hit, p))
+		bn_ct_track(e, p, hit.flags, hit.reply);
+	bn_ct_count(e, p, hit.reply);
+	return 0;
+}
+
+static __always_inline struct bn_pkt *bn_pod_pkt(__u8 hook, __u8 dir)
+{
+	struct bn_scratch *s = bn_scratch_get();
+
+	if (!s)
+		return NULL;
+	__builtin_memset(&s->p, 0, sizeof(s->p));
+	s->p.hook = hook;
+	s->p.dir = dir;
+	return &s->p;
+}
+
+static __always_inline int bn_pod_begin(struct __sk_buff *skb, struct bn_pkt *p)
+{
+	__u32 zero = 0;
+	struct bn_state *st = bpf_map_lookup_elem(&state, &zero);
+
+	if (!st)
+		return -BN_DROP_INTERNAL;
+	p->epoch = *(volatile __u32 *)&st->epoch;
+	p->state = *(volatile __u32 *)&st->flags;
+	p->now_ns = bpf_ktime_get_boot_ns();
+	p->now_s = bn_seconds(p->now_ns);
+	p->ifindex = skb->ifindex;
+	p->in_ifindex = skb->ingress_ifindex;
+	p->len = skb->len;
+	return bn_parse(skb, p, ETH_HLEN);
+}
+
+static __always_inline int bn_pod_end(struct __sk_buff *skb, struct bn_pkt *p, int r)
+{
+	if (!r)
+		r = bn_deliver(skb, p);
+	bn_exit_count(p);
+	if (r >= 0)
+		return r == BN_DONE_REDIRECT ? TC_ACT_REDIRECT : BN_TC_NEXT;
+	bn_exit_drop(p, -r);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
-	return bn_pod_pass(skb, BN_HOOK_FROM_POD);
+	struct bn_pkt *p = bn_pod_pkt(BN_HOOK_FROM_POD, BN_DIR_EGRESS);
+	int r;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	r = bn_pod_begin(skb, p);
+	if (!r && bn_pod_exempt_out(p))
+		r = BN_DONE_PASS;
+	if (!r)
+		r = bn_pod_out(p);
+	return bn_pod_end(skb, p, r);
 }
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	return bn_pod_pass(skb, BN_HOOK_TO_POD);
+	struct bn_pkt *p = bn_pod_pkt(BN_HOOK_TO_POD, BN_DIR_INGRESS);
+	int r;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	r = bn_pod_begin(skb, p);
+	if (!r && (p->flags & BN_PKT_F_ND))
+		r = BN_DONE_PASS;
+	if (!r)
+		r = bn_pod_in(p);
+	return bn_pod_end(skb, p, r);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -47,4 +47,5 @@ struct {
 	__uint(max_entries, BN_TOKENS__MAX);
 } tokens SEC(".maps");
 
+
 #endif

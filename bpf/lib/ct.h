@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_CT_H
+#define BN_BPF_CT_H
+
+/* The connection table (maps/ct.h): keyed hash, two candidate buckets, look-up without a lock.
+ *
+ * - The hash is multilinear over the 40-byte key with 64-bit secret multipliers (two of them, with
+ *   different multipliers, give the two buckets): nobody who does not know the seeds can aim at a
+ *   bucket. Range reduction is multiply-shift, so the number of buckets is free.
+ * - A reader compares tag, then key, and remembers `gen`; what it copied holds if `gen` is the same
+ *   afterwards. (x86 loads are ordered; elsewhere a reader may see one stale packet's worth.)
+ * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way, an
+ *   expired one, a closed one; then a half-open flow of the pod that has most of them in the bucket,
+ *   its own on a tie. Never an established one.
+ *
+ * Written to compile in user space too, where the tests give the map and the lock.
+ */
+
+#include <stdbool.h>
+
+#include "maps/ct.h"
+#include "bpf/lib/cfg.h"
+#include "bpf/lib/pkt.h"
+#include "bpf/lib/priv.h"
+
+#define BN_CT_T_HALF_S 60
+#define BN_CT_T_TCP_S 86400
+#define BN_CT_T_FIN_S 3600
+#define BN_CT_T_CLOSED_S 30
+#define BN_CT_T_UDP_S 30
+#define BN_CT_T_UDP_REPLIED_S 60
+#define BN_CT_T_UDP_STREAM_S 180
+#define BN_CT_T_ICMP_S 30
+#define BN_CT_T_OTHER_S 600
+
+#ifndef BN_BARRIER
+#define BN_BARRIER() asm volatile("" ::: "memory")
+#endif
+/* Keeps the compiler from turning arithmetic on `v` back into branches: the verifier follows every
+ * combination of those (clang 16: 1 M instructions in the choice of a victim).
+ */
+#define BN_OPAQUE(v) asm volatile("" : "+r"(v))
+
+struct bn_ct_hash {
+	__u32 bucket[2];
+	__u32 tag;
+	__u32 pad;
+};
+
+/* A flow as it is looked up. */
+struct bn_ct_ref {
+	union {
+		struct bn_ct_key key;
+		__u64 w[5];
+	};
+	struct bn_ct_hash h;
+	bool swapped; /* the packet goes b -> a */
+	__u8 pad[7];
+};
+
+struct bn_ct_hit {
+	struct bn_ct_entry *e; /* NULL: none */
+	__u32 gen;
+	__u32 flags;
+	bool reply;
+};
+
+/* What is inserted; lives in per-CPU scratch memory (the stack is too small). */
+struct bn_ct_new {
+	struct bn_ct_entry e;
+	struct bn_ct_hash h;
+	__u32 now_s;
+	__u32 replace; /* an entry that has this key is overwritten */
+};
+
+static __always_inline __u64 bn_be64(__u64 v)
+{
+	return __builtin_bswap64(v);
+}
+
+/* Is (a, ap) greater than (b, bp), as bytes? */
+static __always_inline bool bn_end_greater(const struct bn_addr *a, __be16 ap,
+					   const struct bn_addr *b, __be16 bp)
+{
+	const bn_u64a *x = (const bn_u64a *)a, *y = (const bn_u64a *)b;
+
+	if (x[0] != y[0])
+		return bn_be64(x[0]) > bn_be64(y[0]);
+	if (x[1] != y[1])
+		return bn_be64(x[1]) > bn_be64(y[1]);
+	return __builtin_bswap16(ap) > __builtin_bswap16(bp);
+}
+
+static __always_inline __u64 bn_ct_mul(const __u32 *k, int first)
+{
+	__u64 h = cfg_ct_seed[first];
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 10; i += 2) {
+		h += (cfg_ct_seed[first + i + 1] + k[i]) * (cfg_ct_seed[first + i + 2] + k[i + 1]);
+		BN_OPAQUE(h); /* one product after the other: all at once spill 200 bytes of stack */
+	}
+	return h;
+}
+
+static __always_inline void bn_ct_hash(struct bn_ct_ref *r)
+{
+	const __u32 *k = (const __u32 *)r->w;
+	__u64 a, b;
+
+	a = bn_ct_mul(k, 0);
+	b = bn_ct_mul(k, 5);
+	r->h.bucket[0] = (a >> 32) * cfg_ct_buckets >> 32;
+	r->h.bucket[1] = (b >> 32) * cfg_ct_buckets >> 32;
+	/* 31 bits that the bucket does not tell; never 0, which means free. */
+	r->h.tag = ((__u32)(b >> 20) ^ (__u32)(a >> 40)) | 1;
+}
+
+static __always_inline void bn_ct_ref(struct bn_ct_ref *r, const struct bn_tuple *t, __u8 proto,
+				      __u8 zone)
+{
+	r->swapped = bn_end_greater(&t->src, t->sport, &t->dst, t->dport);
+	r->key.a = r->swapped ? t->dst : t->src;
+	r->key.b = r->swapped ? t->src : t->dst;
+	r->key.ap = r->swapped ? t->dport : t->sport;
+	r->key.bp = r->swapped ? t->sport : t->dport;
+	r->key.proto = proto;
+	r->key.zone = zone;
+	r->key.pad[0] = 0;
+	r->key.pad[1] = 0;
+	bn_ct_hash(r);
+}
+
+static __always_inline bool bn_ct_key_eq(const struct bn_ct_entry *e, const struct bn_ct_ref *r)
+{
+	const bn_u64a *k = (const bn_u64a *)&e->key;
+
+	return k[0] == r->w[0] && k[1] == r->w[1] && k[2] == r->w[2] && k[3] == r->w[3] &&
+	       k[4] == r->w[4];
+}
+
+static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct bn_ct_ref *r,
+						    __u32 *gen)
+{
+	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
+	struct bn_ct_entry *e;
+	__u32 at = BN_CT_WAYS;
+
+	if (!b)
+		return NULL;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < BN_CT_WAYS; i++)
+		if (b->tag[i] == r->h.tag)
+			at = i;
+	if (at >= BN_CT_WAYS)
+		return NULL;
+	e = &b->e[at];
+	*gen = *(volatile __u32 *)&e->gen;
+	BN_BARRIER();
+	if ((*gen & 1) || !bn_ct_key_eq(e, r))
+		return NULL;
+	return e;
+}
+
+/* The entry of a flow, whether or not it has expired. */
+static __always_inline void bn_ct_find(const struct bn_ct_ref *r, struct bn_ct_hit *hit)
+{
+	hit->e = bn_ct_in(r->h.bucket[0], r, &hit->gen);
+	if (!hit->e)
+		hit->e = bn_ct_in(r->h.bucket[1], r, &hit->gen);
+	if (!hit->e)
+		return;
+	hit->flags = *(volatile __u32 *)&hit->e->flags;
+	hit->reply = !!(hit->flags & BN_CT_F_ORIG_A) == r->swapped;
+}
+
+/* After the last read of an entry: was all of it the same flow's? */
+static __always_inline bool bn_ct_same(const struct bn_ct_hit *hit)
+{
+	BN_BARRIER();
+	return *(volatile __u32 *)&hit->e->gen == hit->gen;
+}
+
+static __always_inline bool bn_ct_expired(const struct bn_ct_entry *e, __u32 now_s)
+{
+	return (__s32)(*(volatile __u32 *)&e->expires - now_s) <= 0;
+}
+
+/* The tuple, in the original direction, under which an entry stands. */
+static __always_inline void bn_ct_tuple(const struct bn_ct_entry *e, struct bn_tuple *t)
+{
+	bool a = e->flags & BN_CT_F_ORIG_A;
+
+	t->src = a ? e->key.a : e->key.b;
+	t->dst = a ? e->key.b : e->key.a;
+	t->sport = a ? e->key.ap : e->key.bp;
+	t->dport = a ? e->key.bp : e->key.ap;
+}
+
+static __always_inline void bn_ct_other(const struct bn_ct_entry *e, struct bn_tuple *t)
+{
+	t->src = e->xs;
+	t->dst = e->xd;
+	t->sport = e->xsp;
+	t->dport = e->xdp;
+}
+
+/* --- Insertion ------------------------------------------------------------------------------- */
+
+/* How willingly a way is given up: the greatest weight goes first; below HALF it is kept. */
+#define BN_CT_W_FREE (1ULL << 62)
+#define BN_CT_W_EXPIRED (1ULL << 61)
+#define BN_CT_W_CLOSED (1ULL << 60)
+#define BN_CT_W_HALF (1ULL << 59)
+#define BN_CT_W_COUNT 48
+#define BN_CT_W_OWN 47
+#define BN_CT_W_AGE 8
+
+/* 1 if equal, without a branch. */
+static __always_inline __u64 bn_eq(__u32 x, __u32 y)
+{
+	__u64 v = x ^ y;
+
+	BN_OPAQUE(v);
+	return (v - 1) >> 63;
+}
+
+/* 1 if the flag `bit` (one bit) is set. */
+static __always_inline __u64 bn_ct_has(__u32 flags, __u32 bit)
+{
+	__u64 v = flags & bit;
+
+	BN_OPAQUE(v);
+	return (0 - v) >> 63;
+}
+
+static __always_inline __u64 bn_ct_weight(const struct bn_ct_bucket *b, __u32 i, __u32 now_s)
+{
+	const struct bn_ct_entry *e = &b->e[i];
+	__u32 f = *(volatile __u32 *)&e->flags;
+	__u64 left = (__u64)(__s64)(__s32)(*(volatile __u32 *)&e->expires - now_s);
+	__u64 expired;
+
+	BN_OPAQUE(left);
+	expired = (left - 1) >> 63 & 1;
+	return bn_eq(*(volatile __u32 *)&b->tag[i], 0) << 62 | expired << 61 |
+	       bn_ct_has(f, BN_CT_F_CLOSED) << 60 | (bn_ct_has(f, BN_CT_F_ASSURED) ^ 1) << 59;
+}
+
+/* Among half-open entries: first the pod's that has most of them here, own ones on a tie, the oldest. */
+static __always_inline __u64 bn_ct_half_weight(const struct bn_ct_bucket *b, __u32 i,
+					       const struct bn_ct_new *n)
+{
+	__u64 count = 0, own = bn_eq(b->e[i].slot, n->e.slot);
+
+#pragma clang loop unroll(full)
+	for (__u32 j = 0; j < BN_CT_WAYS; j++)
+		count += (bn_ct_has(b->e[j].flags, BN_CT_F_ASSURED) ^ 1) &
+			 bn_eq(b->e[i].slot, b->e[j].slot);
+	return count << BN_CT_W_COUNT | own << BN_CT_W_OWN |
+	       (__u64)((n->now_s - b->e[i].created) & 0xffff) << BN_CT_W_AGE;
+}
+
+/* Of weights (below 2^63), without a branch. */
+static __always_inline __u64 bn_ct_max(__u64 a, __u64 b)
+{
+	__u64 less = (a - b) >> 63;
+
+	BN_OPAQUE(less);
+	return a ^ ((a ^ b) & (0 - less));
+}
+
+/* The way of this bucket that is best given up (low byte), with its weight. */
+static __noinline __u64 bn_ct_victim(struct bn_ct_bucket *b, const struct bn_ct_new *n)
+{
+	__u64 best = 0;
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
+		best = bn_ct_max(best, bn_ct_weight(b, i, n->now_s) | i);
+	}
+	if (best >= BN_CT_W_CLOSED || best < BN_CT_W_HALF)
+		return best;
+	best = 0;
+	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
+		__u64 half = bn_ct_weight(b, i, n->now_s) >> 59 & 1;
+
+		best = bn_ct_max(best, half << 59 | (bn_ct_half_weight(b, i, n) & (0 - half)) | i);
+	}
+	return best;
+}
+
+/* The way that holds the key already. */
+static __always_inline __u32 bn_ct_way_of(const struct bn_ct_bucket *b, const struct bn_ct_new *n)
+{
+	__u32 at = BN_CT_WAYS;
+
+	for (__u32 i = 0; i < BN_CT_WAYS; i++)
+		if (b->tag[i] == n->h.tag)
+			at = i;
+	return at;
+}
+
+static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const struct bn_ct_new *n)
+{
+	struct bn_ct_entry *e = &b->e[at];
+	const bn_u64a *from = (const bn_u64a *)&n->e;
+	bn_u64a *to = (bn_u64a *)e;
+	__u32 gen = (e->gen & ~1u) + 2;
+
+	*(volatile __u32 *)&e->gen = gen | 1;
+	BN_BARRIER();
+	*(volatile __u32 *)&b->tag[at] = n->h.tag;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < sizeof(n->e) / 8; i++)
+		if (i != 5) /* gen, expires */
+			to[i] = from[i];
+	e->expires = n->e.expires;
+	/* Stamps are made for the generation that the entry has from now on. */
+	e->eg_stamp = BN_CT_STAMP((__u32)n->e.eg_stamp, gen);
+	e->in_stamp = BN_CT_STAMP((__u32)n->e.in_stamp, gen);
+	BN_BARRIER();
+	*(volatile __u32 *)&e->gen = gen;
+}
+
+/* Puts n into the way named by the low byte of `w`, if that is still to be given up as willingly and
+ * nobody inserted the key meanwhile. 0, or -1: look again.
+ */
+static __noinline int bn_ct_place(struct bn_ct_bucket *b, const struct bn_ct_new *n, __u64 w)
+{
+	__u32 at = w & 0xff;
+	int r = -1;
+
+	if (at >= BN_CT_WAYS)
+		return -1;
+	bpf_spin_lock(&b->lock);
+	if (bn_ct_way_of(b, n) == BN_CT_WAYS &&
+	    bn_ct_weight(b, at, n->now_s) >= (w & (BN_CT_W_FREE | BN_CT_W_EXPIRED |
+						   BN_CT_W_CLOSED | BN_CT_W_HALF))) {
+		bn_ct_write(b, at, n);
+		r = 0;
+	}
+	bpf_spin_unlock(&b->lock);
+	return r;
+}
+
+/* May the entry that has n's key be overwritten by n? When it has expired, or is the same client's
+ * (the same tuple on the other side), or when the caller says so.
+ */
+static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e, const struct bn_ct_new *n)
+{
+	if (n->replace || bn_ct_expired(e, n->now_s))
+		return true;
+	return (e->flags & n->e.flags & BN_CT_F_NAT) && bn_addr_same(&e->xs, &n->e.xs) &&
+	       bn_addr_same(&e->xd, &n->e.xd) && e->xsp == n->e.xsp && e->xdp == n->e.xdp;
+}
+
+static __noinline int bn_ct_overwrite(struct bn_ct_bucket *b, const struct bn_ct_new *n)
+{
+	__u32 at = bn_ct_way_of(b, n);
+	int r = 0;
+
+	if (at >= BN_CT_WAYS)
+		return 0;
+	bpf_spin_lock(&b->lock);
+	if (b->tag[at] == n->h.tag) {
+		r = -1;
+		if (bn_ct_may_replace(&b->e[at], n)) {
+			bn_ct_write(b, at, n);
+			r = 1;
+		}
+	}
+	bpf_spin_unlock(&b->lock);
+	return r;
+}
+
+/* Inserts n. 0: done; 1: a live entry of this key is there and stays; -BN_DROP_CT_FULL. */
+__noinline int bn_ct_insert(struct bn_ct_new *n)
+{
+	struct bn_ct_bucket *b0, *b1;
+	__u32 bucket;
+	__u64 w0, w1;
+	int r;
+
+	if (!n)
+		return -BN_DROP_INTERNAL;
+	bucket = n->h.bucket[0];
+	b0 = bpf_map_lookup_elem(&ct, &bucket);
+	bucket = n->h.bucket[1];
+	b1 = bpf_map_lookup_elem(&ct, &bucket);
+	if (!b0 || !b1)
+		return -BN_DROP_INTERNAL;
+	r = bn_ct_overwrite(b0, n);
+	if (!r)
+		r = bn_ct_overwrite(b1, n);
+	if (r)
+		return r < 0;
+	for (int i = 0; i < 3; i++) {
+		w0 = bn_ct_victim(b0, n);
+		if (w0 >= BN_CT_W_CLOSED && !bn_ct_place(b0, n, w0))
+			return 0;
+		w1 = bn_ct_victim(b1, n);
+		if (w1 < BN_CT_W_HALF && w0 < BN_CT_W_HALF)
+			break;
+		if (w1 > w0 ? !bn_ct_place(b1, n, w1) : !bn_ct_place(b0, n, w0))
+			return 0;
+	}
+	return -BN_DROP_CT_FULL;
+}
+
+/* --- State ----------------------------------------------------------------------------------- */
+
+static __always_inline __u32 bn_ct_lifetime(__u32 flags, __u8 proto)
+{
+	if (flags & BN_CT_F_CLOSED)
+		return BN_CT_T_CLOSED_S;
+	if (proto == BN_PROTO_TCP) {
+		if (!(flags & BN_CT_F_ASSURED))
+			return BN_CT_T_HALF_S;
+		if (flags & (BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY))
+			return BN_CT_T_FIN_S;
+		return BN_CT_T_TCP_S;
+	}
+	if (proto == BN_PROTO_UDP) {
+		if (flags & BN_CT_F_ASSURED)
+			return BN_CT_T_UDP_STREAM_S;
+		return flags & BN_CT_F_REPLIED ? BN_CT_T_UDP_REPLIED_S : BN_CT_T_UDP_S;
+	}
+	if (proto == BN_PROTO_ICMP || proto == BN_PROTO_ICMP6)
+		return BN_CT_T_ICMP_S;
+	return flags & BN_CT_F_ASSURED ? BN_CT_T_OTHER_S : BN_CT_T_HALF_S;
+}
+
+static __always_inline __u32 bn_ct_next_tcp(__u32 f, __u8 tcp, bool reply)
+{
+	const __u32 fins = BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
+
+	if (tcp & BN_TCP_RST)
+		return f | BN_CT_F_CLOSED;
+	if (tcp & BN_TCP_FIN)
+		f |= reply ? BN_CT_F_FIN_REPLY : BN_CT_F_FIN_ORIG;
+	if (reply)
+		f |= BN_CT_F_REPLIED;
+	else if ((f & BN_CT_F_REPLIED) && (tcp & BN_TCP_ACK) && !(tcp & BN_TCP_SYN))
+		f |= BN_CT_F_ASSURED;
+	if ((f & fins) == fins)
+		return f | BN_CT_F_CLOSED;
+	/* Life after a reset: its receiver did not believe it (RFC 5961). */
+	if ((f & BN_CT_F_CLOSED) && !(tcp & BN_TCP_SYN))
+		f &= ~BN_CT_F_CLOSED;
+	return f;
+}
+
+static __always_inline __u32 bn_ct_next(const struct bn_ct_entry *e, __u32 f,
+					const struct bn_pkt *p, bool reply)
+{
+	if (p->proto == BN_PROTO_TCP)
+		return bn_ct_next_tcp(f, p->tcp, reply);
+	if (p->proto == BN_PROTO_SCTP) {
+		if (p->tcp & BN_TCP_RST)
+			return f | BN_CT_F_CLOSED;
+		f &= ~BN_CT_F_CLOSED;
+	}
+	if (reply)
+		f |= BN_CT_F_REPLIED;
+	if (p->proto == BN_PROTO_ICMP || p->proto == BN_PROTO_ICMP6)
+		return f; /* never assured: an echo is over when it is answered */
+	if ((f & BN_CT_F_REPLIED) &&
+	    (p->proto != BN_PROTO_UDP || p->now_s - e->created > 2))
+		f |= BN_CT_F_ASSURED;
+	return f;
+}
+
+static __always_inline void bn_ct_apply(struct bn_ct_entry *e, __u32 old, __u32 new, __u32 expires)
+{
+	/* Not atomic on purpose: the flags are monotonic but for CLOSED, and what two CPUs may lose
+	 * of one flow its next packet brings back.
+	 */
+	if (new != old)
+		*(volatile __u32 *)&e->flags = (e->flags | new) & ~(old & ~new);
+	if (e->expires != expires)
+		*(volatile __u32 *)&e->expires = expires;
+}
+
+#define BN_CT_SHARED                                                                               \
+	(BN_CT_F_REPLIED | BN_CT_F_ASSURED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_CLOSED)
+
+/* A packet of this flow passes: state and expiry, of the flow's other entry too. */
+__noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags, __u32 reply)
+{
+	struct bn_ct_ref other;
+	struct bn_ct_hit hit;
+	struct bn_tuple t;
+	__u32 next, expires;
+
+	if (!e || !p)
+		return 0;
+	next = bn_ct_next(e, flags, p, reply);
+	expires = p->now_s + bn_ct_lifetime(next, p->proto);
+	bn_ct_apply(e, flags, next, expires);
+	if (!(flags & BN_CT_F_NAT))
+		return 0;
+	bn_ct_other(e, &t);
+	/* The direct flow that was moved aside has its own packets in the other zone. */
+	bn_ct_ref(&other, &t, p->proto,
+		  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED ?
+			  BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN);
+	bn_ct_find(&other, &hit);
+	if (!hit.e || !(hit.flags & BN_CT_F_NAT))
+		return 0;
+	bn_ct_apply(hit.e, hit.flags,
+		    (hit.flags & ~BN_CT_SHARED) | (next & BN_CT_SHARED), expires);
+	return 0;
+}
+
+/* Is there anything to write down about this packet? Established flows: once a second. */
+static __always_inline bool bn_ct_due(const struct bn_ct_hit *hit, const struct bn_pkt *p)
+{
+	const __u32 plain = BN_CT_F_ASSURED;
+	const __u32 any = BN_CT_F_ASSURED | BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
+
+	if ((hit->flags & any) != plain || (p->tcp & (BN_TCP_SYN | BN_TCP_FIN | BN_TCP_RST)))
+		return true;
+	return hit->e->expires != p->now_s + bn_ct_lifetime(plain, p->proto);
+}
+
+static __always_inline void bn_ct_count(struct bn_ct_entry *e, const struct bn_pkt *p, bool reply)
+{
+	if (reply) {
+		e->bytes[1] += p->len;
+		e->packets[1]++;
+	} else {
+		e->bytes[0] += p->len;
+		e->packets[0]++;
+	}
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_DELIVER_H
+#define BN_BPF_DELIVER_H
+
+/* Carries out what the stages decided (p->todo): translation, and the one way into a local pod past
+ * the host's stack. Whoever sets BN_DO_DELIVER has run the receiving pod's stages: its own program
+ * does not see the packet.
+ */
+
+#include "bpf/lib/addr.h"
+#include "bpf/lib/nat.h"
+
+#define BN_PACKET_HOST 0
+
+/* Straight into the pod behind `ifindex` (a veth whose peer is reached). */
+static __always_inline int bn_deliver_peer(bn_ctx *ctx, __u32 ifindex)
+{
+	if (ctx->pkt_type != BN_PACKET_HOST && bpf_skb_change_type(ctx, BN_PACKET_HOST))
+		return -BN_DROP_REDIRECT;
+	return bpf_redirect_peer(ifindex, 0) == TC_ACT_REDIRECT ? BN_DONE_REDIRECT
+								: -BN_DROP_REDIRECT;
+}
+
+/* Back to the pod that sent it. The kernel gives a packet that leaves by the interface it came in
+ * on ingress_ifindex == ifindex; to_pod knows it by that.
+ */
+__noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
+{
+	const struct bn_iface *f;
+	__u8 mac[12], swapped[12];
+
+	if (!p)
+		return -BN_DROP_INTERNAL;
+	f = bn_iface_get(p->ifindex);
+	if (f && (f->flags & BN_IF_F_PEER))
+		return bn_deliver_peer(ctx, p->ifindex);
+	if (bn_ctx_load(ctx, 0, mac, sizeof(mac)))
+		return -BN_DROP_REDIRECT;
+	__builtin_memcpy(swapped, mac + 6, 6);
+	__builtin_memcpy(swapped + 6, mac, 6);
+	if (bn_ctx_store(ctx, 0, swapped, sizeof(swapped)))
+		return -BN_DROP_REDIRECT;
+	return bpf_redirect(p->ifindex, 0) == TC_ACT_REDIRECT ? BN_DONE_REDIRECT
+							      : -BN_DROP_REDIRECT;
+}
+
+/* 0: the stack carries it on; BN_DONE_REDIRECT; -BN_DROP_x. */
+static __always_inline int bn_deliver(bn_ctx *ctx, struct bn_pkt *p)
+{
+	bool hop = (p->todo & (BN_DO_DELIVER | BN_DO_ROUTED)) == (BN_DO_DELIVER | BN_DO_ROUTED);
+	int r = 0;
+
+	if (p->todo & BN_DO_NAT)
+		r = bn_nat_write(ctx, p, hop);
+	else if (hop)
+		r = bn_nat_hop(ctx, p);
+	if (r)
+		return r;
+	if (p->todo & BN_DO_DELIVER)
+		return bn_deliver_peer(ctx, p->to_ifindex);
+	return p->todo & BN_DO_BACK ? bn_deliver_back(ctx, p) : 0;
+}
+
+#endif

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_FLOW_H
+#define BN_BPF_FLOW_H
+
+/* From a packet's tuple to what becomes of it: look-up of its flow, admission by the policies of the
+ * local pods at either end, a new flow where there is none.
+ *
+ * Who is judged: a flow has a client (who sent its first packet) and a server. The client's egress
+ * policy and the server's ingress policy are asked about the flow's original tuple, with the real
+ * client and the real backend, whichever packet brings the question up. The answer holds for the
+ * entry's generation and for one policy epoch.
+ *
+ * TCP in mid-stream without an entry, to no service (the daemon is started for the first time over
+ * connections that exist, or the table was flushed): which end is the client cannot be known. Such a
+ * flow is admitted at an end if a connection in either direction between the two ports would be: the
+ * same two pods could talk anyway, and no stack accepts a connection that began without SYN.
+ */
+
+#include "bpf/lib/addr.h"
+#include "bpf/lib/ct.h"
+#include "bpf/lib/policy.h"
+#include "bpf/lib/svc.h"
+
+#define BN_FLOW_PORT_TRIES 8
+
+struct bn_ends {
+	struct bn_tuple t; /* src: the real client, dst: the real server */
+	__u32 slot;	   /* whose policy */
+	__u32 ct_flags;	   /* BN_CT_F_* */
+	__u32 fresh;
+	__u8 proto;
+	__u8 dir; /* enum bn_event_dir */
+	__u8 host; /* the client is this node itself */
+	__u8 pad;
+};
+
+/* Working memory, the packet's description included: too big for the 512 bytes of stack that a chain
+ * of functions shares. Our programs do not preempt each other on one CPU (bottom halves are off), so
+ * one per CPU and object is enough.
+ */
+struct bn_scratch {
+	struct bn_pkt p;
+	struct bn_ct_new n;
+	struct bn_ct_ref ref;
+	struct bn_ask ask;
+	struct bn_ends ends;
+	struct bn_svc_hit svc;
+	struct bn_who who;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct bn_scratch);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+static __always_inline struct bn_scratch *bn_scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+static __always_inline void bn_ends_of(const struct bn_ct_entry *e, struct bn_ends *ends)
+{
+	bn_ct_tuple(e, &ends->t);
+	ends->ct_flags = e->flags;
+	ends->proto = e->key.proto;
+	if (!(e->flags & BN_CT_F_NAT))
+		return;
+	if (e->flags & BN_CT_F_ALIAS) {
+		ends->t.dst = e->xd;
+		ends->t.dport = e->xdp;
+	} else {
+		ends->t.src = e->xs;
+		ends->t.sport = e->xsp;
+	}
+}
+
+/* Asks one end's policy. 0: admitted; -BN_DROP_x, with what the exit needs in p. */
+__noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ask *q;
+	int r;
+
+	if (!p || !n || !s)
+		return -BN_DROP_INTERNAL;
+	/* Not known and let through, or no pod of this node; a pod and itself; the node itself. */
+	if (!n->slot || bn_addr_same(&n->t.src, &n->t.dst) ||
+	    (n->host && n->dir == BN_DIR_INGRESS))
+		return 0;
+	q = &s->ask;
+	q->slot = n->slot;
+	q->proto = n->proto;
+	q->dir = n->dir;
+	q->peer = n->dir == BN_DIR_EGRESS ? n->t.dst : n->t.src;
+	q->port = n->t.dport;
+	q->fresh = n->fresh;
+	r = bn_policy_ask(q);
+	if (r && (n->ct_flags & BN_CT_F_MID)) {
+		q->dir = n->dir == BN_DIR_EGRESS ? BN_DIR_INGRESS : BN_DIR_EGRESS;
+		q->port = n->t.sport;
+		if (!bn_policy_ask(q))
+			return 0;
+	}
+	if (!r && !q->audit)
+		return 0;
+	p->slot = n->slot;
+	p->dir = n->dir;
+	p->policy = q->policy;
+	p->rule = q->rule;
+	if (r && (p->state & BN_STATE_F_DENY_REJECT))
+		p->refuse = BN_REFUSE_PROHIBIT;
+	if (!r)
+		p->audit = n->dir == BN_DIR_EGRESS ? BN_DROP_POLICY_EGRESS : BN_DROP_POLICY_INGRESS;
+	return r;
+}
+
+/* The pod behind the hook's interface: its slot; 0 for what is not a pod of Kubernetes or may pass
+ * while it is not known; negative: closed.
+ */
+static __always_inline int bn_flow_slot(struct bn_pkt *p, const struct bn_iface *f)
+{
+	if (f && f->slot)
+		return f->slot;
+	if ((f && (f->flags & BN_IF_F_OPEN)) || (p->state & BN_STATE_F_UNKNOWN_ALLOW))
+		return 0;
+	return -BN_DROP_UNKNOWN_POD;
+}
+
+/* May this interface send with this source? Its slot (see above), or -BN_DROP_x. */
+static __always_inline int bn_flow_sender(struct bn_pkt *p, const struct bn_iface *f)
+{
+	int slot = bn_flow_slot(p, f);
+
+	if (slot > 0)
+		p->slot = slot;
+	if (slot > 0 && bn_addr_slot(&p->t.src) != (__u32)slot)
+		return -BN_DROP_SPOOFED;
+	return slot;
+}
+
+static __always_inline bool bn_iface_bypass(const struct bn_iface *f)
+{
+	const __u16 need = BN_IF_F_PEER | BN_IF_F_BYPASS;
+
+	return f && (f->flags & need) == need;
+}
+
+/* --- Flows that exist ------------------------------------------------------------------------ */
+
+static __always_inline bool bn_flow_fits(__u64 stamp, const struct bn_pkt *p, __u32 gen)
+{
+	return stamp == BN_CT_STAMP(p->epoch, gen);
+}
+
+enum {
+	BN_NEED_EGRESS = 1 << 0,  /* the client's */
+	BN_NEED_INGRESS = 1 << 1, /* the server's */
+	BN_NEED_SENDER = 1 << 2,  /* the interface that this direction comes from is another */
+	BN_NEED_REPLY = 1 << 3,	  /* (the packet is of the reply direction) */
+	BN_NEED_HERE_IN = 1 << 4, /* at to_pod: the pod behind the hook receives */
+};
+
+static __always_inline int bn_flow_readmit(struct bn_pkt *p, struct bn_scratch *s,
+					   struct bn_ct_entry *e, __u32 dir, __u32 slot)
+{
+	s->ends.slot = slot;
+	s->ends.dir = dir;
+	return bn_flow_ask(p, &s->ends);
+}
+
+/* Proves what the entry does not (need), and writes it down. At from_pod the pod behind the hook is
+ * the sender, at to_pod (HERE_IN) the receiver; the other end is asked for only when it is local and
+ * the packet will be handed to it past its own hook.
+ */
+__noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen, __u32 need)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	bool reply = need & BN_NEED_REPLY, in = need & BN_NEED_HERE_IN;
+	/* Is the pod behind the hook the flow's client? */
+	bool client = reply == in;
+	const struct bn_iface *f;
+	__u32 peer;
+	int slot, r;
+
+	if (!p || !e || !s)
+		return -BN_DROP_INTERNAL;
+	f = bn_iface_get(p->ifindex);
+	slot = in ? bn_flow_slot(p, f) : bn_flow_sender(p, f);
+	if (slot < 0)
+		return slot;
+	bn_ends_of(e, &s->ends);
+	s->ends.fresh = 0;
+	s->ends.host = !e->ifindex;
+	if (need & BN_NEED_EGRESS) {
+		peer = client ? slot : bn_addr_slot(&s->ends.t.src);
+		r = bn_flow_readmit(p, s, e, BN_DIR_EGRESS, peer);
+		if (r)
+			return r;
+		*(volatile __u64 *)&e->eg_stamp = BN_CT_STAMP(p->epoch, gen);
+	}
+	if (need & BN_NEED_INGRESS) {
+		peer = client ? bn_addr_slot(&s->ends.t.dst) : slot;
+		if (client && !peer) /* its pod is gone: never past the stack again */
+			e->flags &= ~BN_CT_F_BYPASS;
+		r = bn_flow_readmit(p, s, e, BN_DIR_INGRESS, peer);
+		if (r)
+			return r;
+		*(volatile __u64 *)&e->in_stamp = BN_CT_STAMP(p->epoch, gen);
+	}
+	if (!(need & BN_NEED_SENDER) || *(volatile __u32 *)&e->gen != gen)
+		return 0;
+	if (client)
+		e->ifindex = p->ifindex;
+	else if (!in || bn_addr_slot(&p->t.dst) == (__u32)slot) /* not what was flooded here */
+		e->rifindex = p->ifindex;
+	return 0;
+}
+
+/* --- New flows ------------------------------------------------------------------------------- */
+
+static __always_inline bool bn_flow_mid(const struct bn_pkt *p)
+{
+	return p->proto == BN_PROTO_TCP && (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN;
+}
+
+/* A packet that is judged but begins no entry. */
+static __always_inline bool bn_flow_passing(const struct bn_pkt *p)
+{
+	return (p->flags & (BN_PKT_F_ICMP_ERR)) || (p->tcp & BN_TCP_RST);
+}
+
+static __always_inline void bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s,
+					 const struct bn_tuple *t, __u8 zone, __u32 flags)
+{
+	bn_ct_ref(&s->ref, t, p->proto, zone);
+	s->n.e.key = s->ref.key;
+	s->n.h = s->ref.h;
+	s->n.now_s = p->now_s;
+	s->n.e.flags = flags | (s->ref.swapped ? 0 : BN_CT_F_ORIG_A);
+	s->n.e.created = p->now_s;
+	s->n.e.expires = p->now_s + bn_ct_lifetime(flags, p->proto);
+}
+
+/* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a
+ * flow that is not this one has that tuple.
+ */
+static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scratch *s, __u32 flags)
+{
+	__u32 rnd = p->rnd;
+	int r = 1;
+
+	s->n.e.xs = p->t.src;
+	s->n.e.xd = p->t.dst;
+	s->n.e.xsp = p->t.sport;
+	s->n.e.xdp = p->t.dport;
+	s->n.replace = 0;
+	for (int i = 0; i < BN_FLOW_PORT_TRIES; i++) {
+		if (i || (flags & BN_CT_F_SHIFTED)) {
+			rnd = rnd * 1664525u + 1013904223u;
+			p->x.sport = bpf_htons(1024 + ((__u64)rnd * 64512 >> 32));
+			flags |= BN_CT_F_SNAT;
+		}
+		bn_flow_fill(p, s, &p->x, BN_CT_ZONE_MAIN, flags);
+		r = bn_ct_insert(&s->n);
+		if (r <= 0)
+			return r;
+	}
+	return -BN_DROP_NAT_PORTS;
+}
+
+/* Both entries of a translated flow (p->t -> p->x), or the one of any other. */
+__noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	__u8 zone = flags & BN_CT_F_SHIFTED ? BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN;
+	int r;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	if (flags & BN_CT_F_NAT) {
+		r = bn_flow_insert_post(p, s, flags);
+		if (r < 0)
+			return r;
+		s->n.e.xs = p->x.src;
+		s->n.e.xd = p->x.dst;
+		s->n.e.xsp = p->x.sport;
+		s->n.e.xdp = p->x.dport;
+		flags |= BN_CT_F_ALIAS;
+	}
+	s->n.replace = replace || (flags & BN_CT_F_NAT);
+	bn_flow_fill(p, s, &p->t, zone, flags);
+	r = bn_ct_insert(&s->n);
+	return r < 0 ? r : 0;
+}
+
+/* Is the server a pod of this node that may be reached past the stack? Then its ingress policy is
+ * asked here, because its own hook will not see the flow. 1: yes; 0: no; negative: denied.
+ */
+static __always_inline int bn_flow_bypass(struct bn_pkt *p, struct bn_scratch *s,
+					  const struct bn_iface *from)
+{
+	const struct bn_iface *to;
+	int r;
+
+	if (!cfg_bypass || !bn_iface_bypass(from) || (p->flags & BN_PKT_F_FRAG))
+		return 0;
+	if (bn_addr_who(&s->ends.t.dst, &s->who))
+		return -BN_DROP_INTERNAL;
+	if (!s->who.slot || !s->who.ifindex || s->who.ifindex == p->ifindex)
+		return 0;
+	to = bn_iface_get(s->who.ifindex);
+	if (!bn_iface_bypass(to) || to->slot != s->who.slot)
+		return 0;
+	s->ends.slot = s->who.slot;
+	s->ends.dir = BN_DIR_INGRESS;
+	r = bn_flow_ask(p, &s->ends);
+	if (r)
+		return r;
+	p->to_ifindex = s->who.ifindex;
+	p->todo |= BN_DO_DELIVER;
+	return 1;
+}
+
+/* Sets p->x for a flow to a service (or one that has to leave its client port). */
+static __always_inline int bn_flow_translate(struct bn_pkt *p, struct bn_scratch *s, __u32 *flags)
+{
+	__u32 zero = 0;
+	struct bn_state *st = bpf_map_lookup_elem(&state, &zero);
+
+	p->x = p->t;
+	if (*flags & BN_CT_F_SHIFTED) {
+		*flags |= BN_CT_F_NAT;
+		return 0;
+	}
+	if (!s->svc.idx)
+		return 0;
+	*flags |= BN_CT_F_NAT | BN_CT_F_INTERNAL;
+	p->x.dst = s->svc.be.addr;
+	p->x.dport = s->svc.be.port;
+	if (!bn_addr_same(&s->svc.be.addr, &p->t.src))
+		return 0;
+	if (!st)
+		return -BN_DROP_INTERNAL;
+	p->x.src = p->flags & BN_PKT_F_V6 ? st->node6 : st->node4;
+	if (bn_addr_is_zero(&p->x.src))
+		return -BN_DROP_NAT_PORTS;
+	*flags |= BN_CT_F_HAIRPIN | BN_CT_F_SNAT;
+	return 0;
+}
+
+/* A local pod's packet that no live entry knows. `shifted`: its tuple is taken by a translated flow.
+ * `replace`: the entry that is there is another life of the same tuple.
+ */
+__noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	const struct bn_iface *f;
+	__u32 flags = shifted ? BN_CT_F_SHIFTED : 0;
+	int slot, r, bypass;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	f = bn_iface_get(p->ifindex);
+	slot = bn_flow_sender(p, f);
+	if (slot < 0)
+		return slot;
+	s->svc.idx = 0;
+	s->svc.gen = 0;
+	if (!shifted) {
+		r = bn_svc_choose(p, &s->svc, 1);
+		if (r)
+			return r;
+	}
+	r = bn_flow_translate(p, s, &flags);
+	if (r)
+		return r;
+	if (bn_flow_mid(p))
+		flags |= BN_CT_F_MID;
+	s->ends.t = p->x;
+	s->ends.t.src = p->t.src;
+	s->ends.t.sport = p->t.sport;
+	s->ends.slot = slot;
+	s->ends.ct_flags = flags;
+	s->ends.fresh = 1;
+	s->ends.proto = p->proto;
+	s->ends.dir = BN_DIR_EGRESS;
+	s->ends.host = 0;
+	r = bn_flow_ask(p, &s->ends);
+	if (r)
+		return r;
+	if ((p->flags & BN_PKT_F_LATER) && bn_pkt_has_ports(p))
+		return 0; /* its first fragment made the flow, or was refused one */
+	if (bn_flow_passing(p) && !(flags & BN_CT_F_NAT))
+		return 0;
+	bypass = flags & BN_CT_F_HAIRPIN ? 0 : bn_flow_bypass(p, s, f);
+	if (bypass < 0)
+		return bypass;
+	if (bypass) {
+		flags |= BN_CT_F_BYPASS;
+		if (!(flags & BN_CT_F_NAT) && f && (f->flags & BN_IF_F_BRIDGE))
+			flags |= BN_CT_F_BRIDGED;
+		else
+			p->todo |= BN_DO_ROUTED;
+	}
+	s->n.e.ifindex = p->ifindex;
+	s->n.e.rifindex = bypass ? p->to_ifindex : flags & BN_CT_F_HAIRPIN ? p->ifindex : 0;
+	s->n.e.eg_stamp = p->epoch;
+	s->n.e.in_stamp = bypass || (flags & BN_CT_F_HAIRPIN) ? p->epoch : 0;
+	s->n.e.svc_idx = s->svc.idx;
+	s->n.e.svc_gen = s->svc.gen;
+	s->n.e.slot = slot;
+	r = bn_flow_insert(p, flags, replace);
+	if (r)
+		return r;
+	p->todo |= BN_DO_NEW | (flags & BN_CT_F_NAT ? BN_DO_NAT : 0);
+	if (flags & BN_CT_F_HAIRPIN)
+		p->todo |= BN_DO_BACK;
+	return 0;
+}
+
+/* A packet towards a local pod that no live entry knows. */
+__noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	const struct bn_iface *f;
+	__u32 flags = 0;
+	int slot, r;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	f = bn_iface_get(p->ifindex);
+	slot = bn_flow_slot(p, f);
+	if (slot < 0)
+		return slot;
+	p->slot = slot;
+	s->ends.host = 0;
+	if (!p->in_ifindex) {
+		if (bn_addr_who(&p->t.src, &s->who))
+			return -BN_DROP_INTERNAL;
+		s->ends.host = !!(s->who.flags & BN_ADDR_F_HOST);
+	}
+	if (bn_flow_mid(p))
+		flags |= BN_CT_F_MID;
+	s->ends.t = p->t;
+	s->ends.slot = slot;
+	s->ends.ct_flags = flags;
+	s->ends.fresh = 1;
+	s->ends.proto = p->proto;
+	s->ends.dir = BN_DIR_INGRESS;
+	r = bn_flow_ask(p, &s->ends);
+	if (r)
+		return r;
+	if (bn_flow_passing(p) || (p->flags & BN_PKT_F_LATER))
+		return 0;
+	s->n.e.ifindex = p->in_ifindex;
+	s->n.e.rifindex = slot && bn_addr_slot(&p->t.dst) == (__u32)slot ? p->ifindex : 0;
+	s->n.e.eg_stamp = 0;
+	s->n.e.in_stamp = p->epoch;
+	s->n.e.svc_idx = 0;
+	s->n.e.svc_gen = 0;
+	s->n.e.slot = 0;
+	r = bn_flow_insert(p, flags, replace);
+	if (!r)
+		p->todo |= BN_DO_NEW;
+	return r;
+}
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_NAT_H
+#define BN_BPF_NAT_H
+
+/* Writes another tuple into a packet of TC: addresses, ports, hop count and every checksum they enter.
+ *
+ * Checksums are changed by differences, so one that was wrong stays wrong. bpf_l4_csum_replace knows
+ * whether the L4 checksum is still to be computed (CHECKSUM_PARTIAL: only the pseudo header counts).
+ * SCTP's CRC32c is linear: the difference that a port makes is advanced over the bytes behind it, in
+ * time logarithmic in the length, without reading them; so neither GSO nor length matters. A CRC of 0
+ * is one that the device will compute. A *fragment* of SCTP whose port would change is dropped: the
+ * length of the whole is not known.
+ */
+
+#include "bpf/lib/crc32c.h"
+#include "bpf/lib/ctx.h"
+#include "bpf/lib/parse.h"
+#include "bpf/lib/pkt.h"
+
+#ifndef BPF_F_IPV6
+#define BPF_F_IPV6 (1ULL << 7)
+#endif
+
+static __always_inline __u32 bn_csum_fold32(__u64 s)
+{
+	s = (s & 0xffffffff) + (s >> 32);
+	s = (s & 0xffffffff) + (s >> 32);
+	return s;
+}
+
+static __always_inline __u16 bn_csum_fold16(__u64 s)
+{
+	__u32 v = bn_csum_fold32(s);
+
+	v = (v & 0xffff) + (v >> 16);
+	v = (v & 0xffff) + (v >> 16);
+	return v;
+}
+
+/* A checksum field after data under it changed by `diff`. */
+static __always_inline __u16 bn_csum_apply(__u16 field, __u64 diff)
+{
+	return ~bn_csum_fold16((__u64)(__u16)~field + diff);
+}
+
+static __always_inline __u64 bn_diff_addr(const struct bn_addr *from, const struct bn_addr *to,
+					  bool v6)
+{
+	__u64 s = (__u64)(__u32)~from->w[3] + to->w[3];
+
+	if (v6)
+#pragma clang loop unroll(full)
+		for (int i = 0; i < 3; i++)
+			s += (__u64)(__u32)~from->w[i] + to->w[i];
+	return s;
+}
+
+static __always_inline __u64 bn_diff_port(__be16 from, __be16 to)
+{
+	return (__u64)(__u16)~from + to;
+}
+
+/* Hop count and addresses of the outer header, from x; -1 on the hop count if `hop`. */
+static __always_inline int bn_nat_l3(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, bool hop)
+{
+	if (p->flags & BN_PKT_F_V6) {
+		struct {
+			struct bn_addr src, dst;
+		} a = {p->x.src, p->x.dst};
+		__u8 ttl = p->ttl - 1;
+
+		if (hop && bn_ctx_store(ctx, p->l3 + 7, &ttl, 1))
+			return -BN_DROP_NAT_WRITE;
+		return bn_ctx_store(ctx, p->l3 + 8, &a, sizeof(a)) ? -BN_DROP_NAT_WRITE : 0;
+	} else {
+		struct {
+			__u8 ttl, proto;
+			__u16 csum;
+			__be32 src, dst;
+		} h = {p->ttl, p->proto, p->l3_csum, p->x.src.w[3], p->x.dst.w[3]};
+
+		if (hop) {
+			h.ttl--;
+			diff += (__u16)~(__u16)p->ttl + (__u16)h.ttl; /* low byte in memory */
+		}
+		h.csum = bn_csum_apply(h.csum, diff);
+		return bn_ctx_store(ctx, p->l3 + 8, &h, sizeof(h)) ? -BN_DROP_NAT_WRITE : 0;
+	}
+}
+
+__noinline int bn_nat_sctp(bn_ctx *ctx, struct bn_pkt *p)
+{
+	__u32 crc, delta;
+
+	if (!p)
+		return -BN_DROP_INTERNAL;
+	if (p->flags & BN_PKT_F_FRAG)
+		return -BN_DROP_NAT_WRITE;
+	if (bn_ctx_load(ctx, p->l4 + 8, &crc, 4))
+		return -BN_DROP_NAT_WRITE;
+	if (!crc)
+		return 0;
+	delta = (__u32)(p->t.sport ^ p->x.sport) | (__u32)(p->t.dport ^ p->x.dport) << 16;
+	crc ^= bn_crc32c_delta(delta, p->l4_len - 4);
+	return bn_ctx_store(ctx, p->l4 + 8, &crc, 4) ? -BN_DROP_NAT_WRITE : 0;
+}
+
+/* The L4 header: ports, and the checksum for both changes. */
+static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff)
+{
+	struct {
+		__be16 sport, dport;
+	} ports = {p->x.sport, p->x.dport};
+	bool moved = p->t.sport != p->x.sport || p->t.dport != p->x.dport;
+	__u64 flags = p->flags & BN_PKT_F_V6 ? BPF_F_PSEUDO_HDR : BPF_F_PSEUDO_HDR;
+	__u32 off = p->l4 + 16;
+	__u64 pdiff;
+
+	if (p->flags & BN_PKT_F_LATER)
+		return 0;
+	if (p->proto == BN_PROTO_UDP) {
+		off = p->l4 + 6;
+		flags |= BPF_F_MARK_MANGLED_0;
+	} else if (p->proto == BN_PROTO_ICMP6) {
+		off = p->l4 + 2;
+	} else if (p->proto != BN_PROTO_TCP && p->proto != BN_PROTO_SCTP) {
+		return 0;
+	}
+	if (moved && bn_ctx_store(ctx, p->l4, &ports, sizeof(ports)))
+		return -BN_DROP_NAT_WRITE;
+	if (p->proto == BN_PROTO_SCTP)
+		return moved ? bn_nat_sctp(ctx, p) : 0;
+	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(diff), flags))
+		return -BN_DROP_NAT_WRITE;
+	if (!moved)
+		return 0;
+	pdiff = bn_diff_port(p->t.sport, p->x.sport) + bn_diff_port(p->t.dport, p->x.dport);
+	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(pdiff), flags & ~BPF_F_PSEUDO_HDR))
+		return -BN_DROP_NAT_WRITE;
+	return 0;
+}
+
+/* Turns the packet's tuple t into x. */
+static __always_inline int bn_nat_write(bn_ctx *ctx, struct bn_pkt *p, bool hop)
+{
+	bool v6 = p->flags & BN_PKT_F_V6;
+	__u64 diff = bn_diff_addr(&p->t.src, &p->x.src, v6) +
+		     bn_diff_addr(&p->t.dst, &p->x.dst, v6);
+	int r;
+
+	r = bn_nat_l4(ctx, p, diff);
+	return r ? r : bn_nat_l3(ctx, p, diff, hop);
+}
+
+/* Only the hop count. */
+static __always_inline int bn_nat_hop(bn_ctx *ctx, struct bn_pkt *p)
+{
+	p->x = p->t;
+	return bn_nat_l3(ctx, p, 0, true);
+}
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_POLICY_H
+#define BN_BPF_POLICY_H
+
+/* One look-up in a compiled policy (maps/policy.h): may this pod talk with that peer on that port?
+ * All precedence was settled by the compiler. What cannot be read consistently denies.
+ */
+
+#include "bpf/lib/addr.h"
+#include "maps/policy.h"
+
+struct bn_ask {
+	struct bn_addr peer;
+	__u32 slot;  /* the pod whose policy is asked */
+	__be16 port; /* of the server */
+	__u8 proto;
+	__u8 dir;    /* enum bn_event_dir: its egress or its ingress */
+	__u32 fresh; /* the first packet of a flow (statistics) */
+	/* the answer */
+	__u32 policy, rule;
+	__u32 audit; /* denied, but only to be recorded */
+};
+
+/* Class of a port: binary search for the last start that is not greater. */
+static __always_inline __u32 bn_policy_class(const struct bn_pol *pol, __u32 key)
+{
+	__u32 lo = 0, n = pol->nports, cls = 0;
+
+	for (int i = 0; i < 17; i++) {
+		__u32 half = n / 2, at = pol->ports + lo + half;
+		__u32 *start;
+
+		if (!n)
+			break;
+		start = bpf_map_lookup_elem(&pol_ports, &at);
+		if (!start)
+			break;
+		if (BN_PORT_START_KEY(*start) <= key) {
+			cls = BN_PORT_START_CLASS(*start);
+			lo += half + 1;
+			n -= half + 1;
+		} else {
+			n = half;
+		}
+	}
+	return cls;
+}
+
+static __always_inline const struct bn_cell *bn_policy_cell(__u32 id, __u32 identity, __u32 port)
+{
+	struct bn_peer_key key = {.policy = id, .identity = identity};
+	struct bn_pol *pol = bpf_map_lookup_elem(&pols, &id);
+	struct bn_peer_val *peer;
+	__u32 row, cls, at;
+
+	if (!pol || pol->check != id)
+		return NULL;
+	cls = bn_policy_class(pol, port);
+	if (cls >= pol->nclasses)
+		return NULL;
+	row = pol->default_row;
+	for (int i = 0; i < 2; i++) {
+		__u64 v;
+
+		peer = bpf_map_lookup_elem(&pol_peers, &key);
+		if (!peer)
+			break;
+		v = *(volatile __u64 *)peer; /* row and check in one load: elements are reused */
+		if ((__u32)(v >> 32) == BN_PEER_CHECK(id, identity)) {
+			row = (__u32)v;
+			break;
+		}
+	}
+	at = pol->cells + row * pol->nclasses + cls;
+	return bpf_map_lookup_elem(&pol_cells, &at);
+}
+
+static __always_inline void bn_policy_stat(__u32 rule, bool connection)
+{
+	struct bn_rule_stat *s;
+
+	if (!rule)
+		return;
+	s = bpf_map_lookup_elem(&rule_stats, &rule);
+	if (!s)
+		return;
+	__sync_fetch_and_add(&s->packets, 1);
+	if (connection)
+		__sync_fetch_and_add(&s->connections, 1);
+}
+
+/* 0: allowed; -BN_DROP_POLICY_x or -BN_DROP_HTTP_UNSUPPORTED. */
+__noinline int bn_policy_ask(struct bn_ask *q)
+{
+	const struct bn_cell *cell;
+	struct bn_pod_slot *pod;
+	struct bn_who who = {};
+	__u32 zero = 0, slot, id, port = 0, action = BN_ACT_DENY, flags;
+	struct bn_state *st;
+	struct bn_pol *pol;
+	__u64 word;
+
+	if (!q)
+		return -BN_DROP_INTERNAL;
+	slot = q->slot;
+	q->policy = q->rule = q->audit = 0;
+	pod = bpf_map_lookup_elem(&pods, &slot);
+	st = bpf_map_lookup_elem(&state, &zero);
+	if (!pod || !st)
+		return -BN_DROP_INTERNAL;
+	word = *(volatile __u64 *)&pod->word;
+	id = q->dir == BN_DIR_EGRESS ? BN_POD_EGRESS(word) : BN_POD_INGRESS(word);
+	if (id == BN_POL_OPEN)
+		return 0;
+	q->policy = id;
+	flags = 0;
+	if (id >= BN_POL_FIRST) {
+		if (bn_addr_who(&q->peer, &who))
+			return -BN_DROP_INTERNAL;
+		if (bn_proto_index(q->proto))
+			port = BN_PORT_KEY(bn_proto_index(q->proto), bpf_ntohs(q->port));
+		cell = bn_policy_cell(id, who.identity, port);
+		if (cell) {
+			action = cell->action;
+			q->rule = cell->rule;
+		}
+		pol = bpf_map_lookup_elem(&pols, &id);
+		flags = pol ? pol->flags : 0;
+	}
+	bn_policy_stat(q->rule, action == BN_ACT_ALLOW && q->fresh);
+	if (action == BN_ACT_ALLOW)
+		return 0;
+	if ((flags & BN_POL_F_AUDIT) || (pod->flags & BN_POD_F_AUDIT) ||
+	    (st->flags & BN_STATE_F_AUDIT)) {
+		q->audit = 1;
+		return 0;
+	}
+	if (action == BN_ACT_HTTP)
+		return -BN_DROP_HTTP_UNSUPPORTED;
+	return q->dir == BN_DIR_EGRESS ? -BN_DROP_POLICY_EGRESS : -BN_DROP_POLICY_INGRESS;
+}
+
+#endif
