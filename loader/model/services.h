@@ -21,7 +21,8 @@ struct bn_services;
 
 /* Adopts what the maps hold. env: node_name, proxy_name and maglev are read (and copied); zone and
  * node addresses are taken from the store's Node of that name and followed. store, maps and what
- * they hold outlive the model. -EUCLEAN: the pinned maps contradict themselves.
+ * they hold outlive the model, and the store must not change once the model is freed. What is
+ * damaged in the maps is left out of the mirror and made anew by the first sync.
  */
 int bn_services_new(struct bn_store *store, struct bn_maps *maps, const struct bn_svc_env *env,
 		    struct bn_services **ret);

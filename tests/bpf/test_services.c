@@ -39,7 +39,7 @@ static int copy_obj(struct bn_obj *o, void *data)
 	return bn_store_put(data, o);
 }
 
-static void world_restart(struct world *w)
+static void world_down(struct world *w)
 {
 	struct bn_store *store;
 
@@ -49,6 +49,11 @@ static void world_restart(struct world *w)
 		bn_store_each(w->store, k, copy_obj, store);
 	bn_store_freep(&w->store);
 	w->store = store;
+}
+
+static void world_restart(struct world *w)
+{
+	world_down(w);
 	world_start(w, &env);
 }
 
@@ -187,7 +192,7 @@ static void test_restart(void **state _unused_)
 	assert_int_equal(writes(&w), 0);
 	expect_list(&w, both);
 	/* what changed while it was down, and only that */
-	bn_services_freep(&w.svc);
+	world_down(&w);
 	fx_put(w.store, WEB1_LESS);
 	assert_int_equal(bn_store_del(w.store, BN_KIND_SERVICE, "d", "zoo"), 0);
 	world_start(&w, &env);
