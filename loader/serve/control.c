@@ -5,6 +5,7 @@
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -36,6 +37,7 @@ struct bn_control_stream {
 	bool closing; /* free when the output is written */
 	bool streaming;
 	bool eof; /* the client shut its sending side down */
+	struct evbuffer *held; /* what a stream's handler sends before it has accepted */
 	json_t *rows; /* array that is written piece by piece */
 	size_t row;
 	unsigned long lost;
@@ -50,6 +52,7 @@ struct bn_control {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	dev_t dev; /* of our socket file: only that one is removed */
 	ino_t ino;
+	unsigned request_ms, reply_ms;
 	size_t nclients, nstreams, ncommands;
 	struct command commands[MAX_COMMANDS];
 	TAILQ_HEAD(, bn_control_stream) conns;
@@ -88,9 +91,9 @@ static struct evbuffer *conn_out(struct bn_control_stream *s)
 	return bufferevent_get_output(s->bev);
 }
 
-static void conn_deadline(struct bn_control_stream *s, int seconds)
+static void conn_deadline(struct bn_control_stream *s, unsigned ms)
 {
-	struct timeval tv = { .tv_sec = seconds };
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
 	event_add(s->deadline, &tv);
 }
@@ -175,19 +178,27 @@ static void start_stream(struct bn_control_stream *s, const struct command *cmd,
 		send_error(s, EAGAIN, "too many subscribers; end one of them first");
 		return;
 	}
-	evbuffer_add_printf(conn_out(s), "{\"ok\":true,\"stream\":true}\n");
+	s->held = evbuffer_new();
+	if (!s->held) {
+		send_error(s, ENOMEM, strerror(ENOMEM));
+		return;
+	}
 	s->streaming = true;
 	s->c->nstreams++;
 	event_del(s->deadline);
 	err = cmd->stream(s, args, &r, cmd->data);
 	if (err < 0) {
-		/* The line that says "stream" is still queued: nothing was written in between. */
-		evbuffer_drain(conn_out(s), evbuffer_get_length(conn_out(s)));
-		s->streaming = false;
+		s->streaming = s->closing = false;
 		s->c->nstreams--;
 		s->on_close = NULL;
+		conn_deadline(s, s->c->reply_ms);
 		send_error(s, -err, r.error[0] ? r.error : strerror(-err));
+	} else {
+		evbuffer_add_printf(conn_out(s), "{\"ok\":true,\"stream\":true}\n");
+		evbuffer_add_buffer(conn_out(s), s->held);
 	}
+	evbuffer_free(s->held);
+	s->held = NULL;
 }
 
 static void dispatch(struct bn_control_stream *s, const json_t *req)
@@ -232,7 +243,7 @@ static void conn_request(struct bn_control_stream *s, const char *line, size_t l
 	char text[320];
 
 	s->busy = true;
-	conn_deadline(s, BN_CONTROL_REPLY_S);
+	conn_deadline(s, s->c->reply_ms);
 	req = json_loadb(line, len, JSON_REJECT_DUPLICATES, &je);
 	if (!req) {
 		snprintf(text, sizeof(text), "request is not JSON: %s", je.text);
@@ -283,7 +294,7 @@ static void conn_write(struct bufferevent *bev, void *data)
 	if (s->streaming || !s->busy)
 		return;
 	s->busy = false;
-	conn_deadline(s, BN_CONTROL_REQUEST_S);
+	conn_deadline(s, s->c->request_ms);
 	conn_read(bev, s);
 	if (!s->busy && s->eof)
 		conn_free(s);
@@ -332,7 +343,7 @@ static int conn_new(struct bn_control *c, evutil_socket_t fd)
 	bufferevent_setcb(s->bev, conn_read, conn_write, conn_event, s);
 	bufferevent_setwatermark(s->bev, EV_READ, 0, BN_CONTROL_MAX_REQUEST);
 	bufferevent_setwatermark(s->bev, EV_WRITE, OUT_LOW, 0);
-	conn_deadline(s, BN_CONTROL_REQUEST_S);
+	conn_deadline(s, s->c->request_ms);
 	bufferevent_enable(s->bev, EV_READ | EV_WRITE);
 	return 0;
 }
@@ -392,7 +403,7 @@ int bn_control_handle_stream(struct bn_control *c, const char *name, bn_stream_f
 
 int bn_stream_send(struct bn_control_stream *s, const json_t *obj)
 {
-	struct evbuffer *out = conn_out(s);
+	struct evbuffer *out = s->held ?: conn_out(s);
 
 	if (s->closing || evbuffer_get_length(out) >= STREAM_MAX) {
 		s->lost++;
@@ -425,9 +436,9 @@ void bn_stream_on_close(struct bn_control_stream *s, void (*fn)(void *data), voi
 void bn_stream_end(struct bn_control_stream *s)
 {
 	s->closing = true;
-	conn_deadline(s, BN_CONTROL_REPLY_S);
+	conn_deadline(s, s->c->reply_ms);
 	/* With nothing queued no write event comes any more: the deadline, now, closes it. */
-	if (!evbuffer_get_length(conn_out(s)))
+	if (!s->held && !evbuffer_get_length(conn_out(s)))
 		conn_deadline(s, 0);
 }
 
@@ -495,6 +506,12 @@ static int listen_at(struct bn_control *c, const char *run_dir)
 	return 0;
 }
 
+void bn_control_set_deadlines(struct bn_control *c, unsigned request_ms, unsigned reply_ms)
+{
+	c->request_ms = request_ms;
+	c->reply_ms = reply_ms;
+}
+
 int bn_control_new(struct event_base *base, const char *run_dir, struct bn_control **ret)
 {
 	_cleanup_(bn_control_freep) struct bn_control *c = calloc(1, sizeof(*c));
@@ -502,8 +519,10 @@ int bn_control_new(struct event_base *base, const char *run_dir, struct bn_contr
 
 	if (!c)
 		return -ENOMEM;
+	signal(SIGPIPE, SIG_IGN); /* libevent writes with writev, which cannot ask for EPIPE alone */
 	TAILQ_INIT(&c->conns);
 	c->base = base;
+	bn_control_set_deadlines(c, BN_CONTROL_REQUEST_S * 1000, BN_CONTROL_REPLY_S * 1000);
 	c->relisten = evtimer_new(base, on_relisten, c);
 	if (!c->relisten)
 		return -ENOMEM;

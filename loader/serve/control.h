@@ -70,6 +70,9 @@ int bn_control_new(struct event_base *base, const char *run_dir, struct bn_contr
 /* Closes all connections and removes the socket file if it is still ours. */
 void bn_control_freep(struct bn_control **c);
 
+/* For tests, which cannot wait that long; of connections made from now on. */
+void bn_control_set_deadlines(struct bn_control *c, unsigned request_ms, unsigned reply_ms);
+
 /* name and data must live as long as c. -EEXIST when the name is taken. */
 int bn_control_handle(struct bn_control *c, const char *name, bn_control_fn fn, void *data);
 int bn_control_handle_stream(struct bn_control *c, const char *name, bn_stream_fn fn, void *data);

@@ -4,6 +4,7 @@
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
@@ -281,6 +282,7 @@ int bn_http_new(struct event_base *base, const char *bind, const char *what, bn_
 	r = bn_bind_parse(bind, &h->addr);
 	if (r < 0)
 		return log_err_r(r, "%s: '%s' is not HOST:PORT, [V6]:PORT or :PORT", what, bind);
+	signal(SIGPIPE, SIG_IGN); /* as in control.c */
 	try_listen(h);
 	*ret = TAKE_PTR(h);
 	return 0;
