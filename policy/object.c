@@ -189,6 +189,56 @@ int bn_kind_of(const json_t *json, enum bn_kind *ret)
 	return -EOPNOTSUPP;
 }
 
+static int parse_name(struct bn_rd *rd, const json_t *json, struct bn_obj *o, bool cluster);
+
+static size_t group_len(const char *version)
+{
+	const char *slash = strchr(version, '/');
+
+	return slash ? (size_t)(slash - version) : 0;
+}
+
+/* A kind of ours in a version that is not: an old one, or none given. Kinds of the same name in
+ * other groups (Knative's Service) are none of our business.
+ */
+static bool wrong_version(const json_t *json, enum bn_kind *ret)
+{
+	const char *version = str_of(json, "apiVersion") ?: "", *name = str_of(json, "kind");
+	int k;
+
+	for (k = 0; name && k < BN_KIND__MAX; k++) {
+		size_t n = group_len(kinds[k].version);
+
+		if (strcmp(name, kinds[k].name))
+			continue;
+		if (!*version || !strcmp(version, "extensions/v1beta1") ||
+		    (group_len(version) == n && !strncmp(version, kinds[k].version, n))) {
+			*ret = k;
+			return true;
+		}
+	}
+	return false;
+}
+
+int bn_object_id(const json_t *json, enum bn_kind *kind, const char **ns, const char **name)
+{
+	struct bn_obj o = { 0 };
+	struct bn_err err;
+	struct bn_rd rd = { .err = &err };
+	int r;
+
+	*kind = BN_KIND__MAX;
+	*ns = *name = NULL;
+	if (bn_kind_of(json, kind) < 0 && !wrong_version(json, kind))
+		return -EINVAL;
+	r = parse_name(&rd, json, &o, kinds[*kind].cluster);
+	if (r < 0)
+		return r;
+	*ns = o.ns;
+	*name = o.name;
+	return 0;
+}
+
 const char *bn_meta_annotation(const json_t *json, const char *key)
 {
 	return str_of(json_object_get(json_object_get(json, "metadata"), "annotations"), key);
@@ -266,13 +316,18 @@ int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
 	enum bn_kind kind;
 	struct bn_obj *o;
 	struct bn_rd rd;
-	int r;
+	int r, version;
 
 	*err = (struct bn_err){ 0 };
-	r = bn_kind_of(json, &kind);
-	if (r < 0)
-		return r;
+	version = bn_kind_of(json, &kind);
+	if (version < 0 && str_of(json, "kind") && !wrong_version(json, &kind))
+		return version;
 	*ret = NULL;
+	if (!str_of(json, "kind")) {
+		snprintf(err->field, sizeof(err->field), "kind");
+		snprintf(err->msg, sizeof(err->msg), "is required");
+		return -EINVAL;
+	}
 	r = bn_rd_begin(&rd, err, kinds[kind].size, &o);
 	if (r < 0)
 		return r;
@@ -280,7 +335,9 @@ int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
 	r = parse_name(&rd, json, o, kinds[kind].cluster);
 	if (r < 0)
 		return r;
-	r = parse_meta(&rd, json, o);
+	if (version < 0)
+		r = bn_rd_fail(&rd, BN_AT(NULL, "apiVersion"), "must be %s", kinds[kind].version);
+	r = r ?: parse_meta(&rd, json, o);
 	r = r ?: kinds[kind].parse(&rd, json, o);
 	r = r ?: bn_rd_finish(&rd, resource_version(json), ret);
 	if (r == -EINVAL && (kind == BN_KIND_NETPOL || kind == BN_KIND_HTTPNETPOL) &&

@@ -273,12 +273,18 @@ struct bn_err {
 
 /* Reads one API object. *ret is set on success (the caller owns a reference).
  *
- * Returns 0; -EOPNOTSUPP for a kind or apiVersion that bpfnet does not act on (*ret untouched);
+ * Returns 0; -EOPNOTSUPP for a kind that bpfnet does not act on (*ret untouched), while one of
+ * its kinds in an apiVersion of the same group that it cannot read is a bad object;
  * -EINVAL for a bad object: err says what is wrong, and for a policy whose namespace and name can
  * be read *ret is a stub with o.refused set, which isolates what the policy selects (everything in
  * the namespace if the selector itself is bad), else *ret is NULL; -ENOMEM.
  */
 int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err);
+
+/* What an object is called, interned, also when the rest of it is bad; nil namespace is "default".
+ * -EINVAL when that cannot be read: then what could be is set, the rest NULL.
+ */
+int bn_object_id(const json_t *json, enum bn_kind *kind, const char **ns, const char **name);
 
 /* Kind, namespace and name of any object, for messages about those that cannot be parsed. Writes
  * "Service default/web" or as much of it as is there into buf; returns buf.

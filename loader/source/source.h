@@ -24,20 +24,10 @@ struct bn_source;
 struct bn_source_state {
 	bool used;   /* the source reads this kind; false: a CRD that is not there */
 	bool synced; /* read in full at least once */
+	bool live;   /* changes are pushed to us: while there is no error it is up to date */
 	uint64_t synced_ns;	/* when it was last known to be up to date; 0: never */
 	uint64_t failing_ns;	/* since when it cannot be read; 0: it can */
 	char error[256];	/* why; "" while it can be read */
-};
-
-/* An object that was refused. Its last good version, if any, stays in force. */
-struct bn_rejected {
-	struct bn_rejected *next;
-	enum bn_kind kind; /* BN_KIND__MAX: not even that could be read */
-	char *ns, *name;   /* "" when they could not be read */
-	char *origin;	   /* file:line, or the source's name */
-	struct bn_err err;
-	time_t since;		/* CLOCK_REALTIME */
-	const char *in_force;	/* "last good version" | "isolation only" | "nothing" */
 };
 
 struct bn_source_callbacks {
@@ -59,7 +49,7 @@ struct bn_source {
 	struct bn_store *store;
 	struct bn_source_callbacks cb;
 	struct bn_source_state state[BN_KIND__MAX];
-	struct bn_rejected *rejected;
+	struct bn_reject *rejects; /* by key */
 	struct bn_laststate *last; /* loader/source/laststate.h; NULL: nothing is kept */
 };
 
@@ -97,10 +87,12 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 /* It is gone: from the store, the rejected list and the state directory. */
 void bn_source_gone(struct bn_source *s, const struct bn_source_id *id);
 
-/* The rejected list, for what bn_source_apply does not see. err->field may be "". */
-int bn_source_reject(struct bn_source *s, enum bn_kind kind, const char *ns, const char *name,
+/* The rejected list, for what bn_source_apply does not see; key names the entry, and a text equal to
+ * the one before is logged once only. kind may be BN_KIND__MAX, ns and name NULL; field may be "".
+ */
+int bn_source_reject(struct bn_source *s, const char *key, const struct bn_source_id *id,
 		     const char *origin, const struct bn_err *err, const char *in_force);
-void bn_source_unreject(struct bn_source *s, enum bn_kind kind, const char *ns, const char *name);
+void bn_source_unreject(struct bn_source *s, const char *key);
 
 /* For status: [{"name":"services","synced":true,"ageSeconds":1.5,"error":null,"objects":3}] and
  * [{"kind","namespace","name","origin","field","message","since","inForce"}]. NULL: no memory.

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+#include "loader/source/source.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "loader/log.h"
+#include "loader/source/laststate.h"
+#include "maps/util.h"
+#include "policy/intern.h"
+
+struct bn_reject {
+	char *key;
+	char *kind, *ns, *name, *origin;
+	struct bn_err err;
+	const char *in_force;
+	time_t since;
+	UT_hash_handle hh;
+};
+
+uint64_t bn_source_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+void bn_source_init(struct bn_source *s, const char *name, const struct bn_source_ops *ops,
+		    struct bn_store *store, const struct bn_source_callbacks *cb)
+{
+	int k;
+
+	*s = (struct bn_source){ .name = name, .ops = ops, .store = store };
+	if (cb)
+		s->cb = *cb;
+	for (k = 0; k < BN_KIND__MAX; k++)
+		s->state[k].used = true;
+}
+
+int bn_source_start(struct bn_source *s)
+{
+	return s->ops->start(s);
+}
+
+static void reject_drop(struct bn_source *s, struct bn_reject *e)
+{
+	HASH_DEL(s->rejects, e);
+	freep(&e->key);
+	freep(&e->kind);
+	freep(&e->ns);
+	freep(&e->name);
+	freep(&e->origin);
+	freep(&e);
+}
+
+void bn_source_freep(struct bn_source **sp)
+{
+	struct bn_source *s = *sp;
+	struct bn_reject *e, *next;
+
+	if (!s)
+		return;
+	s->ops->stop(s);
+	HASH_ITER(hh, s->rejects, e, next)
+		reject_drop(s, e);
+	s->ops->free(s);
+	*sp = NULL;
+}
+
+/* --- states ------------------------------------------------------------------------------------ */
+
+bool bn_source_synced(const struct bn_source *s, unsigned kinds)
+{
+	int k;
+
+	for (k = 0; k < BN_KIND__MAX; k++) {
+		if ((kinds & 1u << k) && s->state[k].used && !s->state[k].synced)
+			return false;
+	}
+	return true;
+}
+
+bool bn_source_failing(const struct bn_source *s, unsigned kinds, unsigned seconds)
+{
+	uint64_t now = bn_source_now();
+	int k;
+
+	for (k = 0; k < BN_KIND__MAX; k++) {
+		const struct bn_source_state *st = &s->state[k];
+
+		if ((kinds & 1u << k) && st->used && st->failing_ns &&
+		    now - st->failing_ns >= seconds * 1000000000ull)
+			return true;
+	}
+	return false;
+}
+
+void bn_source_set_synced(struct bn_source *s, enum bn_kind kind)
+{
+	struct bn_source_state *st = &s->state[kind];
+
+	/* What the state directory has and the first full reading has not is gone. */
+	if (!st->synced && s->last)
+		bn_laststate_prune(s->last, kind);
+	st->used = st->synced = true;
+	st->synced_ns = bn_source_now();
+	st->failing_ns = 0;
+	st->error[0] = 0;
+}
+
+void bn_source_set_error(struct bn_source *s, enum bn_kind kind, const char *fmt, ...)
+{
+	struct bn_source_state *st = &s->state[kind];
+	va_list ap;
+
+	/* the state is as old as the last moment without an error */
+	if (!st->failing_ns) {
+		st->failing_ns = bn_source_now();
+		if (st->live && st->synced)
+			st->synced_ns = st->failing_ns;
+	}
+	va_start(ap, fmt);
+	vsnprintf(st->error, sizeof(st->error), fmt, ap);
+	va_end(ap);
+}
+
+/* --- what was refused ---------------------------------------------------------------------------- */
+
+static const char *kind_text(enum bn_kind kind)
+{
+	return bn_kind_name(kind) ?: "";
+}
+
+static void reject_log(const struct bn_reject *e)
+{
+	log_error("%s: %s%s%s%s%s%s%s%s%s; in force: %s", e->origin, e->kind, *e->kind ? " " : "",
+		  e->ns, *e->ns ? "/" : "", e->name, *e->kind || *e->name ? ": " : "",
+		  e->err.field, e->err.field[0] ? ": " : "", e->err.msg, e->in_force);
+}
+
+static int reject_new(struct bn_source *s, const char *key, struct bn_reject **ret)
+{
+	struct bn_reject *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return -ENOMEM;
+	e->key = strdup(key);
+	if (!e->key) {
+		freep(&e);
+		return -ENOMEM;
+	}
+	HASH_ADD_KEYPTR(hh, s->rejects, e->key, strlen(e->key), e);
+	*ret = e;
+	return 0;
+}
+
+int bn_source_reject(struct bn_source *s, const char *key, const struct bn_source_id *id,
+		     const char *origin, const struct bn_err *err, const char *in_force)
+{
+	struct bn_reject *e;
+	bool again;
+	int r;
+
+	HASH_FIND_STR(s->rejects, key, e);
+	if (!e) {
+		r = reject_new(s, key, &e);
+		if (r < 0)
+			return r;
+	}
+	again = e->origin && !strcmp(e->err.msg, err->msg) && !strcmp(e->err.field, err->field) &&
+		e->in_force == in_force;
+	freep(&e->kind);
+	freep(&e->ns);
+	freep(&e->name);
+	freep(&e->origin);
+	e->kind = strdup(kind_text(id->kind));
+	e->ns = strdup(id->ns ?: "");
+	e->name = strdup(id->name ?: "");
+	e->origin = strdup(origin ?: s->name);
+	e->err = *err;
+	e->in_force = in_force;
+	if (!e->kind || !e->ns || !e->name || !e->origin) {
+		reject_drop(s, e);
+		return -ENOMEM;
+	}
+	if (!again) {
+		e->since = time(NULL);
+		reject_log(e);
+	}
+	return 0;
+}
+
+void bn_source_unreject(struct bn_source *s, const char *key)
+{
+	struct bn_reject *e;
+
+	HASH_FIND_STR(s->rejects, key, e);
+	if (!e)
+		return;
+	log_info("%s: %s%s%s%s%s no longer refused", e->origin, e->kind, *e->kind ? " " : "", e->ns,
+		 *e->ns ? "/" : "", e->name);
+	reject_drop(s, e);
+}
+
+/* --- objects ------------------------------------------------------------------------------------- */
+
+static char *id_key(const struct bn_source_id *id, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%s/%s", kind_text(id->kind), id->ns ?: "", id->name ?: "");
+	return buf;
+}
+
+/* Finds what stays in force in place of a refused object. stub may be NULL. */
+static int keep_last_good(struct bn_source *s, const struct bn_source_id *id, struct bn_obj *stub,
+			  const char **in_force)
+{
+	_cleanup_(bn_obj_unrefp) struct bn_obj *old = NULL;
+	struct bn_obj *now = bn_store_get(s->store, id->kind, id->ns, id->name);
+
+	*in_force = "last good version";
+	if (now && !now->refused)
+		return 0;
+	if (s->last && bn_laststate_get(s->last, id->kind, id->ns, id->name, &old) == 0)
+		return bn_store_put(s->store, old);
+	*in_force = stub ? "isolation only" : "nothing";
+	return stub ? bn_store_put(s->store, stub) : 0;
+}
+
+static int apply_bad(struct bn_source *s, const struct bn_source_id *id, struct bn_obj *stub,
+		     const char *origin, const struct bn_err *err)
+{
+	const char *in_force = "nothing";
+	char key[512];
+	int r = 0;
+
+	if (s->last && id->name)
+		bn_laststate_seen(s->last, id->kind, id->ns, id->name);
+	if (id->name)
+		r = keep_last_good(s, id, stub, &in_force);
+	if (!r && !id->name)
+		snprintf(key, sizeof(key), "?%s", origin ?: "");
+	else if (!r)
+		id_key(id, key, sizeof(key));
+	r = r ?: bn_source_reject(s, key, id, origin, err, in_force);
+	return r ?: -EINVAL;
+}
+
+static int apply_good(struct bn_source *s, const struct bn_source_id *id, const json_t *json,
+		      struct bn_obj *o)
+{
+	const struct bn_obj *now = bn_store_get(s->store, id->kind, id->ns, id->name);
+	bool same = now && bn_obj_equal(now, o);
+	char key[512];
+	int r;
+
+	if (s->rejects)
+		bn_source_unreject(s, id_key(id, key, sizeof(key)));
+	r = bn_store_put(s->store, o);
+	if (!r && !same && s->last)
+		bn_laststate_put(s->last, id->kind, id->ns, id->name, json);
+	return r;
+}
+
+int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
+		    unsigned line, struct bn_source_id *ret)
+{
+	_cleanup_(bn_obj_unrefp) struct bn_obj *o = NULL;
+	struct bn_source_id id = { .kind = BN_KIND__MAX };
+	struct bn_err err;
+	char origin[400];
+	int r, parsed;
+
+	if (origin_file)
+		snprintf(origin, sizeof(origin), "%s:%u", origin_file, line);
+	parsed = bn_object_parse(json, &o, &err);
+	if (parsed == -EOPNOTSUPP || parsed == -ENOMEM)
+		return parsed;
+	r = bn_object_id(json, &id.kind, &id.ns, &id.name);
+	if (ret)
+		*ret = id;
+	if (r == -ENOMEM)
+		return r;
+	if (o && origin_file) {
+		r = bn_obj_set_origin(o, origin_file, line);
+		if (r < 0)
+			return r;
+	}
+	if (parsed < 0)
+		return apply_bad(s, &id, o, origin_file ? origin : NULL, &err);
+	return apply_good(s, &id, json, o);
+}
+
+void bn_source_gone(struct bn_source *s, const struct bn_source_id *id)
+{
+	char key[512];
+
+	if (!id->name)
+		return;
+	bn_store_del(s->store, id->kind, id->ns, id->name);
+	if (s->rejects)
+		bn_source_unreject(s, id_key(id, key, sizeof(key)));
+	if (s->last)
+		bn_laststate_del(s->last, id->kind, id->ns, id->name);
+}
+
+/* --- status -------------------------------------------------------------------------------------- */
+
+static json_t *text_or_null(const char *s)
+{
+	return *s ? json_string(s) : json_null();
+}
+
+json_t *bn_source_json(const struct bn_source *s)
+{
+	uint64_t now = bn_source_now();
+	json_t *list = json_array();
+	int k;
+
+	for (k = 0; k < BN_KIND__MAX; k++) {
+		const struct bn_source_state *st = &s->state[k];
+		double age = st->live && !st->failing_ns ? 0 : (double)(now - st->synced_ns) / 1e9;
+
+		if (!st->used)
+			continue;
+		json_array_append_new(list, json_pack("{s:s,s:b,s:o,s:o,s:s,s:I}", "name",
+						      bn_kind_plural(k), "synced", st->synced,
+						      "ageSeconds",
+						      st->synced ? json_real(age) : json_null(),
+						      "error", text_or_null(st->error), "source",
+						      s->name, "objects",
+						      (json_int_t)bn_store_count(s->store, k)));
+	}
+	return list;
+}
+
+json_t *bn_source_rejected_json(const struct bn_source *s)
+{
+	json_t *list = json_array();
+	struct bn_reject *e, *next;
+
+	HASH_ITER(hh, s->rejects, e, next)
+		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:s}", "kind",
+						      e->kind, "namespace", e->ns, "name", e->name,
+						      "origin", e->origin, "field", e->err.field,
+						      "message", e->err.msg, "since",
+						      (json_int_t)e->since, "inForce",
+						      e->in_force));
+	return list;
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/* The manifests source, driven through real files and its event loop. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "loader/log.h"
+#include "loader/source/manifests.h"
+#include "maps/util.h"
+#include "policy/intern.h"
+
+struct env {
+	char dir[64], state[80];
+	struct event_base *base;
+	struct bn_store *store;
+	struct bn_laststate *last;
+	struct bn_source *src;
+	unsigned changes, calls;
+};
+
+static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *data)
+{
+	(void)old;
+	(void)new;
+	((struct env *)data)->changes++;
+}
+
+static void on_changed(void *data)
+{
+	((struct env *)data)->calls++;
+}
+
+static void run(struct env *e, unsigned ms)
+{
+	struct timeval tv = { ms / 1000, (ms % 1000) * 1000 };
+
+	event_base_loopexit(e->base, &tv);
+	event_base_dispatch(e->base);
+}
+
+/* Long enough for the event and the delay after it; what is awaited is polled for. */
+static bool wait_for(struct env *e, bool (*fn)(struct env *e, const char *arg), const char *arg)
+{
+	int i;
+
+	for (i = 0; i < 300; i++) {
+		if (fn(e, arg))
+			return true;
+		run(e, 10);
+	}
+	return false;
+}
+
+static void start(struct env *e)
+{
+	const struct bn_source_callbacks cb = { on_changed, e };
+
+	assert_int_equal(bn_store_new(&e->store), 0);
+	bn_store_listen(e->store, on_store, e);
+	assert_int_equal(bn_laststate_open(e->state, "/sys/fs/bpf/test", &e->last), 0);
+	assert_int_equal(bn_manifests_new(e->base, e->dir, e->last, e->store, &cb, &e->src), 0);
+	assert_int_equal(bn_source_start(e->src), 0);
+}
+
+static void stop(struct env *e)
+{
+	bn_source_freep(&e->src);
+	bn_laststate_freep(&e->last);
+	bn_store_freep(&e->store);
+}
+
+static int setup(void **state)
+{
+	struct env *e = calloc(1, sizeof(*e));
+
+	strcpy(e->dir, "/tmp/bn-manifests-XXXXXX");
+	assert_non_null(mkdtemp(e->dir));
+	snprintf(e->state, sizeof(e->state), "%s/.state/deep", e->dir);
+	e->base = event_base_new();
+	start(e);
+	*state = e;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct env *e = *state;
+	char cmd[200];
+
+	stop(e);
+	event_base_free(e->base);
+	snprintf(cmd, sizeof(cmd), "chmod -R u+rwx '%s'; rm -rf '%s'", e->dir, e->dir);
+	assert_int_equal(system(cmd), 0);
+	free(e);
+	bn_intern_reset();
+	return 0;
+}
+
+static void put(struct env *e, const char *name, const char *text)
+{
+	char path[200], tmp[200];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", e->dir, name);
+	snprintf(tmp, sizeof(tmp), "%s/.tmp", e->dir);
+	f = fopen(tmp, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+	assert_int_equal(rename(tmp, path), 0);
+}
+
+static void del(struct env *e, const char *name)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", e->dir, name);
+	assert_int_equal(unlink(path), 0);
+}
+
+static bool has_ns(struct env *e, const char *name)
+{
+	return bn_store_get(e->store, BN_KIND_NAMESPACE, "", name);
+}
+
+static bool no_ns(struct env *e, const char *name)
+{
+	return !has_ns(e, name);
+}
+
+/* "name=team" */
+static bool ns_team(struct env *e, const char *arg)
+{
+	const char *eq = strchr(arg, '='), *team;
+	char name[64];
+	struct bn_obj *o;
+
+	snprintf(name, sizeof(name), "%.*s", (int)(eq - arg), arg);
+	o = bn_store_get(e->store, BN_KIND_NAMESPACE, "", name);
+	team = o ? bn_labels_get(&o->labels, bn_intern("team")) : NULL;
+	return team && !strcmp(team, eq + 1);
+}
+
+static bool rejected(struct env *e, const char *text)
+{
+	json_t *list = bn_source_rejected_json(e->src);
+	char *s = json_dumps(list, 0);
+	bool found = strstr(s, text);
+
+	free(s);
+	json_decref(list);
+	return found;
+}
+
+static bool none_rejected(struct env *e, const char *arg)
+{
+	(void)arg;
+	return rejected(e, "[]");
+}
+
+static bool synced(struct env *e, const char *arg)
+{
+	(void)arg;
+	return bn_source_synced(e->src, ~0u) && !bn_source_failing(e->src, ~0u, 0);
+}
+
+static bool failing(struct env *e, const char *arg)
+{
+	json_t *list = bn_source_json(e->src);
+	char *s = json_dumps(list, 0);
+	bool found = bn_source_failing(e->src, ~0u, 0) && strstr(s, arg);
+
+	free(s);
+	json_decref(list);
+	return found;
+}
+
+#define NS(name, team)                                                                             \
+	"apiVersion: v1\nkind: Namespace\nmetadata: {name: " name ", labels: {team: " team "}}\n"
+#define POLICY(name, type)                                                                         \
+	"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: " name            \
+	"}\nspec: {podSelector: {matchLabels: {a: b}}, policyTypes: [" type "]}\n"
+
+static void test_life(void **state)
+{
+	struct env *e = *state;
+	unsigned before;
+
+	assert_true(wait_for(e, synced, NULL));
+	put(e, "empty.yaml", "");
+	put(e, ".hidden.yaml", NS("hidden", "x"));
+	put(e, "text.txt", NS("text", "x"));
+	put(e, "a.yaml", NS("one", "x") "---\n" NS("two", "x"));
+	put(e, "b.json", "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"v1\","
+			 "\"kind\":\"Namespace\",\"metadata\":{\"name\":\"three\"}}]}");
+	assert_true(wait_for(e, has_ns, "two"));
+	assert_true(wait_for(e, has_ns, "three"));
+	assert_true(has_ns(e, "one"));
+	assert_false(has_ns(e, "hidden"));
+	assert_false(has_ns(e, "text"));
+	assert_true(none_rejected(e, NULL));
+
+	before = e->changes;
+	put(e, "a.yaml", NS("one", "x") "---\n# moved\n" NS("two", "y"));
+	assert_true(wait_for(e, ns_team, "two=y"));
+	assert_int_equal(e->changes, before + 1); /* one did not change */
+	put(e, "a.yaml", "# first line\n" NS("one", "x") "---\n" NS("two", "y"));
+	run(e, 100);
+	assert_int_equal(e->changes, before + 1);
+	put(e, "a.yaml", NS("two", "y"));
+	assert_true(wait_for(e, no_ns, "one"));
+	del(e, "a.yaml");
+	assert_true(wait_for(e, no_ns, "two"));
+	assert_true(has_ns(e, "three"));
+}
+
+static void test_bad_text(void **state)
+{
+	struct env *e = *state;
+
+	put(e, "a.yaml", NS("one", "x") "---\n" NS("two", "x"));
+	assert_true(wait_for(e, has_ns, "two"));
+	/* half written: nothing of it is lost, what is good is applied */
+	put(e, "a.yaml", NS("one", "y") "---\napiVersion: v1\nkind: [\n");
+	assert_true(wait_for(e, ns_team, "one=y"));
+	assert_true(has_ns(e, "two"));
+	assert_true(rejected(e, "a.yaml:"));
+	put(e, "a.yaml", NS("one", "z"));
+	assert_true(wait_for(e, ns_team, "one=z"));
+	assert_true(wait_for(e, no_ns, "two"));
+	assert_true(none_rejected(e, NULL));
+}
+
+static void test_bad_object(void **state)
+{
+	struct env *e = *state;
+	struct bn_obj *o;
+
+	put(e, "p.yaml", POLICY("good", "Ingress"));
+	run(e, 100);
+	put(e, "p.yaml", POLICY("good", "Sideways") "---\n" POLICY("new", "Up") "---\n" NS("n", "x"));
+	assert_true(wait_for(e, has_ns, "n"));
+	o = bn_store_get(e->store, BN_KIND_NETPOL, "default", "good");
+	assert_non_null(o);
+	assert_false(o->refused);
+	o = bn_store_get(e->store, BN_KIND_NETPOL, "default", "new");
+	assert_non_null(o);
+	assert_true(o->refused);
+	assert_true(rejected(e, "p.yaml:1"));
+	assert_true(rejected(e, "p.yaml:6"));
+	assert_true(rejected(e, "spec.policyTypes[0]"));
+	assert_true(rejected(e, "last good version"));
+	assert_true(rejected(e, "isolation only"));
+	/* a restart keeps the one that was good */
+	stop(e);
+	start(e);
+	assert_true(wait_for(e, has_ns, "n"));
+	o = bn_store_get(e->store, BN_KIND_NETPOL, "default", "good");
+	assert_non_null(o);
+	assert_false(o->refused);
+	assert_true(bn_store_get(e->store, BN_KIND_NETPOL, "default", "new")->refused);
+	put(e, "p.yaml", POLICY("new", "Egress"));
+	assert_true(wait_for(e, no_ns, "n"));
+	assert_null(bn_store_get(e->store, BN_KIND_NETPOL, "default", "good"));
+	assert_false(bn_store_get(e->store, BN_KIND_NETPOL, "default", "new")->refused);
+	assert_true(none_rejected(e, NULL));
+	/* and does not bring back what was gone */
+	stop(e);
+	put(e, "p.yaml", POLICY("good", "Sideways"));
+	start(e);
+	assert_true(wait_for(e, synced, NULL));
+	assert_true(bn_store_get(e->store, BN_KIND_NETPOL, "default", "good")->refused);
+}
+
+static void test_copies(void **state)
+{
+	struct env *e = *state;
+	unsigned before;
+
+	put(e, "b.yaml", NS("one", "b"));
+	assert_true(wait_for(e, ns_team, "one=b"));
+	put(e, "c.yaml", NS("one", "c"));
+	run(e, 100);
+	assert_true(ns_team(e, "one=b"));
+	assert_true(rejected(e, "c.yaml:1"));
+	assert_true(rejected(e, "stands in b.yaml, too"));
+	put(e, "a.yaml", NS("one", "a"));
+	assert_true(wait_for(e, ns_team, "one=a"));
+	assert_true(rejected(e, "b.yaml:1"));
+	del(e, "a.yaml");
+	assert_true(wait_for(e, ns_team, "one=b"));
+	assert_false(rejected(e, "b.yaml:1"));
+	del(e, "b.yaml");
+	assert_true(wait_for(e, ns_team, "one=c"));
+	assert_true(none_rejected(e, NULL));
+	before = e->changes;
+	/* moved to another file: never away */
+	put(e, "d.yaml", NS("one", "c"));
+	del(e, "c.yaml");
+	run(e, 100);
+	assert_int_equal(e->changes, before);
+	assert_true(none_rejected(e, NULL));
+	put(e, "d.yaml", NS("one", "c") "---\n" NS("one", "d"));
+	run(e, 100);
+	assert_true(ns_team(e, "one=c"));
+	assert_true(rejected(e, "stands twice in this file; the one in line 1 counts"));
+}
+
+static void link_data(struct env *e, const char *version)
+{
+	char path[200], tmp[200];
+
+	snprintf(tmp, sizeof(tmp), "%s/..data_tmp", e->dir);
+	snprintf(path, sizeof(path), "%s/..data", e->dir);
+	assert_int_equal(symlink(version, tmp), 0);
+	assert_int_equal(rename(tmp, path), 0);
+}
+
+static void test_configmap(void **state)
+{
+	struct env *e = *state;
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/..v1", e->dir);
+	mkdir(path, 0755);
+	snprintf(path, sizeof(path), "%s/..v2", e->dir);
+	mkdir(path, 0755);
+	put(e, "..v1/a.yaml", NS("one", "v1"));
+	put(e, "..v2/a.yaml", NS("one", "v2"));
+	link_data(e, "..v1");
+	snprintf(path, sizeof(path), "%s/a.yaml", e->dir);
+	assert_int_equal(symlink("..data/a.yaml", path), 0);
+	assert_true(wait_for(e, ns_team, "one=v1"));
+	link_data(e, "..v2");
+	assert_true(wait_for(e, ns_team, "one=v2"));
+	del(e, "..data");
+	del(e, "a.yaml");
+	assert_true(wait_for(e, no_ns, "one"));
+}
+
+static void test_directory(void **state)
+{
+	struct env *e = *state;
+	char away[100];
+
+	put(e, "a.yaml", NS("one", "x"));
+	assert_true(wait_for(e, has_ns, "one"));
+	snprintf(away, sizeof(away), "%s-away", e->dir);
+	assert_int_equal(rename(e->dir, away), 0);
+	assert_true(wait_for(e, failing, e->dir));
+	assert_true(has_ns(e, "one"));
+	assert_int_equal(mkdir(e->dir, 0755), 0);
+	put(e, "b.yaml", NS("two", "x"));
+	assert_true(wait_for(e, has_ns, "two"));
+	assert_true(wait_for(e, no_ns, "one"));
+	assert_true(wait_for(e, synced, NULL));
+	/* deleted and made again with the same name at once */
+	del(e, "b.yaml");
+	assert_int_equal(rmdir(e->dir), 0);
+	assert_int_equal(rename(away, e->dir), 0);
+	assert_true(wait_for(e, has_ns, "one"));
+}
+
+static void test_unreadable(void **state)
+{
+	struct env *e = *state;
+	char path[200];
+
+	put(e, "a.yaml", NS("one", "x"));
+	assert_true(wait_for(e, has_ns, "one"));
+	snprintf(path, sizeof(path), "%s/loop.yaml", e->dir);
+	assert_int_equal(symlink("loop.yaml", path), 0);
+	assert_true(wait_for(e, failing, "loop.yaml"));
+	assert_true(rejected(e, "loop.yaml"));
+	assert_int_equal(unlink(path), 0);
+	assert_true(wait_for(e, synced, NULL));
+	assert_true(none_rejected(e, NULL));
+	snprintf(path, sizeof(path), "%s/fifo.yaml", e->dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	put(e, "b.yaml", NS("two", "x"));
+	assert_true(wait_for(e, has_ns, "two"));
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_life),	   T(test_bad_text),  T(test_bad_object), T(test_copies),
+		T(test_configmap), T(test_directory), T(test_unreadable),
+	};
+
+	bn_log_setup(getenv("BN_TEST_LOG") ?: "error", "text");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
