@@ -69,10 +69,10 @@ static bool one_of(const char *s, const char *const *list)
 }
 
 static const char *const nulls[] = { "", "~", "null", "Null", "NULL", NULL };
-static const char *const trues[] = { "y",    "Y",    "yes", "Yes", "YES", "true",
-				     "True", "TRUE", "on",  "On",  "ON",  NULL };
-static const char *const falses[] = { "n",     "N",	"no",  "No",  "NO",  "false",
-				      "False", "FALSE", "off", "Off", "OFF", NULL };
+static const char *const trues[] = { "yes",  "Yes",  "YES", "true", "True",
+				     "TRUE", "on",   "On",  "ON",   NULL };
+static const char *const falses[] = { "no",    "No",	"NO",  "false", "False",
+				      "FALSE", "off",	"Off", "OFF",	NULL };
 static const char *const infinite[] = { ".inf",	 ".Inf",  ".INF",  "+.inf", "+.Inf", "+.INF", "-.inf",
 					"-.Inf", "-.INF", ".nan",  ".NaN",  ".NAN",  NULL };
 

@@ -2,12 +2,13 @@
 #ifndef BN_POLICY_YAML_H
 #define BN_POLICY_YAML_H
 
-/* YAML text to JSON values, typed as kubectl types it (sigs.k8s.io/yaml, YAML 1.1): unquoted y, n,
- * yes, no, on, off, true and false are booleans in their three spellings; ~, null and nothing are
- * null; 0x1f, 0o17, 017 and 1_000 are integers; dates stay strings; what is quoted is a string.
+/* YAML text to JSON values, typed as kubectl types it (sigs.k8s.io/yaml, YAML 1.1): unquoted yes, no,
+ * on, off, true and false are booleans in their three spellings; ~, null and nothing are null; 0x1f,
+ * 0o17, 017 and 1_000 are integers; dates stay strings; what is quoted is a string.
  *
- * Differences: a key is the text that stands there, whatever its type would be. Duplicate keys,
- * keys that are not scalars, tags beyond the core schema and infinities are errors.
+ * Differences: y and n alone are strings, as for nearly everybody else, and a key is the text that
+ * stands there, whatever its type would be. Duplicate keys, keys that are not scalars, tags beyond
+ * the core schema and infinities are errors.
  *
  * Bounded for hostile text: nesting, anchors, and how much aliases expand to.
  */
