@@ -204,6 +204,25 @@ int bn_pods_set_flags(struct bn_pods *p, uint32_t slot, uint32_t flags)
 	return 0;
 }
 
+static void store_addr(struct bn_pods *p, struct bn_addr *at, const struct bn_addr *v)
+{
+	static const struct bn_addr none;
+
+	v = v ?: &none;
+	if (bn_addr_eq(at, v))
+		return;
+	*at = *v;
+	p->writes++;
+}
+
+void bn_pods_set_node(struct bn_pods *p, const struct bn_addr *v4, const struct bn_addr *v6)
+{
+	struct bn_state *s = p->maps->mem[BN_MAP_state];
+
+	store_addr(p, &s->node4, v4);
+	store_addr(p, &s->node6, v6);
+}
+
 size_t bn_pods_used(const struct bn_pods *p)
 {
 	return p->used;
@@ -214,7 +233,9 @@ uint64_t bn_pods_writes(const struct bn_pods *p)
 	return p->writes;
 }
 
-/* A slot that two interfaces name, or that says another interface, is of neither. */
+/* A slot whose own interface is gone is nobody's: seen when the first of a pod's interfaces went and
+ * the daemon died before it moved the pod. The walk is in no order, so this is checked afterwards.
+ */
 static int adopt_elem(const void *key, const void *val, void *data)
 {
 	const struct bn_iface *v = val;
@@ -225,18 +246,34 @@ static int adopt_elem(const void *key, const void *val, void *data)
 	if (find(p, ifindex))
 		return 0;
 	ok = v->ifindex == ifindex && ifindex && v->slot < p->entries && v->role < BN_ROLE__MAX;
-	if (ok && v->slot)
-		ok = p->slots[v->slot].ifindex == ifindex && p->state[v->slot] == SLOT_FREE;
 	if (!ok) {
 		p->writes++;
 		bn_map_del(p->maps, BN_MAP_ifaces, key);
 		return 0;
 	}
-	if (v->slot) {
-		p->state[v->slot] = SLOT_USED;
-		p->used++;
-	}
 	return insert(p, ifindex, v);
+}
+
+static void adopt_slots(struct bn_pods *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->nifs; i++) {
+		uint32_t s = p->ifs[i].v.slot;
+
+		if (s && p->slots[s].ifindex == p->ifs[i].ifindex && p->state[s] == SLOT_FREE) {
+			p->state[s] = SLOT_USED;
+			p->used++;
+		}
+	}
+	for (i = 0; i < p->nifs; i++) {
+		struct bn_iface v = p->ifs[i].v;
+
+		if (!v.slot || p->state[v.slot] == SLOT_USED)
+			continue;
+		v.slot = 0;
+		bn_pods_set_iface(p, p->ifs[i].ifindex, &v);
+	}
 }
 
 int bn_pods_new(struct bn_maps *maps, struct bn_pods **ret)
@@ -258,6 +295,7 @@ int bn_pods_new(struct bn_maps *maps, struct bn_pods **ret)
 	r = bn_map_each(maps, BN_MAP_ifaces, adopt_elem, p);
 	if (r < 0)
 		return r;
+	adopt_slots(p);
 	*ret = TAKE_PTR(p);
 	return 0;
 }

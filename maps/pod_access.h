@@ -6,9 +6,9 @@
  * slots of this node's pods. Only writer of ifaces and of pods[].ifindex and pods[].flags;
  * pods[].word belongs to the policies (maps/pol_access.h).
  *
- * A slot belongs to one pod on one interface. After a restart the same interface finds the same
- * slot: what is pinned in ifaces is adopted. A slot that was given back is handed out again only
- * after a grace period, with word 0 stored before.
+ * A slot belongs to one pod; all its interfaces name it, pods[].ifindex is the one it was made for.
+ * After a restart the same interface finds the same slot: what is pinned in ifaces is adopted. A
+ * slot that was given back is handed out again only after a grace period, with word 0.
  */
 
 #include <stdbool.h>
@@ -37,11 +37,14 @@ int bn_pods_del_iface(struct bn_pods *p, uint32_t ifindex); /* 0 also when there
  * map names the slot); -ENOSPC.
  */
 int bn_pods_alloc(struct bn_pods *p, uint32_t ifindex, uint32_t *ret);
-/* No map names the slot any more (eps and ifaces were changed before). What the slot says stays until it
- * is handed out again: a packet that is on its way is judged as before.
+/* No map names the slot any more (eps and ifaces were changed before). What the slot says stays
+ * until it is handed out again: a packet that is on its way is judged as before.
  */
 void bn_pods_release(struct bn_pods *p, uint32_t slot);
 int bn_pods_set_flags(struct bn_pods *p, uint32_t slot, uint32_t flags); /* BN_POD_F_* */
+
+/* state.node4 and node6; NULL or all zero: none. */
+void bn_pods_set_node(struct bn_pods *p, const struct bn_addr *v4, const struct bn_addr *v6);
 
 size_t bn_pods_used(const struct bn_pods *p);
 uint64_t bn_pods_writes(const struct bn_pods *p);

@@ -61,6 +61,12 @@ bool bn_endpoints_settled(const struct bn_endpoints *e);
  */
 int bn_endpoints_json(struct bn_endpoints *e, json_t **ret);
 
+/* What `status` should show: [{"kind":"unenforced","namespace","name"}] pods without a host-side
+ * interface, [{"kind":"unknown"|"unmanaged","interface","addresses":[],"closed"}] interfaces of
+ * containers that no pod claims.
+ */
+int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret);
+
 struct bn_endpoints_stats {
 	uint32_t pods;	       /* local pods with an interface */
 	uint32_t unenforced;   /* local pods without a host-side interface */

@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: MIT */
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include <time.h>
+
+#include "loader/kernel/kernel.h"
+#include "loader/log.h"
+#include "loader/model/endpoints_priv.h"
+#include "loader/model/policies.h"
+
+uint64_t ep_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+void ep_wake(struct bn_endpoints *e, uint64_t at_ns)
+{
+	if (!e->next_ns || at_ns < e->next_ns)
+		e->next_ns = at_ns;
+}
+
+void ep_dirty(struct bn_endpoints *e)
+{
+	bool was = e->dirty;
+
+	e->dirty = true;
+	if (!was && e->env.changed)
+		e->env.changed(e->env.data);
+}
+
+int ep_room(void *arrayp, size_t n, size_t *alloc, size_t size)
+{
+	void **array = arrayp, *p;
+
+	if (n < *alloc)
+		return 0;
+	p = realloc(*array, (*alloc * 2 + 32) * size);
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*alloc = *alloc * 2 + 32;
+	return 0;
+}
+
+/* --- interfaces ------------------------------------------------------------------------------ */
+
+static size_t if_pos(const struct bn_endpoints *e, uint32_t ifindex)
+{
+	size_t lo = 0, hi = e->nifs;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (e->ifs[mid]->ifindex < ifindex)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+struct ep_if *ep_if_get(const struct bn_endpoints *e, uint32_t ifindex)
+{
+	size_t at = if_pos(e, ifindex);
+
+	return at < e->nifs && e->ifs[at]->ifindex == ifindex ? e->ifs[at] : NULL;
+}
+
+static int if_add(struct bn_endpoints *e, uint32_t ifindex, struct ep_if **ret)
+{
+	size_t at = if_pos(e, ifindex);
+	struct ep_if *f;
+	int r;
+
+	r = ep_room(&e->ifs, e->nifs, &e->aifs, sizeof(*e->ifs));
+	if (r < 0)
+		return r;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->ifindex = ifindex;
+	f->l = &f->link;
+	f->since_ns = e->now_ns;
+	memmove(&e->ifs[at + 1], &e->ifs[at], (e->nifs - at) * sizeof(*e->ifs));
+	e->ifs[at] = f;
+	e->nifs++;
+	*ret = f;
+	return 0;
+}
+
+void ep_unmap(struct bn_endpoints *e, struct ep_if *f)
+{
+	struct ep_pod *p = f->pod;
+	size_t i;
+
+	f->pod = NULL;
+	f->by = EP_BY_NOTHING;
+	if (!p || p->ifindex != f->ifindex)
+		return;
+	p->ifindex = 0;
+	/* Without the first one, the others have nothing to belong to. */
+	for (i = 0; i < e->nifs; i++)
+		if (e->ifs[i]->pod == p) {
+			e->ifs[i]->pod = NULL;
+			e->ifs[i]->by = EP_BY_NOTHING;
+		}
+}
+
+/* The interface went: its programs went with it, what the maps say of it has to follow. */
+static void if_gone(struct bn_endpoints *e, struct ep_if *f)
+{
+	ep_unmap(e, f);
+	bn_pods_del_iface(e->pods, f->ifindex);
+	ep_drop_adopted(e, f);
+	if (e->env.kernel)
+		bn_kernel_detach_iface(e->env.kernel, f->ifindex);
+}
+
+static int collect_links(struct bn_endpoints *e)
+{
+	const struct bn_ns_link *l;
+	size_t n = bn_netstate_links(e->net, &l), i, k;
+	struct ep_if *f;
+	int r;
+
+	for (i = 0; i < e->nifs; i++)
+		e->ifs[i]->seen = false;
+	for (i = 0; i < n; i++) {
+		f = ep_if_get(e, l[i].l.ifindex);
+		if (!f) {
+			r = if_add(e, l[i].l.ifindex, &f);
+			if (r < 0)
+				return r;
+		} else if (f->gen && f->gen != l[i].gen) { /* another interface with its number */
+			if_gone(e, f);
+			*f = (struct ep_if){ .ifindex = f->ifindex, .since_ns = e->now_ns };
+		}
+		if (!e->begun)
+			f->existed = true;
+		f->gen = l[i].gen;
+		f->link = l[i].l;
+		f->l = &f->link;
+		f->seen = true;
+	}
+	for (i = k = 0; i < e->nifs; i++) {
+		if (e->ifs[i]->seen) {
+			e->ifs[k++] = e->ifs[i];
+			continue;
+		}
+		f = e->ifs[i];
+		if_gone(e, f);
+		free(f);
+	}
+	e->nifs = k;
+	return 0;
+}
+
+/* --- this node's pods ------------------------------------------------------------------------ */
+
+void ep_pod_free(struct ep_pod *p)
+{
+	bn_obj_unref(&p->obj->o);
+	free(p->have);
+	free(p);
+}
+
+bool ep_pod_wants(const struct ep_pod *p)
+{
+	return !p->finished && p->obj->nips;
+}
+
+static bool is_local(const struct bn_endpoints *e, const struct bn_pod *p)
+{
+	return p && p->node && !p->host_network && !strcmp(p->node, e->env.opts->node_name);
+}
+
+static void pod_set(struct ep_pod *p, const struct bn_pod *obj, uint64_t now)
+{
+	struct bn_obj *o = (struct bn_obj *)&obj->o; /* its count is all that changes */
+
+	bn_obj_ref(o);
+	if (p->obj) {
+		if (!p->obj->nips && obj->nips)
+			p->since_ns = now;
+		bn_obj_unref(&p->obj->o);
+	} else {
+		p->since_ns = now;
+	}
+	p->obj = (struct bn_pod *)o;
+	p->finished = obj->finished;
+}
+
+static struct ep_pod *pod_find(const struct bn_endpoints *e, const struct bn_obj *o, size_t *at)
+{
+	size_t i;
+
+	for (i = 0; i < e->nlpods; i++)
+		if (e->lpods[i]->obj->o.ns == o->ns && e->lpods[i]->obj->o.name == o->name) {
+			*at = i;
+			return e->lpods[i];
+		}
+	return NULL;
+}
+
+/* Out of sight at once; out of the maps by the next sync. */
+static void pod_retire(struct bn_endpoints *e, size_t at)
+{
+	struct ep_pod *p = e->lpods[at];
+	size_t i;
+
+	e->lpods[at] = e->lpods[--e->nlpods];
+	for (i = 0; i < e->nifs; i++)
+		if (e->ifs[i]->pod == p) {
+			e->ifs[i]->pod = NULL;
+			e->ifs[i]->by = EP_BY_NOTHING;
+			e->ifs[i]->ask_ns = 1; /* who has it now? */
+			e->ifs[i]->asks = 0;
+		}
+	p->ifindex = 0;
+	if (ep_room(&e->gone, e->ngone, &e->agone, sizeof(*e->gone)) < 0)
+		return; /* stays in force until the restart */
+	e->gone[e->ngone++] = p;
+}
+
+static void on_pod(struct bn_endpoints *e, const struct bn_pod *old, const struct bn_pod *new)
+{
+	const struct bn_obj *o = new ? &new->o : &old->o;
+	struct ep_pod *p;
+	size_t at = 0;
+
+	p = pod_find(e, o, &at);
+	if (p && is_local(e, new) && (!p->obj->uid || !new->uid || p->obj->uid == new->uid)) {
+		pod_set(p, new, ep_now());
+		ep_dirty(e);
+		return;
+	}
+	if (p) {
+		pod_retire(e, at);
+		ep_dirty(e);
+	}
+	if (!is_local(e, new))
+		return;
+	p = calloc(1, sizeof(*p));
+	if (!p || ep_room(&e->lpods, e->nlpods, &e->alpods, sizeof(*e->lpods)) < 0) {
+		free(p);
+		log_err_r(ENOMEM, "pod %s/%s is not enforced", o->ns, o->name);
+		return;
+	}
+	pod_set(p, new, ep_now());
+	e->lpods[e->nlpods++] = p;
+	ep_dirty(e);
+}
+
+static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *data)
+{
+	const struct bn_obj *o = new ?: old;
+	struct bn_endpoints *e = data;
+
+	if (o->kind == BN_KIND_POD) {
+		on_pod(e, (const struct bn_pod *)old, (const struct bn_pod *)new);
+	} else if (o->kind == BN_KIND_NODE) {
+		e->nodes_dirty = true;
+		ep_dirty(e);
+	}
+}
+
+/* --- addresses ------------------------------------------------------------------------------- */
+
+static bool in_list(const struct bn_cidr *c, size_t n, const struct bn_addr *a)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (bn_cidr_contains(&c[i], a))
+			return true;
+	return false;
+}
+
+bool ep_in_cidrs(const struct bn_endpoints *e, const struct bn_addr *a)
+{
+	return in_list(e->cidrs, e->ncidrs, a);
+}
+
+bool ep_global(const struct bn_nl_addr *a)
+{
+	return a->scope < RT_SCOPE_LINK && !(bn_addr_is_v4(&a->addr) && a->addr.b[12] == 127);
+}
+
+struct near {
+	const struct bn_addr *a;
+	bool family, hit;
+};
+
+static int near_pod(struct bn_obj *o, void *data)
+{
+	const struct bn_pod *p = (const struct bn_pod *)o;
+	struct near *n = data;
+	uint32_t i;
+
+	for (i = 0; !p->host_network && i < p->nips; i++) {
+		if (bn_addr_is_v4(&p->ips[i]) != bn_addr_is_v4(n->a))
+			continue;
+		n->family = true;
+		/* IPv4 /16, IPv6 /48: as far as the addresses of one cluster usually lie apart */
+		if (!memcmp(&p->ips[i], n->a, bn_addr_is_v4(n->a) ? 14 : 6)) {
+			n->hit = true;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a)
+{
+	struct near n = { .a = a };
+	bool family = false;
+	size_t i;
+
+	for (i = 0; i < e->ncidrs; i++) {
+		family |= bn_addr_is_v4(&e->cidrs[i].addr) == bn_addr_is_v4(a);
+		if (bn_cidr_contains(&e->cidrs[i], a))
+			return 1;
+	}
+	if (family)
+		return 0;
+	bn_store_each(e->env.store, BN_KIND_POD, near_pod, &n);
+	return n.hit ? 1 : n.family ? 0 : -1;
+}
+
+static bool answers_nodeport(const struct bn_opts *o, const struct bn_addr *a)
+{
+	bool family = false;
+	unsigned i;
+
+	for (i = 0; i < o->nnodeport_cidrs; i++) {
+		family |= bn_addr_is_v4(&o->nodeport_cidrs[i].addr) == bn_addr_is_v4(a);
+		if (bn_cidr_contains(&o->nodeport_cidrs[i], a))
+			return true;
+	}
+	return !family;
+}
+
+static int addr_cmp(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct bn_addr));
+}
+
+/* Everything this host answers to, but loopback and IPv6 link-local (every link has the same). */
+static size_t own_addrs(const struct bn_endpoints *e, struct bn_addr *ret)
+{
+	const struct bn_nl_addr *a;
+	size_t n = bn_netstate_addrs(e->net, &a), i, k = 0, m = 0;
+
+	for (i = 0; i < n; i++) {
+		const struct bn_addr *x = &a[i].addr;
+
+		if (bn_addr_is_v4(x) ? x->b[12] == 127 || !x->w[3] :
+				       a[i].scope >= RT_SCOPE_LINK)
+			continue;
+		ret[k++] = *x;
+	}
+	qsort(ret, k, sizeof(*ret), addr_cmp);
+	for (i = 0; i < k; i++)
+		if (!i || !bn_addr_eq(&ret[i], &ret[i - 1]))
+			ret[m++] = ret[i];
+	return m;
+}
+
+static int sync_hosts(struct bn_endpoints *e)
+{
+	const struct bn_nl_addr *all;
+	_cleanup_(freep) struct bn_addr *now = calloc(bn_netstate_addrs(e->net, &all) + 1, sizeof(*now));
+	size_t n, i;
+	int r, err = 0;
+
+	if (!now)
+		return -ENOMEM;
+	n = own_addrs(e, now);
+	for (i = 0; i < n; i++) {
+		r = bn_eps_set_host(e->env.eps, &now[i], answers_nodeport(e->env.opts, &now[i]));
+		err = err ?: r;
+	}
+	for (i = 0; i < e->nhosts; i++)
+		if (!bsearch(&e->hosts[i], now, n, sizeof(*now), addr_cmp)) {
+			r = bn_eps_clear(e->env.eps, &e->hosts[i], BN_EPS_HOST);
+			err = err ?: r;
+		}
+	if (!e->hosts) {
+		r = bn_eps_settle(e->env.eps, BN_EPS_HOST);
+		err = err ?: r;
+	}
+	if (e->env.policies) {
+		r = bn_policies_host(e->env.policies, now, n);
+		err = err ?: r;
+	}
+	if (err < 0)
+		return err;
+	free(e->hosts);
+	e->hosts = TAKE_PTR(now);
+	e->nhosts = n;
+	e->hosts_dirty = false;
+	return 0;
+}
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+static void on_net(unsigned what, int32_t nsid, void *data)
+{
+	struct bn_endpoints *e = data;
+	bool hit = false;
+	size_t i;
+
+	if (what & BN_NS_PEERS) {
+		for (i = 0; i < e->nifs; i++) {
+			struct ep_if *f = e->ifs[i];
+			const struct bn_ns_link *l = bn_netstate_link(e->net, f->ifindex);
+
+			if (f->pod || !l || (nsid >= 0 && l->l.link_nsid != nsid))
+				continue;
+			/* Not sooner than the back-off allows when it has been asked often: a
+			 * container may change its addresses all day.
+			 */
+			if (f->asks < 32 && l->l.link_nsid >= 0) {
+				f->ask_ns = 1;
+				hit = true;
+			}
+		}
+		if (!hit)
+			return;
+	}
+	if (what & (BN_NS_ADDRS | BN_NS_LINKS))
+		e->hosts_dirty = true;
+	if (what & (BN_NS_ADDRS | BN_NS_LINKS | BN_NS_ROUTES))
+		e->uplinks_dirty = true;
+	ep_dirty(e);
+}
+
+static void on_cni(void *data)
+{
+	ep_dirty(data);
+}
+
+static void on_timer(evutil_socket_t fd _unused_, short what _unused_, void *data)
+{
+	ep_dirty(data);
+}
+
+static void set_timer(struct bn_endpoints *e)
+{
+	struct timeval tv = {};
+	uint64_t now = ep_now(), in;
+
+	if (!e->timer)
+		return;
+	if (!e->next_ns) {
+		evtimer_del(e->timer);
+		return;
+	}
+	in = e->next_ns > now ? e->next_ns - now : 0;
+	tv.tv_sec = in / 1000000000;
+	tv.tv_usec = in / 1000 % 1000000 + 1;
+	evtimer_add(e->timer, &tv);
+}
+
+int bn_endpoints_sync(struct bn_endpoints *e)
+{
+	bool could;
+	int r, err = 0;
+
+	could = !e->env.policies || bn_policies_could_select_unknown(e->env.policies, NULL);
+	if (could != e->could_select) {
+		e->could_select = could;
+		e->dirty = true;
+	}
+	if (!e->dirty)
+		return 0;
+	e->dirty = false;
+	e->now_ns = ep_now();
+	e->next_ns = 0;
+	r = bn_netstate_refresh(e->net);
+	err = err ?: r;
+	if (e->nodes_dirty) {
+		r = ep_nodes_update(e);
+		err = err ?: r;
+	}
+	r = collect_links(e);
+	if (r < 0)
+		return r;
+	if (e->hosts_dirty) {
+		r = sync_hosts(e);
+		err = err ?: r;
+	}
+	ep_roles(e);
+	ep_match(e);
+	r = ep_apply(e);
+	err = err ?: r;
+	e->begun = true;
+	if (err < 0) { /* the maps are full, or memory: try again, not at once */
+		e->hosts_dirty = true;
+		ep_wake(e, e->now_ns + 2000000000ull);
+	}
+	set_timer(e);
+	return err;
+}
+
+void bn_endpoints_set_ready(struct bn_endpoints *e, bool ready)
+{
+	if (e->ready == ready)
+		return;
+	e->ready = ready;
+	ep_dirty(e);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static int load_one(struct bn_obj *o, void *data)
+{
+	on_store(NULL, o, data);
+	return 0;
+}
+
+static int adopt_iface(uint32_t ifindex, const struct bn_iface *i, void *data)
+{
+	struct bn_endpoints *e = data;
+	const struct bn_ns_link *l = bn_netstate_link(e->net, ifindex);
+	struct ep_if *f;
+	int r;
+
+	r = if_add(e, ifindex, &f);
+	if (r < 0)
+		return r;
+	f->adopted = true;
+	f->adopted_role = i->role;
+	f->adopted_slot = i->slot;
+	f->open = i->flags & BN_IF_F_OPEN;
+	/* The same number on another interface: collect_links takes it for gone. */
+	f->gen = !l || memcmp(l->l.mac, i->mac, sizeof(i->mac)) ? UINT32_MAX : l->gen;
+	return 0;
+}
+
+int bn_endpoints_new(const struct bn_endpoints_env *env, struct bn_endpoints **ret)
+{
+	_cleanup_(bn_endpoints_freep) struct bn_endpoints *e = calloc(1, sizeof(*e));
+	int r;
+
+	if (!e)
+		return -ENOMEM;
+	e->env = *env;
+	e->now_ns = ep_now();
+	e->nodes_dirty = e->uplinks_dirty = e->hosts_dirty = e->dirty = true;
+	r = bn_pods_new(env->maps, &e->pods);
+	if (r < 0)
+		return log_err_r(r, "reading the interfaces and pods that are in force");
+	r = bn_netstate_new(env->base, on_net, e, &e->net);
+	if (r < 0)
+		return log_err_r(r, "reading this node's links, addresses and routes over netlink");
+	r = bn_pods_each_iface(e->pods, adopt_iface, e);
+	if (r < 0)
+		return r;
+	e->fresh = !e->nifs;
+	r = bn_cnicache_new(env->base, env->opts->cni_cache ?: "/var/lib/cni/results", on_cni, e,
+			    &e->cni);
+	if (r < 0)
+		return log_err_r(r, "following the CNI cache");
+	if (env->base) {
+		e->timer = evtimer_new(env->base, on_timer, e);
+		if (!e->timer)
+			return -ENOMEM;
+	}
+	r = bn_store_listen(env->store, on_store, e);
+	if (r < 0)
+		return r;
+	bn_store_each(env->store, BN_KIND_POD, load_one, e);
+	*ret = TAKE_PTR(e);
+	return 0;
+}
+
+void bn_endpoints_freep(struct bn_endpoints **ep)
+{
+	struct bn_endpoints *e = *ep;
+	size_t i;
+
+	if (!e)
+		return;
+	if (e->timer)
+		event_free(e->timer);
+	for (i = 0; i < e->nlpods; i++)
+		ep_pod_free(e->lpods[i]);
+	for (i = 0; i < e->ngone; i++)
+		ep_pod_free(e->gone[i]);
+	for (i = 0; i < e->nifs; i++)
+		free(e->ifs[i]);
+	bn_cnicache_freep(&e->cni);
+	bn_netstate_freep(&e->net);
+	bn_pods_freep(&e->pods);
+	freep(&e->ifs);
+	freep(&e->lpods);
+	freep(&e->gone);
+	freep(&e->cidrs);
+	freep(&e->hosts);
+	freep(&e->devices);
+	freep(ep);
+}
