@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: MIT */
+#include "loader/source/kube/http.h"
+
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include "loader/log.h"
+#include "loader/source/kube/http_setup.h"
+
+/* Silence after which the server is asked for a sign of life, and after which it is given up. */
+#define PING_AFTER_MS 10000
+#define PING_LATE_MS 5000
+#define GIVE_UP_MS 30000
+#define TICK_MS 2500
+
+enum state {
+	QUEUED, /* waits for credentials, or for the loop's next turn */
+	ACTIVE, /* libcurl has it */
+	DEAD,	/* cancelled: to be freed outside libcurl */
+};
+
+struct bn_http_req {
+	TAILQ_ENTRY(bn_http_req) link;
+	struct bn_http *h;
+	const struct bn_http_handler *handler;
+	void *data;
+	char *path;
+	unsigned timeout_s, stall_s;
+	enum state state;
+	CURL *easy;
+	struct curl_slist *headers, *connect_to;
+	uint64_t generation; /* of the credentials it was sent with */
+	bool retried, observed;
+	int body_err;
+	long status;
+	char *body; /* of an answer other than 200 */
+	size_t body_len;
+	int64_t start_ms;
+	char errbuf[CURL_ERROR_SIZE];
+};
+
+TAILQ_HEAD(req_list, bn_http_req);
+
+struct bn_http {
+	struct event_base *base;
+	const struct bn_kube_config *c;
+	struct bn_http_hooks hooks;
+	struct bn_http_target target;
+	struct bn_auth *auth;
+	CURLM *multi;
+	struct event *timer, *kick, *watchdog;
+	struct req_list reqs;
+	CURL *spare[8]; /* handles for the next requests */
+	unsigned nspare, connections;
+	int64_t last_rx_ms, ping_at_ms; /* 0: no ping unanswered */
+	struct bn_http_req *ping;
+	bool unreachable; /* the last thing we saw of the server was a failure to reach it */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
+}
+
+static void drive(struct bn_http *h, curl_socket_t fd, int mask);
+
+/* --- libcurl's sockets and timer in the loop -------------------------------------------------- */
+
+static void on_socket(evutil_socket_t fd, short what, void *data)
+{
+	drive(data, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) |
+				(what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
+
+static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *data, void *sockp)
+{
+	struct bn_http *h = data;
+	struct event *ev = sockp;
+	short flags = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
+		      (what & CURL_POLL_OUT ? EV_WRITE : 0);
+
+	(void)easy;
+	if (ev)
+		event_free(ev);
+	ev = NULL;
+	if (what != CURL_POLL_REMOVE) {
+		ev = event_new(h->base, fd, flags, on_socket, h);
+		if (ev)
+			event_add(ev, NULL);
+	}
+	curl_multi_assign(h->multi, fd, ev);
+	return 0;
+}
+
+static int timer_cb(CURLM *multi, long timeout_ms, void *data)
+{
+	struct bn_http *h = data;
+	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+
+	(void)multi;
+	if (timeout_ms < 0)
+		evtimer_del(h->timer);
+	else
+		evtimer_add(h->timer, &tv);
+	return 0;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *data)
+{
+	(void)fd;
+	(void)what;
+	drive(data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int make_multi(struct bn_http *h)
+{
+	h->multi = curl_multi_init();
+	if (!h->multi)
+		return -ENOMEM;
+	curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, socket_cb);
+	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, timer_cb);
+	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+	curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+	return 0;
+}
+
+/* --- one request ------------------------------------------------------------------------------ */
+
+static void kick(struct bn_http *h)
+{
+	event_active(h->kick, EV_TIMEOUT, 1);
+}
+
+/* Gives libcurl's handle back. Never from within libcurl. */
+static void req_detach(struct bn_http_req *r)
+{
+	struct bn_http *h = r->h;
+
+	if (r->easy) {
+		curl_multi_remove_handle(h->multi, r->easy);
+		curl_easy_reset(r->easy);
+		if (h->nspare < ARRAY_SIZE(h->spare))
+			h->spare[h->nspare++] = r->easy;
+		else
+			curl_easy_cleanup(r->easy);
+	}
+	r->easy = NULL;
+	bn_http_headers_free(r->headers);
+	curl_slist_free_all(r->connect_to);
+	r->headers = r->connect_to = NULL;
+}
+
+static void req_free(struct bn_http_req *r)
+{
+	req_detach(r);
+	TAILQ_REMOVE(&r->h->reqs, r, link);
+	free(r->path);
+	free(r->body);
+	free(r);
+}
+
+static void heard(struct bn_http *h)
+{
+	h->last_rx_ms = now_ms();
+	h->ping_at_ms = 0;
+}
+
+static void observe(struct bn_http_req *r)
+{
+	char code[16] = "<error>";
+
+	if (r->observed)
+		return;
+	r->observed = true;
+	if (r->status)
+		snprintf(code, sizeof(code), "%ld", r->status);
+	if (r->h->hooks.observe)
+		r->h->hooks.observe(r->h->hooks.data, code, r->h->target.host, "GET",
+				    (now_ms() - r->start_ms) / 1e3);
+}
+
+static size_t header_cb(char *p, size_t size, size_t n, void *data)
+{
+	struct bn_http_req *r = data;
+
+	n *= size;
+	heard(r->h);
+	if (r->state == DEAD)
+		return 0;
+	if (n > 2 || (n && p[0] != '\r' && p[0] != '\n'))
+		return n;
+	curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &r->status);
+	if (r->status >= 200) {
+		observe(r);
+		if (r->status == 200 && r->handler->head)
+			r->handler->head(r->data);
+	}
+	return n;
+}
+
+static size_t body_cb(char *p, size_t size, size_t n, void *data)
+{
+	struct bn_http_req *r = data;
+	size_t room;
+
+	n *= size;
+	heard(r->h);
+	if (r->state == DEAD)
+		return 0;
+	if (r->status == 200) {
+		r->body_err = r->handler->body ? r->handler->body(r->data, p, n) : 0;
+		return r->body_err < 0 || r->state == DEAD ? 0 : n;
+	}
+	if (!r->body)
+		r->body = malloc(BN_HTTP_ERROR_BODY + 1);
+	if (!r->body)
+		return 0;
+	room = BN_HTTP_ERROR_BODY - r->body_len;
+	if (room > n)
+		room = n;
+	memcpy(r->body + r->body_len, p, room);
+	r->body_len += room;
+	r->body[r->body_len] = 0;
+	return n; /* the rest is not worth reading, but the connection is worth keeping */
+}
+
+static int req_start(struct bn_http_req *r)
+{
+	struct bn_http *h = r->h;
+	_cleanup_(freep) char *url = NULL;
+	CURLcode cr;
+	int e;
+
+	r->easy = h->nspare ? h->spare[--h->nspare] : curl_easy_init();
+	if (!r->easy || asprintf(&url, "%s%s", h->target.base, r->path) < 0)
+		return -ENOMEM;
+	r->generation = bn_auth_generation(h->auth);
+	e = bn_http_setup(r->easy, h->c, &h->target, h->auth)
+		?: bn_http_headers(h->c, &h->target, h->auth, &r->headers);
+	if (e < 0)
+		return e;
+	if (h->target.connect_to) {
+		r->connect_to = curl_slist_append(NULL, h->target.connect_to);
+		if (!r->connect_to)
+			return -ENOMEM;
+	}
+	cr = curl_easy_setopt(r->easy, CURLOPT_URL, url)
+		?: curl_easy_setopt(r->easy, CURLOPT_OPENSOCKETDATA, &h->connections)
+		?: curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers)
+		?: curl_easy_setopt(r->easy, CURLOPT_CONNECT_TO, r->connect_to)
+		?: curl_easy_setopt(r->easy, CURLOPT_HEADERFUNCTION, header_cb)
+		?: curl_easy_setopt(r->easy, CURLOPT_HEADERDATA, r)
+		?: curl_easy_setopt(r->easy, CURLOPT_WRITEFUNCTION, body_cb)
+		?: curl_easy_setopt(r->easy, CURLOPT_WRITEDATA, r)
+		?: curl_easy_setopt(r->easy, CURLOPT_ERRORBUFFER, r->errbuf)
+		?: curl_easy_setopt(r->easy, CURLOPT_PRIVATE, r)
+		?: curl_easy_setopt(r->easy, CURLOPT_TIMEOUT, (long)r->timeout_s)
+		?: curl_easy_setopt(r->easy, CURLOPT_LOW_SPEED_TIME, (long)r->stall_s)
+		?: curl_easy_setopt(r->easy, CURLOPT_LOW_SPEED_LIMIT, r->stall_s ? 1L : 0L);
+	if (cr != CURLE_OK)
+		return -EINVAL;
+	r->state = ACTIVE;
+	r->start_ms = now_ms();
+	r->status = 0;
+	r->observed = false;
+	r->errbuf[0] = 0;
+	return curl_multi_add_handle(h->multi, r->easy) == CURLM_OK ? 0 : -ENOMEM;
+}
+
+static void req_finish(struct bn_http_req *r, int err, const char *words)
+{
+	struct bn_http_result res = {
+		.err = err,
+		.status = r->status,
+		.error = err ? words : "",
+		.body = r->body ?: "",
+		.body_len = r->body_len,
+	};
+	const struct bn_http_handler *handler = r->handler;
+	void *data = r->data;
+	curl_off_t after = 0;
+
+	if (r->easy && !curl_easy_getinfo(r->easy, CURLINFO_RETRY_AFTER, &after) && after > 0) {
+		res.retry_after = true;
+		res.retry_after_s = after > 86400 ? 86400 : after;
+	}
+	observe(r);
+	handler->done(data, &res);
+	req_free(r);
+}
+
+static int errno_of(CURLcode c)
+{
+	switch (c) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return -ECONNREFUSED;
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+		return -EKEYREJECTED;
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+/* The whole answer is here, or there will be none. */
+static void req_complete(struct bn_http_req *r, CURLcode code)
+{
+	struct bn_http *h = r->h;
+	bool was = h->unreachable;
+
+	if (r->state == DEAD) {
+		req_free(r);
+		return;
+	}
+	h->unreachable = !r->status && code != CURLE_OK;
+	if (was && r->status && h->hooks.reachable)
+		h->hooks.reachable(h->hooks.data);
+	if (r->status == 401 && !r->retried && bn_auth_rejected(h->auth, r->generation)) {
+		observe(r);
+		req_detach(r);
+		r->retried = true;
+		r->state = QUEUED;
+		r->body_len = 0;
+		kick(h);
+		return;
+	}
+	if (r->body_err < 0)
+		req_finish(r, r->body_err, "");
+	else
+		req_finish(r, errno_of(code),
+			   r->errbuf[0] ? r->errbuf : curl_easy_strerror(code));
+}
+
+static void drive(struct bn_http *h, curl_socket_t fd, int mask)
+{
+	int running, left;
+	CURLMsg *m;
+
+	curl_multi_socket_action(h->multi, fd, mask, &running);
+	while ((m = curl_multi_info_read(h->multi, &left))) {
+		struct bn_http_req *r = NULL;
+
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
+		req_complete(r, m->data.result);
+	}
+}
+
+/* --- queue ------------------------------------------------------------------------------------ */
+
+/* Handlers may add and cancel: the list is read again from its start after each that ran. */
+static void on_kick(evutil_socket_t fd, short what, void *data)
+{
+	struct bn_http *h = data;
+	struct bn_http_req *r, *next;
+	int e;
+
+	(void)fd;
+	(void)what;
+	for (r = TAILQ_FIRST(&h->reqs); r; r = next) {
+		next = TAILQ_NEXT(r, link);
+		if (r->state == DEAD) {
+			req_free(r);
+			continue;
+		}
+		if (r->state != QUEUED)
+			continue;
+		e = bn_auth_check(h->auth);
+		if (e == -EINPROGRESS)
+			continue;
+		if (e < 0) {
+			req_finish(r, e, bn_auth_error(h->auth));
+			next = TAILQ_FIRST(&h->reqs);
+			continue;
+		}
+		e = req_start(r);
+		if (e < 0) {
+			req_finish(r, e, "the request cannot be made");
+			next = TAILQ_FIRST(&h->reqs);
+		}
+	}
+}
+
+static void on_auth(void *data)
+{
+	kick(data);
+}
+
+static int watchdog_arm(struct bn_http *h)
+{
+	static const struct timeval tick = { 0, TICK_MS * 1000 };
+	struct timeval idle = { PING_AFTER_MS / 1000, 0 };
+	int64_t quiet = now_ms() - h->last_rx_ms;
+
+	if (!h->ping_at_ms && quiet < PING_AFTER_MS) {
+		idle.tv_sec = (PING_AFTER_MS - quiet) / 1000;
+		idle.tv_usec = (PING_AFTER_MS - quiet) % 1000 * 1000;
+		return evtimer_add(h->watchdog, &idle);
+	}
+	return evtimer_add(h->watchdog, &tick);
+}
+
+static struct bn_http_req *queue(struct bn_http *h, const struct bn_http_request *rq)
+{
+	struct bn_http_req *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->path = strdup(rq->path);
+	if (!r->path) {
+		free(r);
+		return NULL;
+	}
+	r->h = h;
+	r->handler = rq->handler;
+	r->data = rq->data;
+	r->timeout_s = rq->timeout_s;
+	r->stall_s = rq->stall_s;
+	r->state = QUEUED;
+	TAILQ_INSERT_TAIL(&h->reqs, r, link);
+	kick(h);
+	return r;
+}
+
+int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_http_req **ret)
+{
+	struct bn_http_req *r = queue(h, rq);
+
+	if (!r)
+		return -ENOMEM;
+	if (!evtimer_pending(h->watchdog, NULL)) {
+		h->last_rx_ms = now_ms();
+		watchdog_arm(h);
+	}
+	*ret = r;
+	return 0;
+}
+
+void bn_http_cancel(struct bn_http_req *r)
+{
+	r->state = DEAD;
+	kick(r->h);
+}
+
+/* --- a server that is silent ------------------------------------------------------------------ */
+
+static void ping_done(void *data, const struct bn_http_result *res)
+{
+	struct bn_http *h = data;
+
+	(void)res; /* any answer was heard; no answer leaves ping_at_ms as it is */
+	h->ping = NULL;
+}
+
+static int ping_body(void *data, const char *p, size_t n)
+{
+	(void)data;
+	(void)p;
+	(void)n;
+	return 0;
+}
+
+static const struct bn_http_handler ping_handler = { .body = ping_body, .done = ping_done };
+
+/* A connection that answers nothing is given up with everything on it: a new request would only
+ * queue behind the others. Closing libcurl's multi handle is what closes its connections.
+ */
+static void give_up(struct bn_http *h)
+{
+	struct bn_http_req *r, *next;
+
+	h->unreachable = true;
+	for (r = TAILQ_FIRST(&h->reqs); r; r = next) {
+		next = TAILQ_NEXT(r, link);
+		if (r->state == ACTIVE)
+			req_detach(r);
+		else if (r->state == DEAD)
+			req_free(r);
+	}
+	curl_multi_cleanup(h->multi);
+	if (make_multi(h) < 0)
+		abort();
+	heard(h);
+	do {
+		TAILQ_FOREACH(r, &h->reqs, link)
+			if (r->state == ACTIVE && !r->easy)
+				break;
+		if (r)
+			req_finish(r, -ETIMEDOUT, "the server has been silent for 30 s");
+	} while (r);
+}
+
+static void on_watchdog(evutil_socket_t fd, short what, void *data)
+{
+	struct bn_http *h = data;
+	const struct bn_http_request rq = {
+		.path = "/version",
+		.timeout_s = GIVE_UP_MS / 1000,
+		.handler = &ping_handler,
+		.data = h,
+	};
+	int64_t quiet = now_ms() - h->last_rx_ms;
+	struct bn_http_req *r;
+
+	(void)fd;
+	(void)what;
+	TAILQ_FOREACH(r, &h->reqs, link)
+		if (r->state == ACTIVE && r != h->ping)
+			break;
+	if (!r) { /* nobody waits for an answer: nothing to find out */
+		h->ping_at_ms = 0;
+		if (TAILQ_EMPTY(&h->reqs))
+			return;
+		h->last_rx_ms = now_ms();
+	} else if (quiet >= GIVE_UP_MS && h->ping_at_ms) {
+		give_up(h);
+	} else if (quiet >= PING_AFTER_MS && !h->ping) {
+		if (!h->ping_at_ms)
+			h->ping_at_ms = now_ms();
+		h->ping = queue(h, &rq);
+	}
+	watchdog_arm(h);
+}
+
+unsigned bn_http_silent_s(const struct bn_http *h)
+{
+	int64_t now = now_ms();
+
+	if (!h->ping_at_ms || now - h->ping_at_ms < PING_LATE_MS)
+		return 0;
+	return (now - h->last_rx_ms) / 1000;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+const char *bn_http_host(const struct bn_http *h)
+{
+	return h->target.host;
+}
+
+unsigned bn_http_connections(const struct bn_http *h)
+{
+	return h->connections;
+}
+
+void bn_http_freep(struct bn_http **hp)
+{
+	struct bn_http *h = *hp;
+	struct bn_http_req *r;
+
+	if (!h)
+		return;
+	while ((r = TAILQ_FIRST(&h->reqs)))
+		req_free(r);
+	while (h->nspare)
+		curl_easy_cleanup(h->spare[--h->nspare]);
+	if (h->multi)
+		curl_multi_cleanup(h->multi);
+	bn_auth_freep(&h->auth);
+	if (h->timer)
+		event_free(h->timer);
+	if (h->kick)
+		event_free(h->kick);
+	if (h->watchdog)
+		event_free(h->watchdog);
+	bn_http_target_clear(&h->target);
+	free(h);
+	*hp = NULL;
+}
+
+int bn_http_new(struct event_base *base, const struct bn_kube_config *c,
+		const struct bn_http_hooks *hooks, struct bn_http **ret)
+{
+	static bool once;
+	_cleanup_(bn_http_freep) struct bn_http *h = NULL;
+	int r;
+
+	if (!once && curl_global_init(CURL_GLOBAL_DEFAULT))
+		return -ENOMEM;
+	once = true;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	TAILQ_INIT(&h->reqs);
+	h->base = base;
+	h->c = c;
+	if (hooks)
+		h->hooks = *hooks;
+	h->timer = evtimer_new(base, on_timer, h);
+	h->kick = event_new(base, -1, 0, on_kick, h);
+	h->watchdog = evtimer_new(base, on_watchdog, h);
+	if (!h->timer || !h->kick || !h->watchdog)
+		return -ENOMEM;
+	r = bn_http_target_init(&h->target, c) ?: bn_auth_new(base, c, on_auth, h, &h->auth)
+						     ?: make_multi(h);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(h);
+	return 0;
+}

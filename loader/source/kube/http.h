@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_KUBE_HTTP_H
+#define BN_KUBE_HTTP_H
+
+/* GET requests to one API server, in the daemon's event loop: HTTP/2 with all requests on one
+ * connection where the server speaks it, HTTP/1.1 otherwise. Adds the credentials, asks again once
+ * after a 401 when they changed, finds a silent peer (a small request every 10 s of silence; after
+ * 30 s without an answer every request fails and the connection is given up).
+ */
+
+#include <event2/event.h>
+
+#include "loader/source/kube/config.h"
+
+/* Of an answer other than 200, this much is kept. */
+#define BN_HTTP_ERROR_BODY (64u << 10)
+
+struct bn_http_result {
+	int err;	      /* 0: `status` and the whole body came; else negative errno */
+	long status;	      /* 0: no answer */
+	const char *error;    /* words for err; "" when err is 0 */
+	const char *body;     /* of an answer other than 200; NUL-terminated */
+	size_t body_len;
+	unsigned retry_after_s;
+	bool retry_after;     /* the header was there */
+};
+
+struct bn_http_handler {
+	void (*head)(void *data);			      /* 200, before its body; may be NULL */
+	int (*body)(void *data, const char *p, size_t n);     /* negative ends the request with it */
+	void (*done)(void *data, const struct bn_http_result *r); /* always last, always once */
+};
+
+struct bn_http_request {
+	const char *path;  /* "/api/v1/pods?limit=500" */
+	unsigned timeout_s; /* of the whole request; 0: none */
+	unsigned stall_s;   /* without a byte; 0: none (watches: a silent peer is found anyway) */
+	const struct bn_http_handler *handler;
+	void *data;
+};
+
+struct bn_http_hooks { /* any may be NULL */
+	/* One finished request. code: "200", or "<error>" without an answer. seconds: to the head. */
+	void (*observe)(void *data, const char *code, const char *host, const char *method,
+			double seconds);
+	/* The server answered something after it could not be reached. */
+	void (*reachable)(void *data);
+	void *data;
+};
+
+struct bn_http;
+struct bn_http_req;
+
+/* c must outlive it. */
+int bn_http_new(struct event_base *base, const struct bn_kube_config *c,
+		const struct bn_http_hooks *hooks, struct bn_http **ret);
+void bn_http_freep(struct bn_http **h); /* requests under way end without a call */
+
+/* Starts from the loop's next turn on; no call of the handler happens within it. *ret is valid until
+ * done was called or the request was cancelled.
+ */
+int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_http_req **ret);
+/* done is not called any more. May be called from within any handler. */
+void bn_http_cancel(struct bn_http_req *r);
+
+/* Seconds for which a request to the server has gone unanswered; 0 when it answers. */
+unsigned bn_http_silent_s(const struct bn_http *h);
+const char *bn_http_host(const struct bn_http *h);
+/* Connections opened so far: tests see by it that requests share one. */
+unsigned bn_http_connections(const struct bn_http *h);
+
+#endif
