@@ -55,6 +55,7 @@ struct bn_http {
 	unsigned nspare, connections;
 	int64_t last_rx_ms, ping_at_ms; /* 0: no ping unanswered */
 	struct bn_http_req *ping;
+	bool was_silent;  /* and the hook was told */
 	bool unreachable; /* the last thing we saw of the server was a failure to reach it */
 };
 
@@ -168,6 +169,11 @@ static void heard(struct bn_http *h)
 {
 	h->last_rx_ms = now_ms();
 	h->ping_at_ms = 0;
+	if (!h->was_silent)
+		return;
+	h->was_silent = false;
+	if (h->hooks.silent)
+		h->hooks.silent(h->hooks.data, 0);
 }
 
 static void observe(struct bn_http_req *r)
@@ -495,7 +501,9 @@ static void give_up(struct bn_http *h)
 	curl_multi_cleanup(h->multi);
 	if (make_multi(h) < 0)
 		abort();
-	heard(h);
+	h->last_rx_ms = now_ms();
+	h->ping_at_ms = 0;
+	h->was_silent = false;
 	do {
 		TAILQ_FOREACH(r, &h->reqs, link)
 			if (r->state == ACTIVE && !r->easy)
@@ -529,21 +537,17 @@ static void on_watchdog(evutil_socket_t fd, short what, void *data)
 		h->last_rx_ms = now_ms();
 	} else if (quiet >= GIVE_UP_MS && h->ping_at_ms) {
 		give_up(h);
-	} else if (quiet >= PING_AFTER_MS && !h->ping) {
+	} else if (quiet >= PING_AFTER_MS) {
 		if (!h->ping_at_ms)
 			h->ping_at_ms = now_ms();
-		h->ping = queue(h, &rq);
+		if (!h->ping)
+			h->ping = queue(h, &rq);
+		if (now_ms() - h->ping_at_ms >= PING_LATE_MS && h->hooks.silent) {
+			h->was_silent = true;
+			h->hooks.silent(h->hooks.data, quiet / 1000);
+		}
 	}
 	watchdog_arm(h);
-}
-
-unsigned bn_http_silent_s(const struct bn_http *h)
-{
-	int64_t now = now_ms();
-
-	if (!h->ping_at_ms || now - h->ping_at_ms < PING_LATE_MS)
-		return 0;
-	return (now - h->last_rx_ms) / 1000;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

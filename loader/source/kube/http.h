@@ -45,6 +45,10 @@ struct bn_http_hooks { /* any may be NULL */
 			double seconds);
 	/* The server answered something after it could not be reached. */
 	void (*reachable)(void *data);
+	/* It has been asked for a sign of life and said nothing for so long; 0: it speaks again. Comes
+	 * every few seconds while it lasts.
+	 */
+	void (*silent)(void *data, unsigned seconds);
 	void *data;
 };
 
@@ -63,8 +67,6 @@ int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_h
 /* done is not called any more. May be called from within any handler. */
 void bn_http_cancel(struct bn_http_req *r);
 
-/* Seconds for which a request to the server has gone unanswered; 0 when it answers. */
-unsigned bn_http_silent_s(const struct bn_http *h);
 const char *bn_http_host(const struct bn_http *h);
 /* Connections opened so far: tests see by it that requests share one. */
 unsigned bn_http_connections(const struct bn_http *h);

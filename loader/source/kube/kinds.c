@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include "loader/source/kube/kinds.h"
+
+/* Below metadata, everywhere. The annotations are those that bpfnet reads, and the one that ends
+ * the first part of a streamed list.
+ */
+static const struct bn_json_mask annotations[] = {
+	{ "endpoints.kubernetes.io/last-change-trigger-time", NULL },
+	{ "k8s.io/initial-events-end", NULL },
+	{ "bpfnet.io/lb-algorithm", NULL },
+	{ "bpfnet.io/policy-audit", NULL },
+	{ NULL, NULL },
+};
+
+static const struct bn_json_mask metadata[] = {
+	{ "name", NULL },
+	{ "namespace", NULL },
+	{ "uid", NULL },
+	{ "resourceVersion", NULL },
+	{ "labels", NULL },
+	{ "annotations", annotations },
+	{ "deletionTimestamp", NULL },
+	{ NULL, NULL },
+};
+
+static const struct bn_json_mask service_spec[] = {
+	{ "type", NULL },
+	{ "clusterIP", NULL },
+	{ "clusterIPs", NULL },
+	{ "externalIPs", NULL },
+	{ "ports", NULL },
+	{ "sessionAffinity", NULL },
+	{ "sessionAffinityConfig", NULL },
+	{ "loadBalancerSourceRanges", NULL },
+	{ "externalTrafficPolicy", NULL },
+	{ "internalTrafficPolicy", NULL },
+	{ "healthCheckNodePort", NULL },
+	{ NULL, NULL },
+};
+static const struct bn_json_mask service_status[] = { { "loadBalancer", NULL }, { NULL, NULL } };
+
+static const struct bn_json_mask ref[] = { { "kind", NULL }, { "name", NULL }, { NULL, NULL } };
+static const struct bn_json_mask endpoint[] = {
+	{ "addresses", NULL },
+	{ "conditions", NULL },
+	{ "nodeName", NULL },
+	{ "zone", NULL },
+	{ "hints", NULL },
+	{ "targetRef", ref },
+	{ NULL, NULL },
+};
+
+static const struct bn_json_mask container[] = {
+	{ "name", NULL },
+	{ "ports", NULL },
+	{ "restartPolicy", NULL },
+	{ NULL, NULL },
+};
+static const struct bn_json_mask pod_spec[] = {
+	{ "nodeName", NULL },
+	{ "hostNetwork", NULL },
+	{ "containers", container },
+	{ "initContainers", container },
+	{ NULL, NULL },
+};
+static const struct bn_json_mask pod_status[] = {
+	{ "phase", NULL },
+	{ "podIP", NULL },
+	{ "podIPs", NULL },
+	{ NULL, NULL },
+};
+
+static const struct bn_json_mask node_spec[] = {
+	{ "podCIDR", NULL },
+	{ "podCIDRs", NULL },
+	{ "taints", NULL },
+	{ NULL, NULL },
+};
+static const struct bn_json_mask node_status[] = { { "addresses", NULL }, { NULL, NULL } };
+
+/* code, reason, message, details: of the Status that an ERROR event carries. */
+#define OBJECT(...)                                                                                \
+	{ "apiVersion", NULL }, { "kind", NULL }, { "metadata", metadata }, { "code", NULL },      \
+		{ "reason", NULL }, { "message", NULL }, { "details", NULL }, __VA_ARGS__,         \
+		{ NULL, NULL }
+
+static const struct bn_json_mask service[] = { OBJECT({ "spec", service_spec },
+						      { "status", service_status }) };
+static const struct bn_json_mask slice[] = { OBJECT({ "addressType", NULL }, { "ports", NULL },
+						    { "endpoints", endpoint }) };
+static const struct bn_json_mask pod[] = { OBJECT({ "spec", pod_spec }, { "status", pod_status }) };
+static const struct bn_json_mask node[] = { OBJECT({ "spec", node_spec },
+						   { "status", node_status }) };
+static const struct bn_json_mask bare[] = { OBJECT({ "type", NULL }) };
+/* Policies: a field that is not known must be seen, for it to be refused. */
+static const struct bn_json_mask policy[] = { OBJECT({ "spec", NULL }) };
+
+#define EVENT(name)                                                                                \
+	static const struct bn_json_mask name##_event[] = { { "type", NULL },                      \
+							    { "object", name },                    \
+							    { NULL, NULL } }
+EVENT(service);
+EVENT(slice);
+EVENT(pod);
+EVENT(node);
+EVENT(bare);
+EVENT(policy);
+
+const struct bn_kube_kind bn_kube_kinds[BN_KIND__MAX] = {
+	[BN_KIND_SERVICE] = { "/api/v1/services", "v1", false, service, service_event },
+	[BN_KIND_ENDPOINTSLICE] = { "/apis/discovery.k8s.io/v1/endpointslices",
+				    "discovery.k8s.io/v1", false, slice, slice_event },
+	[BN_KIND_POD] = { "/api/v1/pods", "v1", false, pod, pod_event },
+	[BN_KIND_NAMESPACE] = { "/api/v1/namespaces", "v1", false, bare, bare_event },
+	[BN_KIND_NODE] = { "/api/v1/nodes", "v1", false, node, node_event },
+	[BN_KIND_NETPOL] = { "/apis/networking.k8s.io/v1/networkpolicies", "networking.k8s.io/v1",
+			     false, policy, policy_event },
+	[BN_KIND_HTTPNETPOL] = { "/apis/bpfnet.io/v1alpha1/httpnetworkpolicies",
+				 "bpfnet.io/v1alpha1", true, policy, policy_event },
+};
