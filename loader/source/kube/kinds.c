@@ -106,15 +106,20 @@ EVENT(node);
 EVENT(bare);
 EVENT(policy);
 
+#define CORE "/api/v1"
+#define DISCOVERY "/apis/discovery.k8s.io/v1"
+#define NETWORKING "/apis/networking.k8s.io/v1"
+#define OURS "/apis/bpfnet.io/v1alpha1"
+
 const struct bn_kube_kind bn_kube_kinds[BN_KIND__MAX] = {
-	[BN_KIND_SERVICE] = { "/api/v1/services", "v1", false, service, service_event },
-	[BN_KIND_ENDPOINTSLICE] = { "/apis/discovery.k8s.io/v1/endpointslices",
-				    "discovery.k8s.io/v1", false, slice, slice_event },
-	[BN_KIND_POD] = { "/api/v1/pods", "v1", false, pod, pod_event },
-	[BN_KIND_NAMESPACE] = { "/api/v1/namespaces", "v1", false, bare, bare_event },
-	[BN_KIND_NODE] = { "/api/v1/nodes", "v1", false, node, node_event },
-	[BN_KIND_NETPOL] = { "/apis/networking.k8s.io/v1/networkpolicies", "networking.k8s.io/v1",
+	[BN_KIND_SERVICE] = { CORE "/services", CORE, "v1", false, service, service_event },
+	[BN_KIND_ENDPOINTSLICE] = { DISCOVERY "/endpointslices", DISCOVERY, "discovery.k8s.io/v1",
+				    false, slice, slice_event },
+	[BN_KIND_POD] = { CORE "/pods", CORE, "v1", false, pod, pod_event },
+	[BN_KIND_NAMESPACE] = { CORE "/namespaces", CORE, "v1", false, bare, bare_event },
+	[BN_KIND_NODE] = { CORE "/nodes", CORE, "v1", false, node, node_event },
+	[BN_KIND_NETPOL] = { NETWORKING "/networkpolicies", NETWORKING, "networking.k8s.io/v1",
 			     false, policy, policy_event },
-	[BN_KIND_HTTPNETPOL] = { "/apis/bpfnet.io/v1alpha1/httpnetworkpolicies",
-				 "bpfnet.io/v1alpha1", true, policy, policy_event },
+	[BN_KIND_HTTPNETPOL] = { OURS "/httpnetworkpolicies", OURS, "bpfnet.io/v1alpha1", true,
+				 policy, policy_event },
 };

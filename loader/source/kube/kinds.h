@@ -9,6 +9,7 @@
 
 struct bn_kube_kind {
 	const char *path;	 /* "/api/v1/pods" */
+	const char *group;	 /* "/api/v1" */
 	const char *api_version; /* "v1": items of a list do not say it */
 	bool optional;		 /* a CRD that may not be there */
 	const struct bn_json_mask *object;
