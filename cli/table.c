@@ -31,16 +31,6 @@ static const struct bn_opt ct_list_opts[] = {
 	{ 0 },
 };
 
-static const struct bn_opt ct_flush_opts[] = {
-	{ .name = "all", .help = "forget every flow" },
-	{ .name = "pod", .arg = "NS/NAME", .help = "flows of this pod (needs the daemon)" },
-	{ .name = "addr", .arg = "ADDR", .help = "flows with this address at either end" },
-	{ .name = "proto", .arg = "PROTO", .help = "tcp, udp, sctp, icmp, icmpv6 or a number" },
-	{ .name = "port", .arg = "N", .help = "flows to this destination or backend port" },
-	{ .name = "bpffs", .arg = "DIR", .help = "where the maps are pinned" },
-	{ 0 },
-};
-
 static const struct bn_opt flows_opts[] = {
 	{ .name = "drop", .help = "only what was denied or dropped" },
 	{ .name = "pod", .arg = "NS/NAME", .help = "only flows of this pod" },
@@ -83,8 +73,6 @@ static const struct bn_cmd identity_cmds[] = {
 static const struct bn_cmd ct_cmds[] = {
 	{ .name = "list", .help = "the connections that the kernel follows", .run = bn_cmd_ct_list,
 	  .opts = ct_list_opts },
-	{ .name = "flush", .help = "forget connections (TCP to a service is reset)",
-	  .run = bn_cmd_ct_flush, .opts = ct_flush_opts },
 	{ 0 },
 };
 

@@ -70,7 +70,7 @@ struct bn_matrix;
 
 int bn_compiler_new(struct bn_idents *ids, const struct bn_compile_limits *limits,
 		    const struct bn_http_sets *http, struct bn_compiler **ret);
-void bn_compiler_freep(struct bn_compiler **c);
+void bn_compiler_freep(struct bn_compiler **c); /* after all matrices were given back */
 
 /* A policy is new (old NULL), changed or gone (new NULL). Registers its peers with the identities;
  * afterwards bn_idents_update must run before a matrix is compiled. Takes a reference of its own.
@@ -97,12 +97,22 @@ struct bn_matrix *bn_matrix_ref(struct bn_matrix *m);
 void bn_matrix_unref(struct bn_matrix *m);
 void bn_matrix_unrefp(struct bn_matrix **m);
 const char *bn_compiler_error(const struct bn_compiler *c);
+/* Why a policy was refused because of a limit; NULL: it was not. The counter of such refusals: when
+ * it rises, pods whose matrices were fetched before must fetch again.
+ */
+const char *bn_compiler_refused(const struct bn_compiler *c, const struct bn_netpol *p);
+uint64_t bn_compiler_refusals(const struct bn_compiler *c);
 
 /* Rule number -> policy, direction, index. -ENOENT for 0 and numbers not in use. */
 int bn_compiler_rule(const struct bn_compiler *c, uint32_t id, struct bn_rule_ref *ret);
 /* 0 when the rule has no number: its policy is in no matrix. */
 uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol *p, enum bn_dir dir,
 			     uint32_t index);
+
+/* Numbers that were given out since the last call (their counters begin anew). */
+size_t bn_compiler_new_rules(struct bn_compiler *c, const uint32_t **ret);
+/* Rules of an HTTP set, ascending numbers. 0: no such set. */
+size_t bn_compiler_http_rules(const struct bn_compiler *c, uint32_t set, const uint32_t **ret);
 
 /* An identity was added: extends every matrix that has a row for it (all are kept up to date, used or
  * not). fn is called for each new entry. -ENOSPC: this matrix cannot take it in place (new port

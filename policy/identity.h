@@ -66,14 +66,37 @@ struct bn_ident_diff {
 	struct bn_ident_prefix *prefixes;
 };
 
-/* Signs everything again that the calls above touched. *ret is valid until the next call; numbers in
- * `removed` are used again only after bn_idents_release. Peers and names that nobody asks for any
- * more are forgotten in the call after the one that saw the last reference go (so that what they
- * told apart is merged only when no matrix looks at it).
+/* Signs everything again that the calls above touched. *ret is valid until the next call. Identities
+ * without members, and atoms and names that nobody asks for any more, are kept: packets on their
+ * way may still meet them, and what they told apart must stay apart while a matrix in the kernel
+ * looks at it.
  */
 int bn_idents_update(struct bn_idents *i, const struct bn_ident_diff **ret);
+/* The same, and forgets what nobody refers to: identities that nothing tells apart any more are
+ * merged, those without members are in `removed`; their numbers are used again only after
+ * bn_idents_release.
+ */
+int bn_idents_collect(struct bn_idents *i, const struct bn_ident_diff **ret);
+bool bn_idents_garbage(const struct bn_idents *i); /* is there something to collect? */
 bool bn_idents_dirty(const struct bn_idents *i);
 void bn_idents_release(struct bn_idents *i, uint32_t identity);
+
+/* --- taking over from an earlier daemon ---------------------------------------------------------
+ *
+ * The matrices in force know the old numbers. Each address gets, beside its atoms, the fact
+ * which old number it had (of those that are of interest), so that every new identity stands for one
+ * old one, and the matrices in force can be taught the new numbers before any address changes.
+ * bn_idents_adopt_done forgets the old numbers; bn_idents_collect then merges.
+ */
+int bn_idents_adopt_addr(struct bn_idents *i, const struct bn_addr *a, uint32_t old);
+int bn_idents_adopt_prefix(struct bn_idents *i, const struct bn_cidr *c, uint32_t old);
+/* Before the first update: this number is in a row of a matrix in force. */
+int bn_idents_adopt_identity(struct bn_idents *i, uint32_t old);
+/* New numbers begin here (above all old ones). */
+void bn_idents_adopt_first(struct bn_idents *i, uint32_t first);
+int bn_idents_each_adopted(const struct bn_idents *i,
+			   int (*fn)(uint32_t identity, uint32_t old, void *data), void *data);
+void bn_idents_adopt_done(struct bn_idents *i);
 
 /* --- questions --------------------------------------------------------------------------------- */
 
@@ -98,9 +121,14 @@ size_t bn_idents_atoms(const struct bn_idents *i, uint32_t identity, const uint3
 /* Value of a named port; false when the identity's pods have none of that name and protocol. */
 bool bn_idents_port(const struct bn_idents *i, uint32_t identity, const char *name, uint8_t proto,
 		    uint16_t *ret);
-/* Identities that match an atom. */
-int bn_idents_each_of_atom(const struct bn_idents *i, uint32_t atom,
+/* Does the atom look at pods (false: an ipBlock, or what matches nothing)? */
+bool bn_idents_atom_is_pods(const struct bn_idents *i, uint32_t atom);
+/* Identities that match an atom: their number, *ret borrowed until the next update; in no order. */
+size_t bn_idents_of_atom(const struct bn_idents *i, uint32_t atom, const uint32_t **ret);
+/* Identities with a value for a named port. */
+int bn_idents_each_of_name(const struct bn_idents *i, const char *name, uint8_t proto,
 			   int (*fn)(uint32_t identity, void *data), void *data);
+size_t bn_idents_nports(const struct bn_idents *i, uint32_t identity);
 int bn_idents_each(const struct bn_idents *i, int (*fn)(uint32_t identity, size_t members, void *data),
 		   void *data);
 int bn_idents_each_addr(const struct bn_idents *i,

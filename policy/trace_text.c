@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+/* Batches, and answers for people. */
+#include <stdio.h>
+
+#include "maps/util.h"
+#include "policy/trace_priv.h"
+
+/* The next word; double quotes keep blanks together, a backslash inside takes the next byte as it is. */
+static char *word(char **at)
+{
+	char *in = *at, *out, *start;
+	bool quoted = false;
+
+	while (*in == ' ' || *in == '\t')
+		in++;
+	if (!*in)
+		return NULL;
+	start = out = in;
+	for (; *in && (quoted || (*in != ' ' && *in != '\t')); in++) {
+		if (*in == '"') {
+			quoted = !quoted;
+			continue;
+		}
+		if (quoted && *in == '\\' && in[1])
+			in++;
+		*out++ = *in;
+	}
+	*at = *in ? in + 1 : in;
+	*out = 0;
+	return start;
+}
+
+static int http_words(char **at, struct bn_trace_query *q, char *err, size_t len)
+{
+	BN_VEC(const char *) headers = {};
+	char *w;
+	int r = 0;
+
+	q->http_method = word(at);
+	if (!q->http_method)
+		return 0;
+	q->http_target = word(at);
+	if (!q->http_target) {
+		snprintf(err, len, "METHOD is not followed by a target");
+		return -EINVAL;
+	}
+	while (!r && (w = word(at))) {
+		if (!strncmp(w, "host=", 5)) {
+			q->http_host = w + 5;
+		} else if (!strncmp(w, "header=", 7) && strchr(w, ':')) {
+			r = bn_vec_push(&headers, w + 7);
+		} else {
+			snprintf(err, len, "'%s' is neither host=... nor header=\"Name: value\"", w);
+			r = -EINVAL;
+		}
+	}
+	q->headers = headers.v;
+	q->nheaders = headers.n;
+	return r;
+}
+
+int bn_trace_parse_line(char *line, struct bn_trace_query *q, char *err, size_t errlen)
+{
+	char *proto, *port, *end;
+	unsigned long n;
+
+	*q = (struct bn_trace_query){};
+	line[strcspn(line, "\r\n")] = 0;
+	q->from = word(&line);
+	if (!q->from || *q->from == '#')
+		return 1;
+	q->to = word(&line);
+	proto = word(&line);
+	port = word(&line);
+	if (!q->to || !proto || !port) {
+		snprintf(err, errlen, "a query is: from to proto port [METHOD TARGET [host=H] [header=...]]");
+		return -EINVAL;
+	}
+	if (bn_proto_parse(proto, &q->proto) < 0) {
+		snprintf(err, errlen, "'%s' is no protocol: tcp, udp or sctp", proto);
+		return -EINVAL;
+	}
+	n = strtoul(port, &end, 10);
+	if (*end || end == port || *port == '-' || *port == '+' || n > 65535) {
+		snprintf(err, errlen, "'%s' is no port", port);
+		return -EINVAL;
+	}
+	q->port = (uint16_t)n;
+	return http_words(&line, q, err, errlen);
+}
+
+void bn_trace_query_done(struct bn_trace_query *q)
+{
+	free(q->headers);
+	q->headers = NULL;
+	q->nheaders = 0;
+}
+
+int bn_tracer_batch(struct bn_tracer *t, FILE *in, FILE *out)
+{
+	_cleanup_(freep) char *line = NULL;
+	size_t cap = 0;
+	int r = 0;
+
+	while (r >= 0 && getline(&line, &cap, in) >= 0) {
+		struct bn_trace_query q;
+		json_t *answer = NULL;
+		char err[256] = "";
+
+		r = bn_trace_parse_line(line, &q, err, sizeof(err));
+		if (r < 0)
+			bn_trace_fail(&answer, r, "%s", err);
+		else if (!r)
+			bn_tracer_run(t, &q, &answer);
+		bn_trace_query_done(&q);
+		r = 0;
+		if (!answer)
+			continue;
+		r = json_dumpf(answer, out, JSON_COMPACT) < 0 || fputc('\n', out) == EOF ? -EIO : 0;
+		json_decref(answer);
+	}
+	return r < 0 ? r : ferror(in) || fflush(out) ? -EIO : 0;
+}
+
+/* --- text -------------------------------------------------------------------------------------------- */
+
+static const char *str(const json_t *j, const char *key)
+{
+	return json_string_value(json_object_get(j, key)) ?: "";
+}
+
+static void print_side(FILE *out, const char *label, const json_t *j)
+{
+	if (!json_is_object(j))
+		return;
+	fprintf(out, "%-9s", label);
+	if (*str(j, "name"))
+		fprintf(out, "%s/%s ", str(j, "namespace"), str(j, "name"));
+	if (*str(j, "query"))
+		fprintf(out, "%s ", str(j, "query"));
+	if (*str(j, "address"))
+		fprintf(out, "%s ", str(j, "address"));
+	fprintf(out, "(%s%s%s)\n", str(j, "kind"), *str(j, "node") ? " on " : "", str(j, "node"));
+}
+
+static void print_rule(FILE *out, const char *what, const json_t *j)
+{
+	fprintf(out, "         %s %s %s/%s %s[%d]", what, str(j, "kind"), str(j, "namespace"),
+		str(j, "name"), str(j, "direction"),
+		(int)json_integer_value(json_object_get(j, "index")));
+	if (*str(j, "reason"))
+		fprintf(out, ": %s", str(j, "reason"));
+	fputc('\n', out);
+}
+
+static void print_direction(FILE *out, const char *label, const json_t *j)
+{
+	const json_t *list = json_object_get(j, "policies"), *p, *k = json_object_get(j, "kernel");
+	size_t i;
+
+	if (!json_is_object(j))
+		return;
+	fprintf(out, "%-9s%s", label, str(j, "verdict"));
+	if (*str(j, "reason"))
+		fprintf(out, ": %s", str(j, "reason"));
+	fputc('\n', out);
+	if (json_array_size(list)) {
+		fputs("         isolated by", out);
+		json_array_foreach(list, i, p)
+			fprintf(out, "%s %s/%s", i ? "," : "", str(p, "namespace"), str(p, "name"));
+		fputc('\n', out);
+	}
+	if (json_is_object(json_object_get(j, "rule")))
+		print_rule(out, "decided by", json_object_get(j, "rule"));
+	if (json_is_object(json_object_get(j, "nearest")))
+		print_rule(out, "nearest:", json_object_get(j, "nearest"));
+	if (json_is_true(json_object_get(j, "audit")))
+		fputs("         audit mode: recorded and let through\n", out);
+	if (json_is_object(k))
+		fprintf(out, "         kernel says %s %s%s\n", str(k, "verdict"), str(k, "reason"),
+			json_is_false(json_object_get(k, "agrees")) ? " (DISAGREES)" : "");
+}
+
+static void print_service(FILE *out, const json_t *svc)
+{
+	const json_t *list = json_object_get(svc, "backends"), *b;
+	size_t i;
+
+	fprintf(out, "service  %s/%s %s %s port %d: %s\n", str(svc, "namespace"), str(svc, "name"),
+		str(svc, "kind"), str(svc, "address"),
+		(int)json_integer_value(json_object_get(svc, "port")), str(svc, "reason"));
+	json_array_foreach(list, i, b) {
+		fprintf(out, "  backend %s port %d %s: %s\n", str(b, "address"),
+			(int)json_integer_value(json_object_get(b, "port")), str(b, "pod"),
+			str(b, "verdict"));
+		print_direction(out, " egress", json_object_get(b, "egress"));
+		print_direction(out, " ingress", json_object_get(b, "ingress"));
+	}
+}
+
+void bn_trace_print(FILE *out, const json_t *answer)
+{
+	const json_t *svc = json_object_get(answer, "service");
+
+	if (json_object_get(answer, "error")) {
+		fprintf(out, "error: %s\n", str(answer, "error"));
+		return;
+	}
+	fprintf(out, "%s %s port %d: %s\n", str(answer, "verdict"), str(answer, "protocol"),
+		(int)json_integer_value(json_object_get(answer, "port")), str(answer, "reason"));
+	print_side(out, "from", json_object_get(answer, "from"));
+	print_side(out, "to", json_object_get(answer, "to"));
+	if (json_is_object(svc)) {
+		print_service(out, svc);
+		return;
+	}
+	print_direction(out, "egress", json_object_get(answer, "egress"));
+	print_direction(out, "ingress", json_object_get(answer, "ingress"));
+}
