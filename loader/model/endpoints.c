@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <linux/rtnetlink.h>
 #include <string.h>
 #include <time.h>
 
@@ -267,144 +266,6 @@ static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *d
 	}
 }
 
-/* --- addresses ------------------------------------------------------------------------------- */
-
-static bool in_list(const struct bn_cidr *c, size_t n, const struct bn_addr *a)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		if (bn_cidr_contains(&c[i], a))
-			return true;
-	return false;
-}
-
-bool ep_in_cidrs(const struct bn_endpoints *e, const struct bn_addr *a)
-{
-	return in_list(e->cidrs, e->ncidrs, a);
-}
-
-bool ep_global(const struct bn_nl_addr *a)
-{
-	return a->scope < RT_SCOPE_LINK && !(bn_addr_is_v4(&a->addr) && a->addr.b[12] == 127);
-}
-
-struct near {
-	const struct bn_addr *a;
-	bool family, hit;
-};
-
-static int near_pod(struct bn_obj *o, void *data)
-{
-	const struct bn_pod *p = (const struct bn_pod *)o;
-	struct near *n = data;
-	uint32_t i;
-
-	for (i = 0; !p->host_network && i < p->nips; i++) {
-		if (bn_addr_is_v4(&p->ips[i]) != bn_addr_is_v4(n->a))
-			continue;
-		n->family = true;
-		/* IPv4 /16, IPv6 /48: as far as the addresses of one cluster usually lie apart */
-		if (!memcmp(&p->ips[i], n->a, bn_addr_is_v4(n->a) ? 14 : 6)) {
-			n->hit = true;
-			return 1;
-		}
-	}
-	return 0;
-}
-
-int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a)
-{
-	struct near n = { .a = a };
-	bool family = false;
-	size_t i;
-
-	for (i = 0; i < e->ncidrs; i++) {
-		family |= bn_addr_is_v4(&e->cidrs[i].addr) == bn_addr_is_v4(a);
-		if (bn_cidr_contains(&e->cidrs[i], a))
-			return 1;
-	}
-	if (family)
-		return 0;
-	bn_store_each(e->env.store, BN_KIND_POD, near_pod, &n);
-	return n.hit ? 1 : n.family ? 0 : -1;
-}
-
-static bool answers_nodeport(const struct bn_opts *o, const struct bn_addr *a)
-{
-	bool family = false;
-	unsigned i;
-
-	for (i = 0; i < o->nnodeport_cidrs; i++) {
-		family |= bn_addr_is_v4(&o->nodeport_cidrs[i].addr) == bn_addr_is_v4(a);
-		if (bn_cidr_contains(&o->nodeport_cidrs[i], a))
-			return true;
-	}
-	return !family;
-}
-
-static int addr_cmp(const void *a, const void *b)
-{
-	return memcmp(a, b, sizeof(struct bn_addr));
-}
-
-/* Everything this host answers to, but loopback and IPv6 link-local (every link has the same). */
-static size_t own_addrs(const struct bn_endpoints *e, struct bn_addr *ret)
-{
-	const struct bn_nl_addr *a;
-	size_t n = bn_netstate_addrs(e->net, &a), i, k = 0, m = 0;
-
-	for (i = 0; i < n; i++) {
-		const struct bn_addr *x = &a[i].addr;
-
-		if (bn_addr_is_v4(x) ? x->b[12] == 127 || !x->w[3] :
-				       a[i].scope >= RT_SCOPE_LINK)
-			continue;
-		ret[k++] = *x;
-	}
-	qsort(ret, k, sizeof(*ret), addr_cmp);
-	for (i = 0; i < k; i++)
-		if (!i || !bn_addr_eq(&ret[i], &ret[i - 1]))
-			ret[m++] = ret[i];
-	return m;
-}
-
-static int sync_hosts(struct bn_endpoints *e)
-{
-	const struct bn_nl_addr *all;
-	_cleanup_(freep) struct bn_addr *now = calloc(bn_netstate_addrs(e->net, &all) + 1, sizeof(*now));
-	size_t n, i;
-	int r, err = 0;
-
-	if (!now)
-		return -ENOMEM;
-	n = own_addrs(e, now);
-	for (i = 0; i < n; i++) {
-		r = bn_eps_set_host(e->env.eps, &now[i], answers_nodeport(e->env.opts, &now[i]));
-		err = err ?: r;
-	}
-	for (i = 0; i < e->nhosts; i++)
-		if (!bsearch(&e->hosts[i], now, n, sizeof(*now), addr_cmp)) {
-			r = bn_eps_clear(e->env.eps, &e->hosts[i], BN_EPS_HOST);
-			err = err ?: r;
-		}
-	if (!e->hosts) {
-		r = bn_eps_settle(e->env.eps, BN_EPS_HOST);
-		err = err ?: r;
-	}
-	if (e->env.policies) {
-		r = bn_policies_host(e->env.policies, now, n);
-		err = err ?: r;
-	}
-	if (err < 0)
-		return err;
-	free(e->hosts);
-	e->hosts = TAKE_PTR(now);
-	e->nhosts = n;
-	e->hosts_dirty = false;
-	return 0;
-}
-
 /* --- events ---------------------------------------------------------------------------------- */
 
 static void on_net(unsigned what, int32_t nsid, void *data)
@@ -490,11 +351,12 @@ int bn_endpoints_sync(struct bn_endpoints *e)
 	if (r < 0)
 		return r;
 	if (e->hosts_dirty) {
-		r = sync_hosts(e);
+		r = ep_hosts(e);
 		err = err ?: r;
 	}
 	ep_roles(e);
 	ep_match(e);
+	ep_look_bypass(e);
 	r = ep_apply(e);
 	err = err ?: r;
 	e->begun = true;

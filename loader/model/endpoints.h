@@ -79,6 +79,9 @@ struct bn_endpoints_stats {
 };
 void bn_endpoints_stats(const struct bn_endpoints *e, struct bn_endpoints_stats *ret);
 
+/* "bpf" or "stack", and for the latter what stands in the way. For status; see --host-routing. */
+const char *bn_endpoints_host_routing(const struct bn_endpoints *e, const char **why);
+
 /* For the flow log: which pod has the slot. False when none. Borrowed until the next sync. */
 bool bn_endpoints_slot_pod(const struct bn_endpoints *e, uint32_t slot, const char **ns,
 			   const char **name);

@@ -273,6 +273,8 @@ static void want_iface(const struct bn_endpoints *e, const struct ep_if *f, stru
 	memcpy(v->mac, f->l->mac, sizeof(v->mac));
 	if (f->role != BN_ROLE_POD) {
 		primaries(e, f->ifindex, &v->addr4, &v->addr6);
+		if (ep_bypass(e, f))
+			v->flags |= BN_IF_F_BYPASS;
 		return;
 	}
 	v->slot = f->pod ? f->pod->slot : 0;

@@ -8,9 +8,11 @@
  * known, and applies the difference: there is no state machine to get out of step.
  *
  *   endpoints.c           life, the store's and the loop's events, the order of a sync
+ *   endpoints_addr.c      the node's own addresses, the pods' range
  *   endpoints_role.c      which interface is an uplink, a tunnel, a pod's
  *   endpoints_match.c     which pod stands behind an interface
  *   endpoints_apply.c     wanted state to maps, programs and policies
+ *   endpoints_bypass.c    whether the host's stack may be skipped
  *   endpoints_report.c    JSON and counts
  */
 
@@ -81,6 +83,7 @@ struct ep_if {
 	bool open;		/* unknown and not closed */
 	bool unmanaged;		/* no pod of Kubernetes */
 	bool uplink;		/* strong: routes say so */
+	bool clear;		/* no queueing discipline or filter of others */
 	bool existed;		/* when this daemon started */
 	bool seen;
 };
@@ -108,7 +111,9 @@ struct bn_endpoints {
 	size_t nhosts;
 	struct bn_addr node4, node6; /* own, of the Node object; zero: not known */
 	uint64_t now_ns, next_ns;    /* of this sync; the earliest thing to do later */
-	bool bypass;		     /* nothing of others stands in the way of the short cut */
+	bool bypass;		     /* no netfilter rule of others stands in the way of the short cut */
+	uint64_t look_ns;	     /* when to look for it again */
+	char why_stack[96];
 	char **devices;
 };
 
@@ -120,7 +125,7 @@ void ep_dirty(struct bn_endpoints *e);
 struct ep_if *ep_if_get(const struct bn_endpoints *e, uint32_t ifindex);
 /* Room for one more pointer in a vector. */
 int ep_room(void *arrayp, size_t n, size_t *alloc, size_t size);
-bool ep_in_cidrs(const struct bn_endpoints *e, const struct bn_addr *a);
+int ep_hosts(struct bn_endpoints *e); /* this node's own addresses to eps and policies */
 /* 1 in the pods' range, 0 not, -1 nothing is known of the family. */
 int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a);
 bool ep_global(const struct bn_nl_addr *a);
@@ -130,6 +135,7 @@ void ep_roles(struct bn_endpoints *e);
 bool ep_candidate(const struct bn_endpoints *e, const struct ep_if *f);
 /* The pod of this node that an address belongs to, or NULL. */
 struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a);
+void ep_look_bypass(struct bn_endpoints *e);
 bool ep_bypass(const struct bn_endpoints *e, const struct ep_if *f);
 void ep_match(struct bn_endpoints *e);
 void ep_unknown(struct bn_endpoints *e, struct ep_if *f); /* no pod claims it: open or closed? */

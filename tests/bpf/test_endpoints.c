@@ -625,6 +625,59 @@ static void moved_later(void **state _unused_)
 	eventually(mapped("a", "va"));
 }
 
+static bool has_flag(const char *ifname, uint16_t flag)
+{
+	struct bn_iface v;
+
+	return iface(ifname) && !bn_pods_iface(w.ep->pods, iface(ifname)->ifindex, &v) &&
+	       v.flags & flag;
+}
+
+static void bypass(void **state _unused_)
+{
+	uint64_t before;
+
+	ready();
+	pod("a", "10.1.0.5", NULL);
+	pod("b", "10.1.0.6", NULL);
+	veth("a");
+	veth("b");
+	inside("a", "10.1.0.5/32");
+	inside("b", "10.1.0.6/32");
+	eventually(has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
+	sh("tc -n %s-n qdisc add dev va root tbf rate 1mbit burst 10k latency 50ms", w.tag);
+	eventually(!has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
+	sh("tc -n %s-n qdisc del dev va root", w.tag);
+	sh("tc -n %s-n qdisc add dev vb clsact && tc -n %s-n filter add dev vb egress bpf bytecode '1,6 0 0 0,'",
+	   w.tag, w.tag);
+	eventually(has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
+	sh("tc -n %s-n qdisc del dev vb clsact", w.tag);
+	sh("nft add table ip x; nft 'add chain ip x f { type filter hook input priority 0; }'; "
+	   "nft add rule ip x f counter");
+	eventually(has_flag("vb", BN_IF_F_BYPASS)); /* input is not on the way */
+	sh("nft 'add chain ip x g { type filter hook forward priority 0; }'; nft add rule ip x g counter");
+	eventually(!has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
+	sh("nft delete table ip x");
+	eventually(has_flag("va", BN_IF_F_BYPASS));
+	sh("iptables-legacy -P FORWARD DROP");
+	eventually(!has_flag("va", BN_IF_F_BYPASS));
+	sh("iptables-legacy -P FORWARD ACCEPT");
+	eventually(has_flag("va", BN_IF_F_BYPASS));
+	sh("ip6tables-legacy -A FORWARD -j ACCEPT");
+	eventually(!has_flag("va", BN_IF_F_BYPASS));
+	sh("ip6tables-legacy -F");
+	eventually(has_flag("va", BN_IF_F_BYPASS));
+	/* a restart finds all as it was */
+	close_world();
+	open_world();
+	pod("a", "10.1.0.5", NULL);
+	pod("b", "10.1.0.6", NULL);
+	before = writes();
+	ready();
+	eventually(bn_endpoints_settled(w.ep));
+	assert_int_equal(writes(), before);
+}
+
 static void many(void **state _unused_)
 {
 	char name[16], ip[32];
@@ -670,6 +723,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(by_host_route, setup, teardown),
 		cmocka_unit_test_setup_teardown(by_cache, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(bypass, setup, teardown),
 		cmocka_unit_test_setup_teardown(many, setup, teardown),
 	};
 
