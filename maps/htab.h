@@ -109,6 +109,21 @@ static inline struct bn_hnode *bn_htab_after(const struct bn_htab *t, const stru
 	return n->next ? n->next : bn_htab_from(t, (n->hash & t->mask) + 1);
 }
 
+/* Takes any node out, for tearing down: *at begins as 0 and remembers where the rest is. */
+static inline struct bn_hnode *bn_htab_pop(struct bn_htab *t, uint32_t *at)
+{
+	for (; t->b && *at <= t->mask; ++*at) {
+		struct bn_hnode *n = t->b[*at];
+
+		if (!n)
+			continue;
+		t->b[*at] = n->next;
+		t->n--;
+		return n;
+	}
+	return NULL;
+}
+
 static inline void bn_htab_clear(struct bn_htab *t)
 {
 	free(t->b);

@@ -39,8 +39,9 @@ int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
 static void free_owners(struct bn_svcmap *m)
 {
 	struct bn_hnode *h;
+	uint32_t at = 0;
 
-	while ((h = bn_htab_head(&m->owners))) {
+	while ((h = bn_htab_pop(&m->owners, &at))) {
 		struct bn_svc_owner *o = bn_container(h, struct bn_svc_owner, h);
 
 		while (o->recs) {
@@ -49,7 +50,10 @@ static void free_owners(struct bn_svcmap *m)
 			sv_rec_unlink(r);
 			free(r);
 		}
-		sv_owner_free(m, o);
+		while (o->ports)
+			sv_port_free(m, o, o->ports);
+		free(o->name);
+		free(o);
 	}
 }
 
@@ -57,16 +61,17 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 {
 	struct bn_svcmap *m = *p;
 	struct bn_hnode *h;
+	uint32_t at;
 
 	if (!m)
 		return;
 	free_owners(m);
-	while ((h = bn_htab_head(&m->sets)))
-		sv_set_free(m, bn_container(h, struct sv_set, h));
-	while ((h = bn_htab_head(&m->addrs))) {
-		bn_htab_del(&m->addrs, h);
-		free(bn_container(h, struct sv_addr, h));
+	for (at = 0; (h = bn_htab_pop(&m->sets, &at));) {
+		free(bn_container(h, struct sv_set, h)->v);
+		free(bn_container(h, struct sv_set, h));
 	}
+	for (at = 0; (h = bn_htab_pop(&m->addrs, &at));)
+		free(bn_container(h, struct sv_addr, h));
 	bn_htab_clear(&m->recs);
 	bn_htab_clear(&m->owners);
 	bn_htab_clear(&m->addrs);

@@ -42,20 +42,16 @@ struct bn_svcindex {
 static void index_clear(struct bn_svcindex *x)
 {
 	struct bn_hnode *n;
+	uint32_t at = 0;
 
-	while ((n = bn_htab_head(&x->svcs))) {
-		bn_htab_del(&x->svcs, n);
+	while ((n = bn_htab_pop(&x->svcs, &at))) {
 		free(bn_container(n, struct x_svc, h)->slices);
 		free(bn_container(n, struct x_svc, h));
 	}
-	while ((n = bn_htab_head(&x->fronts))) {
-		bn_htab_del(&x->fronts, n);
+	for (at = 0; (n = bn_htab_pop(&x->fronts, &at));)
 		free(bn_container(n, struct x_front, h));
-	}
-	while ((n = bn_htab_head(&x->nodes))) {
-		bn_htab_del(&x->nodes, n);
+	for (at = 0; (n = bn_htab_pop(&x->nodes, &at));)
 		free(bn_container(n, struct x_node, h));
-	}
 }
 
 static uint32_t name_hash(const char *ns, const char *name)

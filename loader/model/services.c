@@ -72,6 +72,17 @@ struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *
 	return e;
 }
 
+/* Of an entry that is in no table and no list any more. */
+static void ent_release(struct svc_ent *e)
+{
+	if (e->svc)
+		bn_obj_unref(&e->svc->o);
+	for (uint32_t i = 0; i < e->nslices; i++)
+		bn_obj_unref(&e->slices[i]->o);
+	free(e->slices);
+	free(e);
+}
+
 static void ent_free(struct bn_services *s, struct svc_ent *e)
 {
 	services_losses_drop(s, e);
@@ -81,12 +92,7 @@ static void ent_free(struct bn_services *s, struct svc_ent *e)
 			e->health_next->health_prev = e->health_prev;
 	}
 	bn_htab_del(&s->ents, &e->h);
-	if (e->svc)
-		bn_obj_unref(&e->svc->o);
-	for (uint32_t i = 0; i < e->nslices; i++)
-		bn_obj_unref(&e->slices[i]->o);
-	free(e->slices);
-	free(e);
+	ent_release(e);
 }
 
 void services_dirty(struct bn_services *s, struct svc_ent *e)
@@ -417,11 +423,16 @@ void bn_services_freep(struct bn_services **p)
 {
 	struct bn_services *s = *p;
 	struct bn_hnode *n;
+	uint32_t at = 0;
 
 	if (!s)
 		return;
-	while ((n = bn_htab_head(&s->ents)))
-		ent_free(s, bn_container(n, struct svc_ent, h));
+	while ((n = bn_htab_pop(&s->ents, &at))) {
+		struct svc_ent *e = bn_container(n, struct svc_ent, h);
+
+		services_losses_drop(s, e);
+		ent_release(e);
+	}
 	bn_htab_clear(&s->ents);
 	bn_htab_clear(&s->losses);
 	bn_svcmap_freep(&s->map);
