@@ -204,12 +204,480 @@ static void test_restart(void **state _unused_)
 	world_close(&w);
 }
 
+/* --- raw reading, as a program does it --------------------------------------------------------- */
+
+static const struct bn_svc *raw(struct world *w, const char *addr, uint16_t port, uint8_t proto,
+				uint8_t scope)
+{
+	struct bn_front_key k = { .port = htobe16(port), .proto = proto, .scope = scope };
+	struct bn_front_val v;
+	const struct bn_svc *s;
+
+	assert_int_equal(bn_addr_parse(addr, &k.addr), 0);
+	if (bn_map_get(w->maps, BN_MAP_fronts, &k, &v) < 0)
+		return NULL;
+	s = bn_map_at(w->maps, BN_MAP_svcs, v.idx);
+	assert_memory_equal(&s->key, &k, sizeof(k));
+	return s;
+}
+
+static const struct bn_backend *raw_slots(struct world *w, uint64_t word)
+{
+	return bn_map_at(w->maps, BN_MAP_slots, BN_RANGE_BASE(word));
+}
+
+static int addr_entry(struct world *w, const char *addr)
+{
+	struct bn_front_key k = { .scope = BN_SCOPE_ADDR };
+	struct bn_front_val v;
+
+	assert_int_equal(bn_addr_parse(addr, &k.addr), 0);
+	return bn_map_get(w->maps, BN_MAP_fronts, &k, &v) < 0 ? -1 : (int)v.idx;
+}
+
+static void test_address_entries(void **state _unused_)
+{
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, FX_SVC("d", "a", "'clusterIP':'10.0.0.1','externalIPs':['192.0.2.1'],"
+					 "'ports':[{'name':'x','port':80},{'name':'y','port':81}]"));
+	fx_put(w.store, FX_SVC("d", "b", "'clusterIP':'10.0.0.2','externalIPs':['192.0.2.1'],"
+					 "'ports':[{'name':'x','port':90}]"));
+	sync_ok(&w);
+	assert_int_equal(addr_entry(&w, "10.0.0.1"), BN_FRONT_IDX_CLUSTERIP);
+	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL);
+	fx_put(w.store, FX_SVC("d", "a", "'clusterIP':'10.0.0.1','ports':[{'name':'y','port':81}]"));
+	sync_ok(&w);
+	assert_int_equal(addr_entry(&w, "10.0.0.1"), BN_FRONT_IDX_CLUSTERIP);
+	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL); /* b still has it */
+	bn_store_del(w.store, BN_KIND_SERVICE, "d", "b");
+	bn_store_del(w.store, BN_KIND_SERVICE, "d", "a");
+	sync_ok(&w);
+	assert_int_equal(addr_entry(&w, "10.0.0.1"), -1);
+	assert_int_equal(addr_entry(&w, "192.0.2.1"), -1);
+	world_close(&w);
+}
+
+/* External Local: outside gets the local list or a drop, this node's own clients everything. */
+static void test_split(void **state _unused_)
+{
+	const struct bn_svc *s;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, FX_SVC("d", "web", "'type':'NodePort','clusterIP':'fd00::1','externalTrafficPolicy':'Local',"
+					   "'ports':[{'name':'http','port':80,'nodePort':30080}]"));
+	fx_put(w.store, FX_SLICE("d", "w", "web", "IPv6", FX_PORT("http", "TCP", 8080),
+				 FX_EP("fd01::1", FX_ON("n2")) "," FX_EP("fd01::2", FX_ON("n3"))));
+	sync_ok(&w);
+	s = raw(&w, "::", 30080, BN_PROTO_TCP, BN_SCOPE_NODEPORT);
+	assert_non_null(s);
+	assert_null(raw(&w, "0.0.0.0", 30080, BN_PROTO_TCP, BN_SCOPE_NODEPORT)); /* of IPv6 only */
+	assert_int_equal(s->flags, BN_SVC_F_EXTERNAL | BN_SVC_F_NODEPORT | BN_SVC_F_ETP_LOCAL |
+					   BN_SVC_F_SPLIT);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 0);
+	assert_int_equal(BN_RANGE_BASE(s->range), BN_RANGE_DROP);
+	assert_int_equal(BN_RANGE_COUNT(s->range_int), 2);
+	assert_int_equal(bn_services_stats(w.svc)->no_local_external, 1);
+	expect_list(&w, "d/web ClusterIP fd00::1:80/TCP=fd01::1:8080,fd01::2:8080; "
+			"d/web NodePort :::30080/TCP=fd01::1:8080,fd01::2:8080!drop");
+	fx_put(w.store, FX_SLICE("d", "w", "web", "IPv6", FX_PORT("http", "TCP", 8080),
+				 FX_EP("fd01::1", FX_ON("n2")) "," FX_EP("fd01::2", FX_ON("n1"))));
+	sync_ok(&w);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 1);
+	assert_int_equal(raw_slots(&w, s->range)->flags, BN_BE_F_LOCAL);
+	assert_int_equal(BN_RANGE_COUNT(s->range_int), 2);
+	assert_int_equal(bn_services_stats(w.svc)->no_local_external, 0);
+	/* the ClusterIP and the inside list are one range */
+	assert_int_equal(BN_RANGE_BASE(raw(&w, "fd00::1", 80, BN_PROTO_TCP, 0)->range),
+			 BN_RANGE_BASE(s->range_int));
+	world_close(&w);
+}
+
+/* UDP: an endpoint that still serves may keep its flows though no new ones go there. */
+static void test_members(void **state _unused_)
+{
+	const struct bn_backend *v;
+	const struct bn_svc *s;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, FX_SVC("d", "dns", "'clusterIP':'10.0.0.10','ports':[{'name':'u','port':53,'protocol':'UDP'},"
+					   "{'name':'t','port':53}]"));
+	fx_put(w.store, FX_SLICE("d", "x", "dns", "IPv4", FX_PORT("u", "UDP", 53) "," FX_PORT("t", "TCP", 53),
+				 FX_EP("10.1.0.1", FX_COND(true, true, false)) "," FX_EP("10.1.0.2", FX_COND(false, true, true)) ","
+				 FX_EP("10.1.0.3", FX_COND(false, false, true)) "," FX_EP("10.1.0.0", FX_COND(true, true, false))));
+	sync_ok(&w);
+	s = raw(&w, "10.0.0.10", 53, BN_PROTO_UDP, 0);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 2);
+	v = raw_slots(&w, s->range);
+	assert_int_equal(v[0].members, 3);
+	assert_int_equal(v[0].addr.b[15], 0);
+	assert_int_equal(v[1].addr.b[15], 1);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(v[2 + i].addr.b[15], i);
+	assert_int_equal(v[2].flags, BN_BE_F_CHOSEN);
+	assert_int_equal(v[4].flags, BN_BE_F_TERMINATING);
+	s = raw(&w, "10.0.0.10", 53, BN_PROTO_TCP, 0);
+	assert_int_equal(raw_slots(&w, s->range)->members, 0);
+	world_close(&w);
+}
+
+#define MAGLEV(ip)                                                                                 \
+	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','annotations':"     \
+	"{'bpfnet.io/lb-algorithm':'maglev'}},'spec':{'clusterIP':'" ip "','ports':[{'name':'http','port':80}]}}"
+
+static void test_maglev(void **state _unused_)
+{
+	struct bn_maps_sizes small = { 0 };
+	const struct bn_svc *s;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, MAGLEV("10.0.0.1"));
+	fx_put(w.store, WEB1);
+	sync_ok(&w);
+	s = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
+	assert_int_equal(s->flags, BN_SVC_F_MAGLEV);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 211);
+	assert_int_equal(raw_slots(&w, s->range)->members, 2);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080");
+	world_restart(&w);
+	bn_services_set_ready(w.svc, true);
+	sync_ok(&w);
+	assert_int_equal(writes(&w), 0);
+	world_close(&w);
+	/* no room for the table: the plain list, said and counted */
+	small.entries[BN_MAP_slots] = 100;
+	world_open(&w, &small);
+	fx_put(w.store, MAGLEV("10.0.0.1"));
+	fx_put(w.store, WEB1);
+	sync_ok(&w);
+	s = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
+	assert_int_equal(s->flags, 0);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 2);
+	assert_int_equal(bn_services_stats(w.svc)->maglev_fallback, 1);
+	assert_int_equal(bn_services_stats(w.svc)->refused, 0);
+	world_close(&w);
+}
+
+/* Flags, affinity, source ranges: another record under the same key, never a half-changed one. */
+static void test_replace(void **state _unused_)
+{
+	struct bn_front_key zero = { 0 };
+	const struct bn_svc *old, *new;
+	uint32_t id, gen;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, WEB);
+	fx_put(w.store, WEB1);
+	sync_ok(&w);
+	old = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
+	id = old->svc_id;
+	gen = BN_RANGE_GEN(old->range);
+	fx_put(w.store, FX_SVC("d", "web", "'clusterIP':'10.0.0.1','sessionAffinity':'ClientIP',"
+					   "'ports':[{'name':'http','port':80}]"));
+	sync_ok(&w);
+	new = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
+	assert_ptr_not_equal(old, new);
+	assert_int_equal(new->affinity_s, 10800);
+	assert_int_equal(new->svc_id, id); /* affinity of the port goes on */
+	assert_int_equal(BN_RANGE_COUNT(new->range), 2);
+	/* a flow that remembers the old index sees that it is void */
+	assert_memory_equal(&old->key, &zero, sizeof(zero));
+	assert_int_equal(BN_RANGE_COUNT(old->range), 0);
+	assert_int_not_equal(BN_RANGE_GEN(old->range), gen);
+	world_close(&w);
+}
+
+static int count_src(const void *key _unused_, const void *val _unused_, void *data)
+{
+	++*(int *)data;
+	return 0;
+}
+
+static int n_src(struct world *w)
+{
+	int n = 0;
+
+	bn_map_each(w->maps, BN_MAP_src_ranges, count_src, &n);
+	return n;
+}
+
+#define LB(ranges)                                                                                 \
+	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'lb'},'spec':{'type':"    \
+	"'LoadBalancer','clusterIP':'10.0.0.1','loadBalancerSourceRanges':[" ranges "],'ports':[{'port':80}]}," \
+	"'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.1'}]}}}"
+
+static bool src_allowed(struct world *w, const struct bn_svc *s, const char *addr)
+{
+	struct bn_src_key k = { .prefixlen = 160, .src_set = s->src_set };
+	uint32_t v;
+
+	assert_int_equal(bn_addr_parse(addr, &k.addr), 0);
+	return !bn_map_get(w->maps, BN_MAP_src_ranges, &k, &v);
+}
+
+static void test_source_ranges(void **state _unused_)
+{
+	const struct bn_svc *s;
+	uint64_t before;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, LB("'198.51.100.0/24','198.51.100.0/24','10.0.0.0/8'"));
+	sync_ok(&w);
+	s = raw(&w, "192.0.2.1", 80, BN_PROTO_TCP, 0);
+	assert_int_equal(s->flags, BN_SVC_F_EXTERNAL | BN_SVC_F_LOADBALANCER | BN_SVC_F_SRC_RANGES);
+	assert_int_equal(raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0)->src_set, 0);
+	assert_true(src_allowed(&w, s, "198.51.100.7"));
+	assert_true(src_allowed(&w, s, "10.9.9.9"));
+	assert_false(src_allowed(&w, s, "198.51.101.7"));
+	assert_int_equal(n_src(&w), 2);
+	world_restart(&w);
+	bn_services_set_ready(w.svc, true);
+	sync_ok(&w);
+	assert_int_equal(writes(&w), 0);
+	before = s->src_set;
+	fx_put(w.store, LB("'203.0.113.0/24'"));
+	sync_ok(&w);
+	s = raw(&w, "192.0.2.1", 80, BN_PROTO_TCP, 0);
+	assert_int_not_equal(s->src_set, before);
+	assert_true(src_allowed(&w, s, "203.0.113.1"));
+	assert_false(src_allowed(&w, s, "198.51.100.7"));
+	/* the old set waits for its grace period; a restart finds it unused and removes it */
+	world_restart(&w);
+	bn_services_set_ready(w.svc, true);
+	sync_ok(&w);
+	assert_int_equal(n_src(&w), 1);
+	world_close(&w);
+}
+
+#define EXT(name, cip)                                                                             \
+	FX_SVC("d", name, "'clusterIP':'" cip "','externalIPs':['192.0.2.1'],'ports':[{'name':'http','port':80}]")
+#define EXT_SLICE(name, ip) FX_SLICE("d", name, name, "IPv4", FX_PORT("http", "TCP", 8080), FX_EP(ip, ""))
+
+/* Two services, one external address: the first by name has it, the other takes over without a gap
+ * when the first lets go, and gives it back.
+ */
+static void test_conflict(void **state _unused_)
+{
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, EXT("b", "10.0.0.2"));
+	fx_put(w.store, EXT_SLICE("b", "10.1.0.2"));
+	sync_ok(&w);
+	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP 192.0.2.1:80/TCP=10.1.0.2:8080");
+	fx_put(w.store, EXT("a", "10.0.0.1"));
+	fx_put(w.store, EXT_SLICE("a", "10.1.0.1"));
+	sync_ok(&w);
+	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/a ExternalIP 192.0.2.1:80/TCP=10.1.0.1:8080; "
+			"d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080");
+	assert_int_equal(bn_services_stats(w.svc)->conflicts, 1);
+	/* a ClusterIP goes before any name */
+	fx_put(w.store, FX_SVC("d", "z", "'clusterIP':'192.0.2.1','ports':[{'name':'http','port':80}]"));
+	sync_ok(&w);
+	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; "
+			"d/z ClusterIP 192.0.2.1:80/TCP=!reject");
+	assert_int_equal(bn_services_stats(w.svc)->conflicts, 2);
+	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_CLUSTERIP);
+	/* the same after a restart */
+	world_restart(&w);
+	bn_services_set_ready(w.svc, true);
+	sync_ok(&w);
+	assert_int_equal(writes(&w), 0);
+	bn_store_del(w.store, BN_KIND_SERVICE, "d", "z");
+	bn_store_del(w.store, BN_KIND_SERVICE, "d", "a");
+	sync_ok(&w);
+	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP 192.0.2.1:80/TCP=10.1.0.2:8080");
+	assert_int_equal(bn_services_stats(w.svc)->conflicts, 0);
+	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL);
+	world_close(&w);
+}
+
+/* Full maps: what does not fit is refused, counted, and comes when there is room; the rest is fine. */
+static void test_full(void **state _unused_)
+{
+	struct bn_maps_sizes small = { 0 };
+	struct world w;
+
+	small.entries[BN_MAP_slots] = 3;
+	world_open(&w, &small);
+	bn_log_setup("error", "json");
+	fx_put(w.store, WEB);
+	fx_put(w.store, WEB1);
+	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
+	sync_ok(&w);
+	fx_put(w.store, FX_SLICE("d", "big", "big", "IPv4", FX_PORT("http", "TCP", 80),
+				 FX_EP("10.1.0.1", "") "," FX_EP("10.1.0.2", "")));
+	assert_int_equal(bn_services_sync(w.svc), -ENOSPC);
+	assert_int_equal(bn_services_stats(w.svc)->refused, 1);
+	expect_list(&w, "d/big ClusterIP 10.0.0.9:80/TCP=!reject; " WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080");
+	bn_store_del(w.store, BN_KIND_SERVICE, "d", "web");
+	bn_store_del(w.store, BN_KIND_ENDPOINTSLICE, "d", "web-1");
+	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','sessionAffinity':'ClientIP','ports':[{'name':'http','port':80}]"));
+	(void)bn_services_sync(w.svc);
+	for (int i = 0; i < 100 && bn_services_stats(w.svc)->refused; i++) {
+		usleep(100000);
+		(void)bn_services_sync(w.svc);
+	}
+	expect_list(&w, "d/big ClusterIP 10.0.0.9:80/TCP=10.1.0.1:80,10.1.0.2:80");
+	bn_log_setup("error", "text");
+	world_close(&w);
+	/* no room for the front */
+	small = (struct bn_maps_sizes){ 0 };
+	small.entries[BN_MAP_fronts] = 2;
+	world_open(&w, &small);
+	fx_put(w.store, WEB);
+	sync_ok(&w);
+	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
+	assert_int_equal(bn_services_sync(w.svc), -ENOSPC);
+	assert_int_equal(bn_services_stats(w.svc)->refused, 1);
+	expect_list(&w, WEB_FRONT "!reject");
+	world_close(&w);
+}
+
+static void test_zone(void **state _unused_)
+{
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, WEB);
+	fx_put(w.store, FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),
+				 FX_EP("10.1.0.1", ",'hints':{'forZones':[{'name':'a'}]}") ","
+				 FX_EP("10.1.0.2", ",'hints':{'forZones':[{'name':'b'}]}")));
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080,10.1.0.2:8080");
+	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n2','labels':{'topology.kubernetes.io/zone':'b'}}}");
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080,10.1.0.2:8080");
+	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n1','labels':{'topology.kubernetes.io/zone':'b'}}}");
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.2:8080");
+	bn_store_del(w.store, BN_KIND_NODE, "", "n1");
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080,10.1.0.2:8080");
+	world_close(&w);
+}
+
+/* service-proxy-name comes and goes; a slice moves to another service. */
+static void test_labels(void **state _unused_)
+{
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, WEB);
+	fx_put(w.store, WEB1);
+	fx_put(w.store, FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
+	sync_ok(&w);
+	fx_put(w.store, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','labels':"
+			"{'service.kubernetes.io/service-proxy-name':'x'}},'spec':{'clusterIP':'10.0.0.1',"
+			"'ports':[{'name':'http','port':80}]}}");
+	sync_ok(&w);
+	expect_list(&w, "d/zoo ClusterIP 10.0.0.7:80/TCP=!reject");
+	fx_put(w.store, WEB);
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=!reject");
+	fx_put(w.store, FX_SLICE("d", "web-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1), FX_EP("10.1.0.5", "")));
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "!reject; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
+	world_close(&w);
+}
+
+/* What a daemon that was killed, or damage, may leave: found, removed, made anew. */
+static void test_repair(void **state _unused_)
+{
+	struct bn_front_key k = { .port = htobe16(99), .proto = BN_PROTO_TCP };
+	struct bn_front_val v = { 77 };
+	struct bn_svc_name name = { .name = "d/ghost" };
+	struct bn_src_key src = { .prefixlen = 32, .src_set = 5 };
+	struct bn_svc *dead, *zoo;
+	uint32_t id = 4242, one = 1;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, WEB);
+	fx_put(w.store, WEB1);
+	fx_put(w.store, FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store, FX_SLICE("d", "zoo-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1), FX_EP("10.1.0.5", "")));
+	sync_ok(&w);
+	world_down(&w);
+	bn_map_put(w.maps, BN_MAP_svc_names, &id, &name);	/* killed before the front */
+	bn_map_put(w.maps, BN_MAP_src_ranges, &src, &one);	/* killed before the record */
+	dead = bn_map_at(w.maps, BN_MAP_svcs, 1000);		/* killed after the front was deleted */
+	dead->key.port = htobe16(7);
+	dead->range = BN_RANGE(0, 3, 9);
+	world_start(&w, &env);
+	/* all that is in force is listed, before and after */
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
+	world_down(&w);
+	bn_map_put(w.maps, BN_MAP_fronts, &k, &v); /* damage: a front to nowhere */
+	zoo = (struct bn_svc *)raw(&w, "10.0.0.7", 80, BN_PROTO_TCP, 0);
+	/* damage: the range of zoo lies inside web's */
+	zoo->range = BN_RANGE(BN_RANGE_BASE(raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0)->range) + 1, 1, 9);
+	world_start(&w, &env);
+	bn_services_set_ready(w.svc, true);
+	sync_ok(&w);
+	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
+	assert_int_equal(bn_map_get(w.maps, BN_MAP_fronts, &k, &v), -ENOENT);
+	assert_int_equal(bn_map_get(w.maps, BN_MAP_svc_names, &id, &name), -ENOENT);
+	assert_int_equal(n_src(&w), 0);
+	assert_int_equal(dead->key.port, 0);
+	assert_int_equal(BN_RANGE_COUNT(dead->range), 0);
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_svc_names), 2);
+	world_close(&w);
+}
+
+static void test_show(void **state _unused_)
+{
+	struct world w;
+	json_t *show;
+
+	world_open(&w, NULL);
+	fx_put(w.store, WEB);
+	fx_put(w.store, WEB1);
+	sync_ok(&w);
+	show = bn_services_show(w.svc, "d", "web");
+	assert_non_null(show);
+	assert_string_equal(json_string_value(json_object_get(show, "type")), "ClusterIP");
+	assert_int_equal(json_array_size(json_object_get(show, "frontends")), 1);
+	assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(show, "ports"), 0), "endpoints")), 2);
+	json_decref(show);
+	assert_null(bn_services_show(w.svc, "d", "nope"));
+	assert_int_equal(errno, ENOENT);
+	/* before the first list after a restart: what is known, which is what is in force */
+	bn_services_freep(&w.svc);
+	bn_store_freep(&w.store);
+	assert_int_equal(bn_store_new(&w.store), 0);
+	world_start(&w, &env);
+	show = bn_services_show(w.svc, "d", "web");
+	assert_non_null(show);
+	assert_int_equal(json_array_size(json_object_get(show, "frontends")), 1);
+	json_decref(show);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_not_ready),
 		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_show),
+		cmocka_unit_test(test_repair),
+		cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_zone),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_conflict),
+		cmocka_unit_test(test_source_ranges),
+		cmocka_unit_test(test_replace),
+		cmocka_unit_test(test_maglev),
+		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_address_entries),
 	};
 
 	bn_log_setup("error", "text");
