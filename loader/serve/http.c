@@ -115,7 +115,8 @@ static void handle(struct conn *c, char *line)
 		answer_error(c, 400);
 		return;
 	}
-	path[strcspn(path, "?#")] = '\0';
+	if (path[strcspn(path, "?#")]) /* the "/" above is not ours to write into */
+		path[strcspn(path, "?#")] = '\0';
 	r.body = evbuffer_new();
 	if (!r.body) {
 		conn_free(c);

@@ -306,6 +306,10 @@ static void put_bound(FILE *out, double v)
 {
 	char buf[32];
 
+	if (v == trunc(v) && fabs(v) < 1e15) { /* 300, not 3e+02 */
+		fprintf(out, "%.0f", v);
+		return;
+	}
 	for (int p = 1; p <= 17; p++) {
 		snprintf(buf, sizeof(buf), "%.*g", p, v);
 		if (strtod(buf, NULL) == v)

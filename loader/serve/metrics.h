@@ -14,7 +14,7 @@
 
 #include "maps/util.h"
 
-#define BN_METRIC_LABELS 4
+#define BN_METRIC_LABELS 10
 #define BN_METRIC_MAX_SERIES 4096 /* of one family: label values may come from outside */
 
 struct bn_metrics;
