@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include <bpf/libbpf.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -281,6 +282,7 @@ int bn_cli_main(int argc, char **argv)
 
 	setlocale(LC_CTYPE, "");
 	signal(SIGPIPE, SIG_DFL); /* `bpfnet flows | head` ends quietly */
+	libbpf_set_print(NULL);   /* what matters is in the error that comes back */
 	c.vals = calloc(argc + 1, sizeof(*c.vals));
 	c.args = calloc(argc + 1, sizeof(*c.args));
 	if (!c.vals || !c.args)

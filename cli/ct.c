@@ -137,32 +137,64 @@ static json_t *flow_json(const struct bn_ct_flow *f)
 	return o;
 }
 
+/* The flows that the options select, at the front of *ret. BN_EXIT_OK or an error that was told. */
+static int select_flows(const struct bn_cli *c, struct bn_maps **maps, struct bn_ct_flow **ret,
+			size_t *n)
+{
+	struct filter f;
+	size_t all, k = 0;
+	int r;
+
+	if (parse_filter(c, &f) < 0 || bn_pinned_open(c, maps))
+		return BN_EXIT_ERROR;
+	r = bn_ct_flows(*maps, ret, &all);
+	if (r < 0)
+		return bn_cli_fail("connection table: %s", strerror(-r));
+	for (size_t i = 0; i < all; i++)
+		if (matches(&(*ret)[i], &f))
+			(*ret)[k++] = (*ret)[i];
+	*n = k;
+	return BN_EXIT_OK;
+}
+
 int bn_cmd_ct_list(struct bn_cli *c)
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
 	_cleanup_(freep) struct bn_ct_flow *flows = NULL;
 	_cleanup_(json_decrefp) json_t *rows = json_array();
 	const char *text = bn_cli_opt(c, "limit");
-	struct filter f;
 	long limit = -1;
 	size_t n;
-	int r;
 
 	if (text && bn_cli_number("--limit", text, 0, 1L << 31, &limit) < 0)
 		return BN_EXIT_ERROR;
-	if (parse_filter(c, &f) < 0 || bn_pinned_open(c, &maps))
+	if (select_flows(c, &maps, &flows, &n))
 		return BN_EXIT_ERROR;
-	r = bn_ct_flows(maps, &flows, &n);
-	if (r < 0)
-		return bn_cli_fail("connection table: %s", strerror(-r));
-	for (size_t i = 0; i < n; i++) {
-		if (!matches(&flows[i], &f))
-			continue;
-		if (limit >= 0 && (long)json_array_size(rows) >= limit) {
-			bn_cli_say("more than %ld; the rest is not shown", limit);
-			break;
-		}
-		json_array_append_new(rows, flow_json(&flows[i]));
+	if (limit >= 0 && (size_t)limit < n) {
+		bn_cli_say("showing %ld of %zu", limit, n);
+		n = limit;
 	}
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(rows, flow_json(&flows[i]));
 	return bn_out(c, rows, cols, NULL);
+}
+
+int bn_cmd_ct_flush(struct bn_cli *c)
+{
+	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
+	_cleanup_(freep) struct bn_ct_flow *flows = NULL;
+	bool all = bn_cli_opt(c, "all"), some = bn_cli_opt(c, "pod") || bn_cli_opt(c, "addr") ||
+						bn_cli_opt(c, "proto") || bn_cli_opt(c, "port");
+	size_t n, gone;
+	int r;
+
+	if (all == some)
+		return bn_cli_fail("ct flush wants --all, or what to forget: --pod, --addr, --proto, --port");
+	if (select_flows(c, &maps, &flows, &n))
+		return BN_EXIT_ERROR;
+	r = bn_ct_flush(maps, flows, n, &gone);
+	if (r < 0)
+		return bn_cli_fail("ct flush: %s", strerror(-r));
+	printf("%zu flows forgotten\n", n);
+	return BN_EXIT_OK;
 }

@@ -5,6 +5,8 @@
 #include "cli/commands.h"
 #include "cli/control_client.h"
 #include "cli/out.h"
+#include "cli/pinned.h"
+#include "loader/model/services.h"
 
 static const struct bn_col list_cols[] = {
 	{ "NAMESPACE", "namespace", 0 },
@@ -78,13 +80,30 @@ static json_t *wide_rows(const json_t *svcs)
 	return front_rows(svcs, true);
 }
 
+/* With the daemon down the pinned maps still say what is in force. */
+static int list_pinned(const struct bn_cli *c, const char *why, json_t **ret)
+{
+	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
+	int r;
+
+	bn_cli_say("%s; reading the pinned maps", why);
+	if (bn_pinned_open(c, &maps) != BN_EXIT_OK)
+		return BN_EXIT_ERROR;
+	r = bn_svc_list_pinned(maps, ret);
+	if (r < 0)
+		return bn_cli_fail("the pinned maps cannot be shown in full: %s", strerror(-r));
+	return BN_EXIT_OK;
+}
+
 int bn_cmd_svc_list(struct bn_cli *c)
 {
 	_cleanup_(json_decrefp) json_t *svcs = NULL;
 	char err[640] = "";
 	int r = bn_client_ask(c->run_dir, "svc.list", NULL, &svcs, err, sizeof(err));
 
-	if (r < 0)
+	if (bn_client_down(r))
+		r = list_pinned(c, err, &svcs);
+	else if (r < 0)
 		r = bn_cli_fail("%s", err);
 	if (r)
 		return BN_EXIT_ERROR;

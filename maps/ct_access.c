@@ -16,8 +16,13 @@ static uint32_t boot_s(void)
 	return ts.tv_sec;
 }
 
+struct item {
+	struct bn_ct_entry e;
+	struct bn_ct_victim place;
+};
+
 struct walk {
-	struct bn_ct_entry *v;
+	struct item *v;
 	size_t n, room;
 	uint32_t now;
 };
@@ -26,10 +31,10 @@ static bool alive(const struct bn_ct_bucket *b, unsigned way, uint32_t now)
 {
 	const struct bn_ct_entry *e = &b->e[way];
 
-	return b->tag[way] && !(e->gen & 1) && e->expires > now;
+	return b->tag[way] && !(e->gen & 1) && (int32_t)(e->expires - now) > 0;
 }
 
-static int collect(const void *key _unused_, const void *val, void *data)
+static int collect(const void *key, const void *val, void *data)
 {
 	const struct bn_ct_bucket *b = val;
 	struct walk *w = data;
@@ -39,14 +44,17 @@ static int collect(const void *key _unused_, const void *val, void *data)
 			continue;
 		if (w->n == w->room) {
 			size_t room = w->room ? w->room * 2 : 1024;
-			struct bn_ct_entry *v = realloc(w->v, room * sizeof(*v));
+			struct item *v = realloc(w->v, room * sizeof(*v));
 
 			if (!v)
 				return -ENOMEM;
 			w->v = v;
 			w->room = room;
 		}
-		w->v[w->n++] = b->e[i];
+		w->v[w->n++] = (struct item){
+			.e = b->e[i],
+			.place = { *(const __u32 *)key, i, b->e[i].gen },
+		};
 	}
 	return 0;
 }
@@ -80,8 +88,9 @@ static void other_tuple(const struct bn_ct_entry *e, struct tuple *t)
 	t->proto = e->key.proto;
 }
 
-static void fill_flow(const struct bn_ct_entry *e, uint32_t now, struct bn_ct_flow *f)
+static void fill_flow(const struct item *it, uint32_t now, struct bn_ct_flow *f)
 {
+	const struct bn_ct_entry *e = &it->e;
 	struct tuple client, server;
 
 	own_tuple(e, &client);
@@ -98,7 +107,7 @@ static void fill_flow(const struct bn_ct_entry *e, uint32_t now, struct bn_ct_fl
 		.backend = server.dst, .backend_port = server.dport,
 		.nat_src = server.src, .nat_sport = server.sport,
 		.proto = e->key.proto,
-		.translated = e->flags & BN_CT_F_NAT,
+		.translated = (e->flags & BN_CT_F_NAT) && !(e->flags & BN_CT_F_SHIFTED),
 		.snat = e->flags & BN_CT_F_SNAT,
 		.flags = e->flags,
 		.expires_s = e->expires - now,
@@ -106,6 +115,7 @@ static void fill_flow(const struct bn_ct_entry *e, uint32_t now, struct bn_ct_fl
 		.svc_idx = e->svc_idx, .slot = e->slot, .ifindex = e->ifindex,
 		.packets = { e->packets[0], e->packets[1] },
 		.bytes = { e->bytes[0], e->bytes[1] },
+		.place = { it->place }, .nplaces = 1,
 	};
 }
 
@@ -115,7 +125,7 @@ static void fill_flow(const struct bn_ct_entry *e, uint32_t now, struct bn_ct_fl
  */
 struct alias {
 	struct tuple t; /* after translation */
-	const struct bn_ct_entry *e;
+	const struct item *it;
 	bool met;
 };
 
@@ -124,8 +134,10 @@ static int by_tuple(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct tuple));
 }
 
-static void merge(struct bn_ct_flow *f, const struct bn_ct_entry *e, uint32_t now)
+static void merge(struct bn_ct_flow *f, const struct item *it, uint32_t now)
 {
+	const struct bn_ct_entry *e = &it->e;
+
 	for (int d = 0; d < 2; d++) {
 		if (e->packets[d] > f->packets[d])
 			f->packets[d] = e->packets[d];
@@ -137,6 +149,7 @@ static void merge(struct bn_ct_flow *f, const struct bn_ct_entry *e, uint32_t no
 	f->flags |= e->flags & ~BN_CT_F_ORIG_A;
 	f->svc_idx = f->svc_idx ?: e->svc_idx;
 	f->slot = f->slot ?: e->slot;
+	f->place[f->nplaces++] = it->place;
 }
 
 static size_t find_aliases(const struct walk *w, struct alias *aliases)
@@ -144,12 +157,12 @@ static size_t find_aliases(const struct walk *w, struct alias *aliases)
 	size_t n = 0;
 
 	for (size_t i = 0; i < w->n; i++) {
-		const struct bn_ct_entry *e = &w->v[i];
+		const struct bn_ct_entry *e = &w->v[i].e;
 
 		if (!(e->flags & BN_CT_F_NAT) || !(e->flags & BN_CT_F_ALIAS))
 			continue;
 		other_tuple(e, &aliases[n].t);
-		aliases[n].e = e;
+		aliases[n].it = &w->v[i];
 		aliases[n++].met = false;
 	}
 	qsort(aliases, n, sizeof(*aliases), by_tuple);
@@ -162,19 +175,19 @@ static size_t join(const struct walk *w, struct alias *aliases, size_t naliases,
 	size_t n = 0;
 
 	for (size_t i = 0; i < w->n; i++) {
-		const struct bn_ct_entry *e = &w->v[i];
+		const struct bn_ct_entry *e = &w->v[i].e;
 		struct alias *a = NULL;
 		struct tuple t;
 
 		if ((e->flags & BN_CT_F_NAT) && (e->flags & BN_CT_F_ALIAS))
 			continue;
-		fill_flow(e, w->now, &flows[n]);
+		fill_flow(&w->v[i], w->now, &flows[n]);
 		if (e->flags & BN_CT_F_NAT) {
 			own_tuple(e, &t);
 			a = bsearch(&t, aliases, naliases, sizeof(*aliases), by_tuple);
 		}
-		if (a) {
-			merge(&flows[n], a->e, w->now);
+		if (a && !a->met) {
+			merge(&flows[n], a->it, w->now);
 			a->met = true;
 		}
 		n++;
@@ -182,7 +195,7 @@ static size_t join(const struct walk *w, struct alias *aliases, size_t naliases,
 	/* One whose other entry is gone, or was missed by the walk. */
 	for (size_t i = 0; i < naliases; i++)
 		if (!aliases[i].met)
-			fill_flow(aliases[i].e, w->now, &flows[n++]);
+			fill_flow(aliases[i].it, w->now, &flows[n++]);
 	return n;
 }
 
@@ -190,7 +203,7 @@ int bn_ct_flows(const struct bn_maps *m, struct bn_ct_flow **ret, size_t *nret)
 {
 	_cleanup_(freep) struct alias *aliases = NULL;
 	_cleanup_(freep) struct bn_ct_flow *flows = NULL;
-	_cleanup_(freep) struct bn_ct_entry *owner = NULL;
+	_cleanup_(freep) struct item *owner = NULL;
 	struct walk w = { .now = boot_s() };
 	int r;
 
@@ -211,10 +224,10 @@ const char *bn_ct_state(const struct bn_ct_flow *f)
 {
 	if (f->proto != BN_PROTO_TCP)
 		return f->flags & BN_CT_F_REPLIED ? "REPLIED" : "UNREPLIED";
-	if (f->flags & BN_CT_F_CLOSED)
-		return "CLOSED";
 	if ((f->flags & BN_CT_F_FIN_ORIG) && (f->flags & BN_CT_F_FIN_REPLY))
 		return "TIME_WAIT";
+	if (f->flags & BN_CT_F_CLOSED)
+		return "CLOSED";
 	if (f->flags & BN_CT_F_FIN_ORIG)
 		return "FIN_WAIT";
 	if (f->flags & BN_CT_F_FIN_REPLY)

@@ -2,10 +2,11 @@
 #ifndef BN_MAPS_CT_ACCESS_H
 #define BN_MAPS_CT_ACCESS_H
 
-/* The connection table as people want it: each flow once, translated or not. Reads only; the table is
- * the kernel side's alone (bpf_spin_lock in the map, seqcounts in the entries).
+/* The connection table as people want it: each flow once, translated or not. Nothing here writes
+ * entries: the table is the kernel side's alone (locks in buckets, seqcounts in entries).
  */
 
+#include "maps/ct_flush.h"
 #include "maps/maps.h"
 
 struct bn_ct_flow {
@@ -13,17 +14,24 @@ struct bn_ct_flow {
 	struct bn_addr nat_src;		  /* what the server sees as the source */
 	__be16 sport, dport, backend_port, nat_sport;
 	uint8_t proto;
-	bool translated, snat;
+	bool translated, snat; /* by a service; the source, too */
 	uint32_t flags; /* BN_CT_F_* */
 	uint32_t expires_s, age_s; /* from now; since it was created */
 	uint32_t svc_idx, slot, ifindex;
 	uint64_t packets[2], bytes[2]; /* original, reply */
+	struct bn_ct_victim place[2]; /* its entries */
+	unsigned nplaces;
 };
 
 /* All flows that have not expired, in no order; free(*ret). The table is not stopped meanwhile: a flow
  * that begins or ends during the walk may be missing.
  */
 int bn_ct_flows(const struct bn_maps *m, struct bn_ct_flow **ret, size_t *n);
+
+/* Forgets these flows; *gone: entries taken out (a translated flow has two). One that was taken over
+ * by another flow since it was read is left alone. Needs the right to load a program.
+ */
+int bn_ct_flush(const struct bn_maps *m, const struct bn_ct_flow *flows, size_t n, size_t *gone);
 
 /* "ESTABLISHED", "SYN_SENT", "FIN_WAIT", "CLOSED"; other protocols "REPLIED", "UNREPLIED". */
 const char *bn_ct_state(const struct bn_ct_flow *f);

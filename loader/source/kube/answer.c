@@ -152,7 +152,7 @@ static void probed(struct bn_reflector *r)
 }
 
 /* The server answered, but not with 200. */
-static void refused(struct bn_reflector *r, const struct bn_http_result *res, enum state was)
+static void refused(struct bn_reflector *r, const struct bn_rest_result *res, enum state was)
 {
 	bool watch = was == WATCHING || was == STREAMING;
 	char words[200];
@@ -205,7 +205,7 @@ static void refused(struct bn_reflector *r, const struct bn_http_result *res, en
 }
 
 /* No whole answer: nobody there, cut off, or not what was asked for. */
-static void broken(struct bn_reflector *r, const struct bn_http_result *res, enum state was)
+static void broken(struct bn_reflector *r, const struct bn_rest_result *res, enum state was)
 {
 	const char *verb = was == LISTING ? "list" : "watch", *plural = bn_kind_plural(r->env.kind);
 
@@ -295,7 +295,7 @@ static void watch_ended(struct bn_reflector *r, enum state was)
 	bn_refl_retry(r, 0);
 }
 
-static void on_done(void *data, const struct bn_http_result *res)
+static void on_done(void *data, const struct bn_rest_result *res)
 {
 	struct bn_reflector *r = data;
 	enum state was = r->state;
@@ -318,13 +318,13 @@ static void on_done(void *data, const struct bn_http_result *res)
 	else if (was == LISTING)
 		list_page_done(r);
 	else if (!bn_split_complete(&r->split))
-		broken(r, &(struct bn_http_result){ .err = -EIO, .error = "cut off in an event" },
+		broken(r, &(struct bn_rest_result){ .err = -EIO, .error = "cut off in an event" },
 		       was);
 	else
 		watch_ended(r, was);
 }
 
-const struct bn_http_handler bn_refl_handler = {
+const struct bn_rest_handler bn_refl_handler = {
 	.head = on_head,
 	.body = on_body,
 	.done = on_done,

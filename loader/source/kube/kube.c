@@ -13,7 +13,7 @@
 struct kube {
 	struct bn_source s;
 	struct bn_kube_config *config;
-	struct bn_http *http;
+	struct bn_rest *http;
 	struct bn_reflector *refl[BN_KIND__MAX];
 	struct event *changed;
 	struct bn_kube_metrics metrics;
@@ -77,7 +77,7 @@ static int kube_start(struct bn_source *s)
 
 	for (int i = 0; i < BN_KIND__MAX; i++)
 		bn_reflector_start(k->refl[i]);
-	log_info("kubernetes: reading from %s (%s)", bn_http_host(k->http), k->config->origin);
+	log_info("kubernetes: reading from %s (%s)", bn_rest_host(k->http), k->config->origin);
 	return 0;
 }
 
@@ -88,7 +88,7 @@ static void kube_stop(struct bn_source *s)
 	k->stopped = true;
 	for (int i = 0; i < BN_KIND__MAX; i++)
 		bn_reflector_freep(&k->refl[i]);
-	bn_http_freep(&k->http);
+	bn_rest_freep(&k->http);
 }
 
 static void kube_free(struct bn_source *s)
@@ -133,13 +133,13 @@ static int make_reflectors(struct kube *k, struct event_base *base, const struct
 
 const char *bn_kube_host(const struct bn_source *s)
 {
-	return bn_http_host(((const struct kube *)s)->http);
+	return bn_rest_host(((const struct kube *)s)->http);
 }
 
 static int setup(struct kube *k, struct event_base *base, const struct bn_kube_opts *o, char *err)
 {
 	const struct bn_kube_config_opts co = { o->kubeconfig, o->master, o->sa_dir };
-	const struct bn_http_hooks hooks = {
+	const struct bn_rest_hooks hooks = {
 		.observe = on_observe,
 		.reachable = on_reachable,
 		.silent = on_silent,
@@ -159,7 +159,7 @@ static int setup(struct kube *k, struct event_base *base, const struct bn_kube_o
 	k->changed = event_new(base, -1, 0, on_changed, k);
 	if (r < 0 || !k->changed)
 		return -ENOMEM;
-	r = bn_http_new(base, k->config, &hooks, &k->http);
+	r = bn_rest_new(base, k->config, &hooks, &k->http);
 	if (r == -EINVAL)
 		snprintf(err, 512, "%s: server '%s' is not an address without credentials in it",
 			 k->config->origin, k->config->server);

@@ -124,7 +124,7 @@ static void send_request(struct bn_reflector *r, enum state state, const char *q
 			 unsigned timeout_s, unsigned stall_s)
 {
 	_cleanup_(freep) char *sel = encode(r->env.label_selector ?: ""), *path = NULL;
-	struct bn_http_request rq = {
+	struct bn_rest_request rq = {
 		.timeout_s = timeout_s,
 		.stall_s = stall_s,
 		.handler = &bn_refl_handler,
@@ -139,7 +139,7 @@ static void send_request(struct bn_reflector *r, enum state state, const char *q
 		path = NULL;
 	rq.path = path;
 	if (path)
-		e = bn_http_get(r->env.http, &rq, &r->req);
+		e = bn_rest_get(r->env.http, &rq, &r->req);
 	if (e < 0) {
 		r->req = NULL;
 		bn_refl_wait(r, BACKOFF_MAX_MS);
@@ -248,7 +248,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 			break;
 		}
 		/* Connected or not, the list does not come this way: ask for pages. */
-		bn_http_cancel(r->req);
+		bn_rest_cancel(r->req);
 		r->streaming = false;
 		bn_refl_page(r);
 		break;
@@ -313,7 +313,7 @@ void bn_reflector_freep(struct bn_reflector **rp)
 	if (!r)
 		return;
 	if (r->req)
-		bn_http_cancel(r->req);
+		bn_rest_cancel(r->req);
 	if (r->timer)
 		event_free(r->timer);
 	bn_split_clear(&r->split);

@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "loader/source/kube/http.h"
+#include "loader/source/kube/rest.h"
 #include "loader/source/source.h"
 
 /* Why a kind was listed: the causes counted by metrics. */
@@ -36,7 +36,7 @@ struct bn_reflector_stats {
 
 struct bn_reflector_env {
 	struct event_base *base;
-	struct bn_http *http;
+	struct bn_rest *http;
 	struct bn_source *source;
 	enum bn_kind kind;
 	const char *label_selector; /* NULL: all */

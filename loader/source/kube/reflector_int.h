@@ -32,7 +32,7 @@ struct bn_reflector {
 	struct bn_intake in;
 	struct bn_reflector_stats st;
 	enum state state;
-	struct bn_http_req *req;
+	struct bn_rest_req *req;
 	struct bn_split split;
 	struct event *timer;
 	bool streaming, unpaged; /* unpaged: after an expired continue token */
@@ -49,7 +49,7 @@ struct bn_reflector {
 	char forbidden[256]; /* what is said if the kind that is being probed for does exist */
 };
 
-extern const struct bn_http_handler bn_refl_handler;
+extern const struct bn_rest_handler bn_refl_handler;
 
 /* What a request's bytes are cut into: list items, watch events. */
 int bn_refl_item(void *data, const char *p, size_t n);

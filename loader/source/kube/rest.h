@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef BN_KUBE_HTTP_H
-#define BN_KUBE_HTTP_H
+#ifndef BN_KUBE_REST_H
+#define BN_KUBE_REST_H
 
 /* GET requests to one API server, in the daemon's event loop: HTTP/2 with all requests on one
  * connection where the server speaks it, HTTP/1.1 otherwise. Adds the credentials, asks again once
@@ -13,9 +13,9 @@
 #include "loader/source/kube/config.h"
 
 /* Of an answer other than 200, this much is kept. */
-#define BN_HTTP_ERROR_BODY (64u << 10)
+#define BN_REST_ERROR_BODY (64u << 10)
 
-struct bn_http_result {
+struct bn_rest_result {
 	int err;	      /* 0: `status` and the whole body came; else negative errno */
 	long status;	      /* 0: no answer */
 	const char *error;    /* words for err; "" when err is 0 */
@@ -25,21 +25,21 @@ struct bn_http_result {
 	bool retry_after;     /* the header was there */
 };
 
-struct bn_http_handler {
+struct bn_rest_handler {
 	void (*head)(void *data);			      /* 200, before its body; may be NULL */
 	int (*body)(void *data, const char *p, size_t n);     /* negative ends the request with it */
-	void (*done)(void *data, const struct bn_http_result *r); /* always last, always once */
+	void (*done)(void *data, const struct bn_rest_result *r); /* always last, always once */
 };
 
-struct bn_http_request {
+struct bn_rest_request {
 	const char *path;  /* "/api/v1/pods?limit=500" */
 	unsigned timeout_s; /* of the whole request; 0: none */
 	unsigned stall_s;   /* without a byte; 0: none (watches: a silent peer is found anyway) */
-	const struct bn_http_handler *handler;
+	const struct bn_rest_handler *handler;
 	void *data;
 };
 
-struct bn_http_hooks { /* any may be NULL */
+struct bn_rest_hooks { /* any may be NULL */
 	/* One finished request. code: "200", or "<error>" without an answer. seconds: to the head. */
 	void (*observe)(void *data, const char *code, const char *host, const char *method,
 			double seconds);
@@ -52,23 +52,23 @@ struct bn_http_hooks { /* any may be NULL */
 	void *data;
 };
 
-struct bn_http;
-struct bn_http_req;
+struct bn_rest;
+struct bn_rest_req;
 
 /* c must outlive it. */
-int bn_http_new(struct event_base *base, const struct bn_kube_config *c,
-		const struct bn_http_hooks *hooks, struct bn_http **ret);
-void bn_http_freep(struct bn_http **h); /* requests under way end without a call */
+int bn_rest_new(struct event_base *base, const struct bn_kube_config *c,
+		const struct bn_rest_hooks *hooks, struct bn_rest **ret);
+void bn_rest_freep(struct bn_rest **h); /* requests under way end without a call */
 
 /* Starts from the loop's next turn on; no call of the handler happens within it. *ret is valid until
  * done was called or the request was cancelled.
  */
-int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_http_req **ret);
+int bn_rest_get(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret);
 /* done is not called any more. May be called from within any handler. */
-void bn_http_cancel(struct bn_http_req *r);
+void bn_rest_cancel(struct bn_rest_req *r);
 
-const char *bn_http_host(const struct bn_http *h);
+const char *bn_rest_host(const struct bn_rest *h);
 /* Connections opened so far: tests see by it that requests share one. */
-unsigned bn_http_connections(const struct bn_http *h);
+unsigned bn_rest_connections(const struct bn_rest *h);
 
 #endif

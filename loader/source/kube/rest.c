@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "loader/source/kube/http.h"
+#include "loader/source/kube/rest.h"
 
 #include <string.h>
 #include <sys/queue.h>
 #include <time.h>
 
 #include "loader/log.h"
-#include "loader/source/kube/http_setup.h"
+#include "loader/source/kube/rest_setup.h"
 
 /* Silence after which the server is asked for a sign of life, and after which it is given up. */
 #define PING_AFTER_MS 10000
@@ -20,10 +20,10 @@ enum state {
 	DEAD,	/* cancelled: to be freed outside libcurl */
 };
 
-struct bn_http_req {
-	TAILQ_ENTRY(bn_http_req) link;
-	struct bn_http *h;
-	const struct bn_http_handler *handler;
+struct bn_rest_req {
+	TAILQ_ENTRY(bn_rest_req) link;
+	struct bn_rest *h;
+	const struct bn_rest_handler *handler;
 	void *data;
 	char *path;
 	unsigned timeout_s, stall_s;
@@ -40,13 +40,13 @@ struct bn_http_req {
 	char errbuf[CURL_ERROR_SIZE];
 };
 
-TAILQ_HEAD(req_list, bn_http_req);
+TAILQ_HEAD(req_list, bn_rest_req);
 
-struct bn_http {
+struct bn_rest {
 	struct event_base *base;
 	const struct bn_kube_config *c;
-	struct bn_http_hooks hooks;
-	struct bn_http_target target;
+	struct bn_rest_hooks hooks;
+	struct bn_rest_target target;
 	struct bn_auth *auth;
 	CURLM *multi;
 	struct event *timer, *kick, *watchdog;
@@ -54,7 +54,7 @@ struct bn_http {
 	CURL *spare[8]; /* handles for the next requests */
 	unsigned nspare, connections;
 	int64_t last_rx_ms, ping_at_ms; /* 0: no ping unanswered */
-	struct bn_http_req *ping;
+	struct bn_rest_req *ping;
 	bool was_silent;  /* and the hook was told */
 	bool unreachable; /* the last thing we saw of the server was a failure to reach it */
 };
@@ -67,7 +67,7 @@ static int64_t now_ms(void)
 	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
 }
 
-static void drive(struct bn_http *h, curl_socket_t fd, int mask);
+static void drive(struct bn_rest *h, curl_socket_t fd, int mask);
 
 /* --- libcurl's sockets and timer in the loop -------------------------------------------------- */
 
@@ -79,7 +79,7 @@ static void on_socket(evutil_socket_t fd, short what, void *data)
 
 static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *data, void *sockp)
 {
-	struct bn_http *h = data;
+	struct bn_rest *h = data;
 	struct event *ev = sockp;
 	short flags = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
 		      (what & CURL_POLL_OUT ? EV_WRITE : 0);
@@ -99,7 +99,7 @@ static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *data, void *s
 
 static int timer_cb(CURLM *multi, long timeout_ms, void *data)
 {
-	struct bn_http *h = data;
+	struct bn_rest *h = data;
 	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 
 	(void)multi;
@@ -117,7 +117,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 	drive(data, CURL_SOCKET_TIMEOUT, 0);
 }
 
-static int make_multi(struct bn_http *h)
+static int make_multi(struct bn_rest *h)
 {
 	h->multi = curl_multi_init();
 	if (!h->multi)
@@ -132,15 +132,15 @@ static int make_multi(struct bn_http *h)
 
 /* --- one request ------------------------------------------------------------------------------ */
 
-static void kick(struct bn_http *h)
+static void kick(struct bn_rest *h)
 {
 	event_active(h->kick, EV_TIMEOUT, 1);
 }
 
 /* Gives libcurl's handle back. Never from within libcurl. */
-static void req_detach(struct bn_http_req *r)
+static void req_detach(struct bn_rest_req *r)
 {
-	struct bn_http *h = r->h;
+	struct bn_rest *h = r->h;
 
 	if (r->easy) {
 		curl_multi_remove_handle(h->multi, r->easy);
@@ -151,12 +151,12 @@ static void req_detach(struct bn_http_req *r)
 			curl_easy_cleanup(r->easy);
 	}
 	r->easy = NULL;
-	bn_http_headers_free(r->headers);
+	bn_rest_headers_free(r->headers);
 	curl_slist_free_all(r->connect_to);
 	r->headers = r->connect_to = NULL;
 }
 
-static void req_free(struct bn_http_req *r)
+static void req_free(struct bn_rest_req *r)
 {
 	req_detach(r);
 	TAILQ_REMOVE(&r->h->reqs, r, link);
@@ -165,7 +165,7 @@ static void req_free(struct bn_http_req *r)
 	free(r);
 }
 
-static void heard(struct bn_http *h)
+static void heard(struct bn_rest *h)
 {
 	h->last_rx_ms = now_ms();
 	h->ping_at_ms = 0;
@@ -176,7 +176,7 @@ static void heard(struct bn_http *h)
 		h->hooks.silent(h->hooks.data, 0);
 }
 
-static void observe(struct bn_http_req *r)
+static void observe(struct bn_rest_req *r)
 {
 	char code[16] = "<error>";
 
@@ -192,7 +192,7 @@ static void observe(struct bn_http_req *r)
 
 static size_t header_cb(char *p, size_t size, size_t n, void *data)
 {
-	struct bn_http_req *r = data;
+	struct bn_rest_req *r = data;
 
 	n *= size;
 	heard(r->h);
@@ -211,7 +211,7 @@ static size_t header_cb(char *p, size_t size, size_t n, void *data)
 
 static size_t body_cb(char *p, size_t size, size_t n, void *data)
 {
-	struct bn_http_req *r = data;
+	struct bn_rest_req *r = data;
 	size_t room;
 
 	n *= size;
@@ -223,10 +223,10 @@ static size_t body_cb(char *p, size_t size, size_t n, void *data)
 		return r->body_err < 0 || r->state == DEAD ? 0 : n;
 	}
 	if (!r->body)
-		r->body = malloc(BN_HTTP_ERROR_BODY + 1);
+		r->body = malloc(BN_REST_ERROR_BODY + 1);
 	if (!r->body)
 		return 0;
-	room = BN_HTTP_ERROR_BODY - r->body_len;
+	room = BN_REST_ERROR_BODY - r->body_len;
 	if (room > n)
 		room = n;
 	memcpy(r->body + r->body_len, p, room);
@@ -235,9 +235,9 @@ static size_t body_cb(char *p, size_t size, size_t n, void *data)
 	return n; /* the rest is not worth reading, but the connection is worth keeping */
 }
 
-static int req_start(struct bn_http_req *r)
+static int req_start(struct bn_rest_req *r)
 {
-	struct bn_http *h = r->h;
+	struct bn_rest *h = r->h;
 	_cleanup_(freep) char *url = NULL;
 	CURLcode cr;
 	int e;
@@ -246,8 +246,8 @@ static int req_start(struct bn_http_req *r)
 	if (!r->easy || asprintf(&url, "%s%s", h->target.base, r->path) < 0)
 		return -ENOMEM;
 	r->generation = bn_auth_generation(h->auth);
-	e = bn_http_setup(r->easy, h->c, &h->target, h->auth)
-		?: bn_http_headers(h->c, &h->target, h->auth, &r->headers);
+	e = bn_rest_setup(r->easy, h->c, &h->target, h->auth)
+		?: bn_rest_headers(h->c, &h->target, h->auth, &r->headers);
 	if (e < 0)
 		return e;
 	if (h->target.connect_to) {
@@ -278,16 +278,16 @@ static int req_start(struct bn_http_req *r)
 	return curl_multi_add_handle(h->multi, r->easy) == CURLM_OK ? 0 : -ENOMEM;
 }
 
-static void req_finish(struct bn_http_req *r, int err, const char *words)
+static void req_finish(struct bn_rest_req *r, int err, const char *words)
 {
-	struct bn_http_result res = {
+	struct bn_rest_result res = {
 		.err = err,
 		.status = r->status,
 		.error = err ? words : "",
 		.body = r->body ?: "",
 		.body_len = r->body_len,
 	};
-	const struct bn_http_handler *handler = r->handler;
+	const struct bn_rest_handler *handler = r->handler;
 	void *data = r->data;
 	curl_off_t after = 0;
 
@@ -323,9 +323,9 @@ static int errno_of(CURLcode c)
 }
 
 /* The whole answer is here, or there will be none. */
-static void req_complete(struct bn_http_req *r, CURLcode code)
+static void req_complete(struct bn_rest_req *r, CURLcode code)
 {
-	struct bn_http *h = r->h;
+	struct bn_rest *h = r->h;
 	bool was = h->unreachable;
 
 	if (r->state == DEAD) {
@@ -351,14 +351,14 @@ static void req_complete(struct bn_http_req *r, CURLcode code)
 			   r->errbuf[0] ? r->errbuf : curl_easy_strerror(code));
 }
 
-static void drive(struct bn_http *h, curl_socket_t fd, int mask)
+static void drive(struct bn_rest *h, curl_socket_t fd, int mask)
 {
 	int running, left;
 	CURLMsg *m;
 
 	curl_multi_socket_action(h->multi, fd, mask, &running);
 	while ((m = curl_multi_info_read(h->multi, &left))) {
-		struct bn_http_req *r = NULL;
+		struct bn_rest_req *r = NULL;
 
 		if (m->msg != CURLMSG_DONE)
 			continue;
@@ -372,8 +372,8 @@ static void drive(struct bn_http *h, curl_socket_t fd, int mask)
 /* Handlers may add and cancel: the list is read again from its start after each that ran. */
 static void on_kick(evutil_socket_t fd, short what, void *data)
 {
-	struct bn_http *h = data;
-	struct bn_http_req *r, *next;
+	struct bn_rest *h = data;
+	struct bn_rest_req *r, *next;
 	int e;
 
 	(void)fd;
@@ -407,7 +407,7 @@ static void on_auth(void *data)
 	kick(data);
 }
 
-static int watchdog_arm(struct bn_http *h)
+static int watchdog_arm(struct bn_rest *h)
 {
 	static const struct timeval tick = { 0, TICK_MS * 1000 };
 	struct timeval idle = { PING_AFTER_MS / 1000, 0 };
@@ -421,9 +421,9 @@ static int watchdog_arm(struct bn_http *h)
 	return evtimer_add(h->watchdog, &tick);
 }
 
-static struct bn_http_req *queue(struct bn_http *h, const struct bn_http_request *rq)
+static struct bn_rest_req *queue(struct bn_rest *h, const struct bn_rest_request *rq)
 {
-	struct bn_http_req *r = calloc(1, sizeof(*r));
+	struct bn_rest_req *r = calloc(1, sizeof(*r));
 
 	if (!r)
 		return NULL;
@@ -443,9 +443,9 @@ static struct bn_http_req *queue(struct bn_http *h, const struct bn_http_request
 	return r;
 }
 
-int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_http_req **ret)
+int bn_rest_get(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret)
 {
-	struct bn_http_req *r = queue(h, rq);
+	struct bn_rest_req *r = queue(h, rq);
 
 	if (!r)
 		return -ENOMEM;
@@ -457,7 +457,7 @@ int bn_http_get(struct bn_http *h, const struct bn_http_request *rq, struct bn_h
 	return 0;
 }
 
-void bn_http_cancel(struct bn_http_req *r)
+void bn_rest_cancel(struct bn_rest_req *r)
 {
 	r->state = DEAD;
 	kick(r->h);
@@ -465,9 +465,9 @@ void bn_http_cancel(struct bn_http_req *r)
 
 /* --- a server that is silent ------------------------------------------------------------------ */
 
-static void ping_done(void *data, const struct bn_http_result *res)
+static void ping_done(void *data, const struct bn_rest_result *res)
 {
-	struct bn_http *h = data;
+	struct bn_rest *h = data;
 
 	(void)res; /* any answer was heard; no answer leaves ping_at_ms as it is */
 	h->ping = NULL;
@@ -481,14 +481,14 @@ static int ping_body(void *data, const char *p, size_t n)
 	return 0;
 }
 
-static const struct bn_http_handler ping_handler = { .body = ping_body, .done = ping_done };
+static const struct bn_rest_handler ping_handler = { .body = ping_body, .done = ping_done };
 
 /* A connection that answers nothing is given up with everything on it: a new request would only
  * queue behind the others. Closing libcurl's multi handle is what closes its connections.
  */
-static void give_up(struct bn_http *h)
+static void give_up(struct bn_rest *h)
 {
-	struct bn_http_req *r, *next;
+	struct bn_rest_req *r, *next;
 
 	h->unreachable = true;
 	for (r = TAILQ_FIRST(&h->reqs); r; r = next) {
@@ -515,15 +515,15 @@ static void give_up(struct bn_http *h)
 
 static void on_watchdog(evutil_socket_t fd, short what, void *data)
 {
-	struct bn_http *h = data;
-	const struct bn_http_request rq = {
+	struct bn_rest *h = data;
+	const struct bn_rest_request rq = {
 		.path = "/version",
 		.timeout_s = GIVE_UP_MS / 1000,
 		.handler = &ping_handler,
 		.data = h,
 	};
 	int64_t quiet = now_ms() - h->last_rx_ms;
-	struct bn_http_req *r;
+	struct bn_rest_req *r;
 
 	(void)fd;
 	(void)what;
@@ -552,20 +552,20 @@ static void on_watchdog(evutil_socket_t fd, short what, void *data)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-const char *bn_http_host(const struct bn_http *h)
+const char *bn_rest_host(const struct bn_rest *h)
 {
 	return h->target.host;
 }
 
-unsigned bn_http_connections(const struct bn_http *h)
+unsigned bn_rest_connections(const struct bn_rest *h)
 {
 	return h->connections;
 }
 
-void bn_http_freep(struct bn_http **hp)
+void bn_rest_freep(struct bn_rest **hp)
 {
-	struct bn_http *h = *hp;
-	struct bn_http_req *r;
+	struct bn_rest *h = *hp;
+	struct bn_rest_req *r;
 
 	if (!h)
 		return;
@@ -582,16 +582,16 @@ void bn_http_freep(struct bn_http **hp)
 		event_free(h->kick);
 	if (h->watchdog)
 		event_free(h->watchdog);
-	bn_http_target_clear(&h->target);
+	bn_rest_target_clear(&h->target);
 	free(h);
 	*hp = NULL;
 }
 
-int bn_http_new(struct event_base *base, const struct bn_kube_config *c,
-		const struct bn_http_hooks *hooks, struct bn_http **ret)
+int bn_rest_new(struct event_base *base, const struct bn_kube_config *c,
+		const struct bn_rest_hooks *hooks, struct bn_rest **ret)
 {
 	static bool once;
-	_cleanup_(bn_http_freep) struct bn_http *h = NULL;
+	_cleanup_(bn_rest_freep) struct bn_rest *h = NULL;
 	int r;
 
 	if (!once && curl_global_init(CURL_GLOBAL_DEFAULT))
@@ -610,7 +610,7 @@ int bn_http_new(struct event_base *base, const struct bn_kube_config *c,
 	h->watchdog = evtimer_new(base, on_watchdog, h);
 	if (!h->timer || !h->kick || !h->watchdog)
 		return -ENOMEM;
-	r = bn_http_target_init(&h->target, c) ?: bn_auth_new(base, c, on_auth, h, &h->auth)
+	r = bn_rest_target_init(&h->target, c) ?: bn_auth_new(base, c, on_auth, h, &h->auth)
 						     ?: make_multi(h);
 	if (r < 0)
 		return r;

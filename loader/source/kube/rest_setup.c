@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "loader/source/kube/http_setup.h"
+#include "loader/source/kube/rest_setup.h"
 
 #include <ctype.h>
 #include <arpa/inet.h>
@@ -13,7 +13,7 @@
 #define KEEPALIVE_PROBES 3
 #define USER_TIMEOUT_MS 30000
 
-void bn_http_target_clear(struct bn_http_target *t)
+void bn_rest_target_clear(struct bn_rest_target *t)
 {
 	free(t->base);
 	free(t->host);
@@ -21,7 +21,7 @@ void bn_http_target_clear(struct bn_http_target *t)
 	free(t->host_header);
 	bn_wipe_freep(&t->proxy);
 	free(t->no_proxy);
-	*t = (struct bn_http_target){ 0 };
+	*t = (struct bn_rest_target){ 0 };
 }
 
 /* "host", "1.2.3.4" or "[::1]" without what follows; n is its length. */
@@ -51,7 +51,7 @@ static const char *env2(const char *upper, const char *lower)
 	return s && *s ? s : getenv(lower);
 }
 
-static int set_proxy(struct bn_http_target *t, const struct bn_kube_config *c, const char *host,
+static int set_proxy(struct bn_rest_target *t, const struct bn_kube_config *c, const char *host,
 		     size_t n)
 {
 	const char *p = c->proxy_url, *no;
@@ -73,14 +73,14 @@ static int set_proxy(struct bn_http_target *t, const struct bn_kube_config *c, c
 	return t->proxy ? 0 : -ENOMEM;
 }
 
-int bn_http_target_init(struct bn_http_target *t, const struct bn_kube_config *c)
+int bn_rest_target_init(struct bn_rest_target *t, const struct bn_kube_config *c)
 {
 	bool tls = !strncasecmp(c->server, "https://", 8);
 	const char *host = c->server + (tls ? 8 : 7), *at = strchr(host, '@'), *port;
 	size_t n, all = strcspn(host, "/");
 	int r;
 
-	*t = (struct bn_http_target){ 0 };
+	*t = (struct bn_rest_target){ 0 };
 	if (at && at < host + all) /* credentials in an address would end up in messages */
 		return -EINVAL;
 	n = host_len(host);
@@ -109,11 +109,11 @@ int bn_http_target_init(struct bn_http_target *t, const struct bn_kube_config *c
 	if (r == 0)
 		return 0;
 fail:
-	bn_http_target_clear(t);
+	bn_rest_target_clear(t);
 	return r;
 }
 
-void bn_http_headers_free(struct curl_slist *l)
+void bn_rest_headers_free(struct curl_slist *l)
 {
 	for (struct curl_slist *i = l; i; i = i->next)
 		explicit_bzero(i->data, strlen(i->data));
@@ -185,7 +185,7 @@ static int add_extra(struct curl_slist **l, const struct bn_kube_extra *x)
 	return add(l, name, x->value);
 }
 
-int bn_http_headers(const struct bn_kube_config *c, const struct bn_http_target *t,
+int bn_rest_headers(const struct bn_kube_config *c, const struct bn_rest_target *t,
 		    const struct bn_auth *a, struct curl_slist **ret)
 {
 	struct curl_slist *l = NULL;
@@ -203,7 +203,7 @@ int bn_http_headers(const struct bn_kube_config *c, const struct bn_http_target 
 	for (size_t i = 0; r == 0 && i < c->nas_extra; i++)
 		r = add_extra(&l, &c->as_extra[i]);
 	if (r < 0) {
-		bn_http_headers_free(l);
+		bn_rest_headers_free(l);
 		return r;
 	}
 	*ret = l;
@@ -254,7 +254,7 @@ static CURLcode setup_tls(CURL *e, const struct bn_kube_config *c, const struct 
 		?: set_blob(e, CURLOPT_SSLKEY_BLOB, bn_auth_key(a));
 }
 
-int bn_http_setup(CURL *e, const struct bn_kube_config *c, const struct bn_http_target *t,
+int bn_rest_setup(CURL *e, const struct bn_kube_config *c, const struct bn_rest_target *t,
 		  const struct bn_auth *a)
 {
 	CURLcode r;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef BN_KUBE_HTTP_SETUP_H
-#define BN_KUBE_HTTP_SETUP_H
+#ifndef BN_KUBE_REST_SETUP_H
+#define BN_KUBE_REST_SETUP_H
 
-/* What http.c needs to make one libcurl handle out of the configuration: the server's address taken
+/* What rest.c needs to make one libcurl handle out of the configuration: the server's address taken
  * apart once, and per request the TLS, proxy and header options.
  */
 
@@ -10,7 +10,7 @@
 
 #include "loader/source/kube/auth.h"
 
-struct bn_http_target {
+struct bn_rest_target {
 	char *base;	   /* what paths are appended to, as libcurl is told */
 	char *host;	   /* "host:port" as the config has it */
 	char *connect_to;  /* with tls-server-name: where the named server really is; else NULL */
@@ -19,18 +19,18 @@ struct bn_http_target {
 	char *no_proxy;	   /* NULL with proxy-url */
 };
 
-int bn_http_target_init(struct bn_http_target *t, const struct bn_kube_config *c);
-void bn_http_target_clear(struct bn_http_target *t);
+int bn_rest_target_init(struct bn_rest_target *t, const struct bn_kube_config *c);
+void bn_rest_target_clear(struct bn_rest_target *t);
 
-/* Authorization, impersonation, Accept. To be freed by bn_http_headers_free, which wipes it. */
-int bn_http_headers(const struct bn_kube_config *c, const struct bn_http_target *t,
+/* Authorization, impersonation, Accept. To be freed by bn_rest_headers_free, which wipes it. */
+int bn_rest_headers(const struct bn_kube_config *c, const struct bn_rest_target *t,
 		    const struct bn_auth *a, struct curl_slist **ret);
-void bn_http_headers_free(struct curl_slist *l);
+void bn_rest_headers_free(struct curl_slist *l);
 
 /* Everything about the connection: addresses, proxy, TLS, keep-alive. The caller sets
  * CURLOPT_OPENSOCKETDATA to an unsigned that counts the sockets opened.
  */
-int bn_http_setup(CURL *easy, const struct bn_kube_config *c, const struct bn_http_target *t,
+int bn_rest_setup(CURL *easy, const struct bn_kube_config *c, const struct bn_rest_target *t,
 		  const struct bn_auth *a);
 
 #endif
