@@ -21,12 +21,37 @@ static const struct bn_opt ns_opts[] = {
 	{ 0 },
 };
 
+static const struct bn_opt trace_opts[] = {
+	{ .name = "from", .arg = "NS/POD|ADDR", .help = "who connects" },
+	{ .name = "to", .arg = "NS/POD|NS/svc:NAME|ADDR", .help = "to whom" },
+	{ .name = "proto", .arg = "PROTO", .help = "tcp (default), udp or sctp" },
+	{ .name = "port", .arg = "N", .help = "destination port" },
+	{ .name = "http", .arg = "'METHOD TARGET'", .help = "judge this request: 'GET /path'" },
+	{ .name = "host", .arg = "HOST", .help = "the request's Host" },
+	{ .name = "header", .arg = "'NAME: VALUE'", .help = "a header of the request",
+	  .repeat = true },
+	{ .name = "batch", .arg = "FILE", .help = "a query a line (- is stdin), answers as JSON lines" },
+	{ .name = "verify", .help = "ask the loaded kernel program, too" },
+	{ .name = "manifests", .arg = "DIR", .help = "judge these files; needs no daemon, no root" },
+	{ 0 },
+};
+
 static const struct bn_opt ct_list_opts[] = {
 	{ .name = "pod", .arg = "NS/NAME", .help = "flows of this pod (needs the daemon)" },
 	{ .name = "addr", .arg = "ADDR", .help = "flows with this address at either end" },
 	{ .name = "proto", .arg = "PROTO", .help = "tcp, udp, sctp, icmp, icmpv6 or a number" },
 	{ .name = "port", .arg = "N", .help = "flows to this destination or backend port" },
 	{ .name = "limit", .arg = "N", .help = "at most so many" },
+	{ .name = "bpffs", .arg = "DIR", .help = "where the maps are pinned" },
+	{ 0 },
+};
+
+static const struct bn_opt ct_flush_opts[] = {
+	{ .name = "all", .help = "forget every flow" },
+	{ .name = "pod", .arg = "NS/NAME", .help = "flows of this pod (needs the daemon)" },
+	{ .name = "addr", .arg = "ADDR", .help = "flows with this address at either end" },
+	{ .name = "proto", .arg = "PROTO", .help = "tcp, udp, sctp, icmp, icmpv6 or a number" },
+	{ .name = "port", .arg = "N", .help = "flows to this destination or backend port" },
 	{ .name = "bpffs", .arg = "DIR", .help = "where the maps are pinned" },
 	{ 0 },
 };
@@ -59,6 +84,10 @@ static const struct bn_cmd policy_cmds[] = {
 	  .opts = ns_opts },
 	{ .name = "show", .args = "NS/NAME", .help = "rules of a policy with their counters",
 	  .run = bn_cmd_policy_show, .min_args = 1, .max_args = 1 },
+	{ .name = "trace", .help = "may A talk to B, and which rule says so",
+	  .run = bn_cmd_policy_trace, .opts = trace_opts,
+	  .more = "Exit status 0 allow, 1 deny, 2 error; 0 with --batch.\n"
+		  "A line of a batch: from to proto port [METHOD TARGET [host=H] [header=\"K: V\"]...]" },
 	{ .name = "lint", .help = "rules that can never have the effect they seem to have",
 	  .run = bn_cmd_policy_lint, .opts = ns_opts },
 	{ 0 },
@@ -73,6 +102,8 @@ static const struct bn_cmd identity_cmds[] = {
 static const struct bn_cmd ct_cmds[] = {
 	{ .name = "list", .help = "the connections that the kernel follows", .run = bn_cmd_ct_list,
 	  .opts = ct_list_opts },
+	{ .name = "flush", .help = "forget connections (TCP to a service is reset)",
+	  .run = bn_cmd_ct_flush, .opts = ct_flush_opts },
 	{ 0 },
 };
 
