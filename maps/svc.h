@@ -89,7 +89,24 @@ struct bn_src_key {
 	struct bn_addr addr;
 };
 
-/* Map sk_rev: LRU hash, for recvmsg and getpeername: what the application asked for. */
+/* Map sk_peers: socket storage, so it lives and dies with the socket: which backend the socket hooks
+ * gave it for which frontend. For recvmsg and getpeername (what the application asked for), and for
+ * sendmsg (datagrams of one unconnected socket stay with their backend).
+ */
+#define BN_SK_PEERS 4
+struct bn_sk_peer {
+	struct bn_addr front, back;
+	__be16 front_port, back_port; /* front_port 0: free */
+	__u32 used_s;
+};
+
+struct bn_sk_peers {
+	struct bn_sk_peer p[BN_SK_PEERS];
+	__u32 spilled; /* more frontends than fit: the oldest went to sk_rev */
+	__u32 pad;
+};
+
+/* Map sk_rev: LRU hash, what one socket's sk_peers had no room for. */
 struct bn_skrev_key {
 	__u64 cookie;
 	struct bn_addr addr; /* backend */
