@@ -10,6 +10,8 @@
 #include "bpf/lib/deliver.h"
 #include "bpf/lib/event.h"
 #include "bpf/lib/flow.h"
+#include "bpf/lib/icmp.h"
+#include "bpf/lib/reject.h"
 
 #define BN_TC_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC: other programs run too */
 
@@ -163,6 +165,11 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
 
+	if (p->flags & BN_PKT_F_ICMP_ERR) {
+		int r = bn_flow_out(p, 0, 0);
+
+		return r == -BN_DROP_UNSUPPORTED ? -BN_DROP_ICMP_UNRELATED : r;
+	}
 	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&ref, &hit);
 	if (hit.e && bn_ct_expired(hit.e, p->now_s))
@@ -194,9 +201,8 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	__u32 need = BN_NEED_HERE_IN;
 	int r;
 
-	/* What the pod sent to itself (hairpin, refusals): judged on its way out. */
-	if (p->in_ifindex == p->ifindex)
-		return 0;
+	if (p->flags & BN_PKT_F_ICMP_ERR)
+		return bn_flow_in(p, 0);
 	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&ref, &hit);
 	if (!hit.e || bn_ct_expired(hit.e, p->now_s) ||
@@ -261,13 +267,27 @@ static __always_inline int bn_pod_begin(struct __sk_buff *skb, struct bn_pkt *p)
 
 static __always_inline int bn_pod_end(struct __sk_buff *skb, struct bn_pkt *p, int r)
 {
+	int why = r;
+
 	if (!r)
-		r = bn_deliver(skb, p);
+		why = r = bn_deliver(skb, p);
 	bn_exit_count(p);
-	if (r >= 0)
-		return r == BN_DONE_REDIRECT ? TC_ACT_REDIRECT : BN_TC_NEXT;
-	bn_exit_drop(p, -r);
-	return TC_ACT_SHOT;
+	if (r < 0 && p->refuse) {
+		r = bn_refuse(skb, p);
+		if (r == -BN_DROP_REJECT_RATE)
+			why = r;
+	}
+	if (why < 0)
+		bn_exit_drop(p, -why);
+	if (r < 0)
+		return TC_ACT_SHOT;
+	return r == BN_DONE_REDIRECT ? TC_ACT_REDIRECT : BN_TC_NEXT;
+}
+
+/* An ICMP error with its flow; BN_ICMP_OTHER: any other packet. */
+static __always_inline int bn_pod_icmp(struct __sk_buff *skb, struct bn_pkt *p)
+{
+	return p->flags & BN_PKT_F_ICMP_ERR ? bn_icmp_error(skb, p) : BN_ICMP_OTHER;
 }
 
 SEC("tc")
@@ -278,10 +298,16 @@ int from_pod(struct __sk_buff *skb)
 
 	if (!p)
 		return TC_ACT_SHOT;
+	if (skb->mark == BN_MARK_ANSWER) { /* to_pod's own, on the pod's behalf */
+		skb->mark = 0;
+		return BN_TC_NEXT;
+	}
 	r = bn_pod_begin(skb, p);
 	if (!r && bn_pod_exempt_out(p))
 		r = BN_DONE_PASS;
 	if (!r)
+		r = bn_pod_icmp(skb, p);
+	if (r == BN_ICMP_OTHER)
 		r = bn_pod_out(p);
 	return bn_pod_end(skb, p, r);
 }
@@ -297,7 +323,12 @@ int to_pod(struct __sk_buff *skb)
 	r = bn_pod_begin(skb, p);
 	if (!r && (p->flags & BN_PKT_F_ND))
 		r = BN_DONE_PASS;
+	/* What the pod sent to itself (hairpin, refusals) was judged on its way out. */
+	if (!r && p->in_ifindex == p->ifindex)
+		r = BN_DONE_PASS;
 	if (!r)
+		r = bn_pod_icmp(skb, p);
+	if (r == BN_ICMP_OTHER)
 		r = bn_pod_in(p);
 	return bn_pod_end(skb, p, r);
 }

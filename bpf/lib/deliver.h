@@ -12,6 +12,11 @@
 
 #define BN_PACKET_HOST 0
 
+/* On an answer that to_pod sends back through the stack; from_pod takes it off. Packets of pods come
+ * without a mark (it does not cross namespaces).
+ */
+#define BN_MARK_ANSWER 0xb9f0a25e
+
 /* Straight into the pod behind `ifindex` (a veth whose peer is reached). */
 static __always_inline int bn_deliver_peer(bn_ctx *ctx, __u32 ifindex)
 {
@@ -21,8 +26,9 @@ static __always_inline int bn_deliver_peer(bn_ctx *ctx, __u32 ifindex)
 								: -BN_DROP_REDIRECT;
 }
 
-/* Back to the pod that sent it. The kernel gives a packet that leaves by the interface it came in
- * on ingress_ifindex == ifindex; to_pod knows it by that.
+/* Back to where it came from. At from_pod that is the pod: the kernel gives a packet that leaves by the
+ * interface it came in on ingress_ifindex == ifindex, and to_pod knows it by that. At to_pod it is the
+ * stack, as if the pod had sent it: from_pod knows the mark.
  */
 __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 {
@@ -31,15 +37,20 @@ __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 
 	if (!p)
 		return -BN_DROP_INTERNAL;
-	f = bn_iface_get(p->ifindex);
-	if (f && (f->flags & BN_IF_F_PEER))
-		return bn_deliver_peer(ctx, p->ifindex);
 	if (bn_ctx_load(ctx, 0, mac, sizeof(mac)))
 		return -BN_DROP_REDIRECT;
 	__builtin_memcpy(swapped, mac + 6, 6);
 	__builtin_memcpy(swapped + 6, mac, 6);
 	if (bn_ctx_store(ctx, 0, swapped, sizeof(swapped)))
 		return -BN_DROP_REDIRECT;
+	if (p->hook == BN_HOOK_TO_POD) {
+		ctx->mark = BN_MARK_ANSWER;
+		return bpf_redirect(p->ifindex, BPF_F_INGRESS) == TC_ACT_REDIRECT
+			       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
+	}
+	f = bn_iface_get(p->ifindex);
+	if (f && (f->flags & BN_IF_F_PEER))
+		return bn_deliver_peer(ctx, p->ifindex);
 	return bpf_redirect(p->ifindex, 0) == TC_ACT_REDIRECT ? BN_DONE_REDIRECT
 							      : -BN_DROP_REDIRECT;
 }

@@ -38,8 +38,27 @@ struct bn_ends {
  * of functions shares. Our programs do not preempt each other on one CPU (bottom halves are off), so
  * one per CPU and object is enough.
  */
+/* The packet that an ICMP error quotes (bpf/lib/icmp.h). */
+struct bn_inner {
+	struct bn_tuple t, x; /* as quoted, as it shall be */
+	__u32 l3, l4;	      /* offsets in the frame */
+	__u32 avail;	      /* bytes of the quote behind l4 */
+	__u16 csum;	      /* of the IPv4 header */
+	__u8 proto;
+	__u8 pad;
+};
+
+struct bn_quote { /* an ICMP error */
+	__u8 type, code;
+	__u16 csum;
+	__be32 rest;
+	__u8 data[128];
+};
+
 struct bn_scratch {
 	struct bn_pkt p;
+	struct bn_quote quote;
+	struct bn_inner inner;
 	struct bn_ct_new n;
 	struct bn_ct_ref ref;
 	struct bn_ask ask;
