@@ -613,8 +613,9 @@ def make_certs(d, names):
 
 
 def write_kubeconfig(d, server, token):
-    user = {"token": token} if token else {"client-certificate": "client.crt",
-                                            "client-key": "client.key"}
+    user = {"token": token} if token else {}
+    if not token and server.startswith("https"):
+        user = {"client-certificate": "client.crt", "client-key": "client.key"}
     cluster = {"server": server}
     if server.startswith("https"):
         cluster["certificate-authority"] = "ca.crt"

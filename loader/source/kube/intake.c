@@ -77,24 +77,28 @@ int bn_intake_list_end(struct bn_intake *in)
 	return r;
 }
 
+/* The items of a list do not say what they are; what they say must be what was asked for. */
+static int say(json_t *o, const char *key, const char *want)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (!v)
+		return json_object_set_new(o, key, json_string(want)) ? -ENOMEM : 0;
+	return json_is_string(v) && !strcmp(json_string_value(v), want) ? 0 : -EBADMSG;
+}
+
 static int apply(struct bn_intake *in, json_t *o)
 {
 	const struct bn_kube_kind *k = &bn_kube_kinds[in->kind];
 	struct bn_source_id id = { 0 };
 	int r;
 
-	/* The items of a list do not say what they are. */
-	if (!json_object_get(o, "kind") &&
-	    json_object_set_new(o, "kind", json_string(bn_kind_name(in->kind))))
-		return -ENOMEM;
-	if (!json_object_get(o, "apiVersion") &&
-	    json_object_set_new(o, "apiVersion", json_string(k->api_version)))
-		return -ENOMEM;
+	r = say(o, "kind", bn_kind_name(in->kind)) ?: say(o, "apiVersion", k->api_version);
+	if (r < 0)
+		return r;
 	r = bn_source_apply(in->source, o, NULL, 0, &id);
 	if (r == -ENOMEM)
 		return r;
-	if (r == -EOPNOTSUPP) /* the server sent another kind than was asked for */
-		return -EBADMSG;
 	in->changed = true;
 	if (!in->listing)
 		return 0;
