@@ -56,12 +56,15 @@ static int get_addr(const struct nlattr *a, uint8_t family, struct bn_addr *ret)
 	return -EBADMSG;
 }
 
+/* The kernel pads every attribute. libmnl takes the end of the last one to be padded: a message that
+ * is not would have it read beyond.
+ */
 static bool head(const struct nlmsghdr *h, uint16_t type, uint16_t del, size_t size)
 {
-	return (h->nlmsg_type == type || h->nlmsg_type == del) && h->nlmsg_len >= NLMSG_HDRLEN + size;
+	return (h->nlmsg_type == type || h->nlmsg_type == del) &&
+	       h->nlmsg_len >= NLMSG_HDRLEN + size && h->nlmsg_len % NLMSG_ALIGNTO == 0;
 }
 
-/* The kernel's own lists end exactly where the message ends; what does not is cut garbage. */
 static int nested(const struct nlattr *nest, int (*fn)(const struct nlattr *a, void *data), void *data)
 {
 	const struct nlattr *a;
