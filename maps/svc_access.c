@@ -299,14 +299,12 @@ static void svc_fill(struct apply *a, uint32_t idx, const struct bn_want_front *
 	a->m->writes++;
 }
 
-/* No flow that remembers the index may take it for what it was, and no slot stays referenced. */
+/* The record is no front's any more. A flow that remembers the index sees that from the key; a reader
+ * that has compared the key already goes on with the lists, which stay until no reader can be left.
+ */
 static void svc_clear(struct bn_svcmap *m, uint32_t idx)
 {
-	struct bn_svc *s = sv_svc(m, idx);
-
-	memset(&s->key, 0, sizeof(s->key));
-	(void)sv_word_set(m, idx, 0, BN_RANGE_REJECT, 0);
-	(void)sv_word_set(m, idx, 1, BN_RANGE_REJECT, 0);
+	memset(&sv_svc(m, idx)->key, 0, sizeof(struct bn_front_key));
 	m->writes++;
 	sv_pend(m, (struct sv_pend){ .what = SV_PEND_IDX, .a = idx });
 }

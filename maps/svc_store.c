@@ -64,7 +64,7 @@ int sv_idx_take(struct bn_svcmap *m, uint32_t *ret)
 {
 	int r = idx_scan(m, ret);
 
-	if (r == -ENOSPC && m->idx_pending) {
+	if (r == -ENOSPC && m->npend) {
 		bn_svcmap_reclaim(m, true);
 		r = idx_scan(m, ret);
 	}
@@ -75,7 +75,7 @@ int sv_range_take(struct bn_svcmap *m, uint32_t len, uint32_t *ret)
 {
 	uint32_t base = bn_ranges_take(m->ra, len);
 
-	if (base == BN_RANGES_NONE && m->slots_pending) {
+	if (base == BN_RANGES_NONE && m->npend) {
 		bn_svcmap_reclaim(m, true);
 		base = bn_ranges_take(m->ra, len);
 	}
@@ -85,10 +85,25 @@ int sv_range_take(struct bn_svcmap *m, uint32_t len, uint32_t *ret)
 	return 0;
 }
 
+/* A word of a record that nobody can reach any more. */
+static void word_drop(struct bn_svcmap *m, uint32_t idx, int which)
+{
+	struct bn_svc *s = sv_svc(m, idx);
+	__u64 *w = which ? &s->range_int : &s->range;
+	uint64_t old = *w;
+
+	*w = BN_RANGE(0, 0, (BN_RANGE_GEN(old) + 1) & 0xffff);
+	m->writes++;
+	if (BN_RANGE_COUNT(old) && !--m->refs[BN_RANGE_BASE(old)])
+		bn_ranges_give(m->ra, BN_RANGE_BASE(old), sv_range_len(m, old));
+}
+
 static void pend_finish(struct bn_svcmap *m, const struct sv_pend *p)
 {
 	switch (p->what) {
 	case SV_PEND_IDX:
+		word_drop(m, p->a, 0);
+		word_drop(m, p->a, 1);
 		m->busy[p->a / 64] &= ~(1ULL << (p->a % 64));
 		m->idx_used--;
 		break;
