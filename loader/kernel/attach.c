@@ -199,8 +199,12 @@ int bn_kernel_attach_iface(struct bn_kernel *k, uint32_t ifindex, enum bn_role r
 
 int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex)
 {
+	struct bn_map_ids ours;
 	char pin[64], path[4096];
 	int found = 0, r = 0;
+
+	if (k->p->clsact)
+		bn_map_ids(k->maps, &ours);
 
 	ifs_del(k->p, ifindex);
 	for (int i = 0; i < BN_TC__MAX; i++) {
@@ -210,7 +214,7 @@ int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex)
 			return r;
 		found += unlink(path) == 0;
 		if (k->p->clsact)
-			found += bn_clsact_detach(ifindex, i, bn_map_id(k->maps->fd[BN_MAP_meta])) == 0;
+			found += bn_clsact_detach(ifindex, i, &ours) == 0;
 	}
 	return found ? 0 : -ENOENT;
 }
@@ -285,16 +289,17 @@ int bn_attach_open(struct bn_kernel *k, char **err)
 static int sweep_filters(struct bn_kernel *k)
 {
 	struct if_nameindex *all = if_nameindex();
-	uint32_t meta = bn_map_id(k->maps->fd[BN_MAP_meta]);
+	struct bn_map_ids ours;
 	int n = 0;
 
+	bn_map_ids(k->maps, &ours);
 	for (struct if_nameindex *i = all; i && i->if_index; i++) {
 		bool found = false;
 
 		if (ifs_has(k->p, i->if_index) && k->p->clsact)
 			continue;
 		for (int dir = 0; dir < BN_TC__MAX; dir++)
-			found |= bn_clsact_detach(i->if_index, dir, meta) == 0;
+			found |= bn_clsact_detach(i->if_index, dir, &ours) == 0;
 		n += found;
 	}
 	if (all)
@@ -320,67 +325,4 @@ int bn_kernel_sweep(struct bn_kernel *k)
 	closedir(d);
 	/* Filters of a start that was made to use clsact, or of this one's interfaces gone by. */
 	return n + sweep_filters(k);
-}
-
-/* --- Order -------------------------------------------------------------------------------------- */
-
-static json_t *before_us(uint32_t ifindex, const struct hook *h, uint32_t ours, bool *missing)
-{
-	__u32 ids[64] = {}, n = ARRAY_SIZE(ids), flags;
-	json_t *names = json_array();
-
-	*missing = true;
-	if (bpf_prog_query(ifindex, h->attach_type, 0, &flags, ids, &n) < 0)
-		return names;
-	for (__u32 i = 0; i < n && i < ARRAY_SIZE(ids); i++) {
-		char name[16] = "?";
-
-		if (ids[i] == ours) {
-			*missing = false;
-			return names;
-		}
-		bn_prog_name(ids[i], name);
-		json_array_append_new(names, json_string(name));
-	}
-	return names;
-}
-
-static void check_hook(struct bn_kernel *k, uint32_t ifindex, const struct hook *h, json_t *out)
-{
-	int fd = bn_kernel_prog_fd(k, h->prog);
-	char name[IF_NAMESIZE];
-	bool missing;
-	json_t *before;
-
-	if (fd < 0 || !if_indextoname(ifindex, name))
-		return;
-	before = before_us(ifindex, h, prog_id(fd), &missing);
-	if (missing || json_array_size(before))
-		json_array_append_new(out, json_pack("{s:s, s:s, s:o, s:b}", "interface", name, "hook",
-						     h->dir == BN_TC_IN ? "ingress" : "egress",
-						     "before", before, "missing", missing));
-	else
-		json_decref(before);
-}
-
-int bn_kernel_check_order(struct bn_kernel *k, json_t **ret)
-{
-	json_t *out = json_array();
-
-	if (!out)
-		return -ENOMEM;
-	/* clsact: nothing stands before the lowest prio, and kernels that need it have no tcx. */
-	for (uint32_t i = 0; i < k->p->nifs && !k->p->clsact; i++) {
-		__u32 ifindex = k->p->ifs[i];
-		struct bn_iface iface;
-		const struct hook *hooks;
-
-		if (bn_map_get(k->maps, BN_MAP_ifaces, &ifindex, &iface) < 0)
-			iface.role = BN_ROLE_POD;
-		hooks = hooks_of(iface.role);
-		for (int h = 0; h < BN_TC__MAX; h++)
-			check_hook(k, ifindex, &hooks[h], out);
-	}
-	*ret = out;
-	return 0;
 }

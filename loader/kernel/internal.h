@@ -74,9 +74,6 @@ const char *bn_libbpf_last(void);     /* the last lines of them */
 /* attach.c */
 int bn_attach_open(struct bn_kernel *k, char **err); /* puts our programs into the links that are there */
 
-/* cgroup.c */
-void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog);
-
 /* links.c: what a link is attached to; layouts newer than the build's linux/bpf.h. */
 struct bn_link {
 	uint32_t type, id, prog_id;
@@ -84,15 +81,28 @@ struct bn_link {
 	uint64_t cgroup_id;
 };
 int bn_link_info(int fd, struct bn_link *ret);
+
+/* A program is ours when it uses any of our maps (it has the ids of those that it touches only). */
+struct bn_map_ids {
+	uint32_t id[BN_MAP__MAX]; /* 0: none */
+};
+void bn_map_ids(const struct bn_maps *m, struct bn_map_ids *ret);
+bool bn_prog_uses(uint32_t prog_id, const struct bn_map_ids *ours);
 int bn_prog_name(uint32_t prog_id, char name[16]);
 int bn_link_put(struct bn_kernel *k, int fd, const char *pin); /* pins by temporary name and rename */
 int bn_link_path(const struct bn_kernel *k, char *buf, size_t n, const char *name);
 
+/* order.c: names of the programs that run before the first of ours; *missing: there is none of ours. */
+json_t *bn_order_before(uint32_t ifindex, uint32_t attach_type, const struct bn_map_ids *ours,
+			bool *missing);
+
+/* cgroup.c */
+void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog);
+
 /* clsact.c */
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd);
-/* -ENOENT: no filter of ours; map_id: only a program that uses this map, 0: any. */
-int bn_clsact_detach(uint32_t ifindex, enum bn_dir_tc dir, uint32_t map_id);
-uint32_t bn_map_id(int fd);
+/* -ENOENT: no filter of ours. */
+int bn_clsact_detach(uint32_t ifindex, enum bn_dir_tc dir, const struct bn_map_ids *ours);
 
 /* probe.c */
 int bn_probe_caps(char **err);

@@ -62,6 +62,39 @@ int bn_prog_name(uint32_t prog_id, char name[16])
 	return 0;
 }
 
+static uint32_t map_id(int fd)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &len) < 0 ? 0 : info.id;
+}
+
+void bn_map_ids(const struct bn_maps *m, struct bn_map_ids *ret)
+{
+	for (int i = 0; i < BN_MAP__MAX; i++)
+		ret->id[i] = m->fd[i] < 0 ? 0 : map_id(m->fd[i]);
+}
+
+bool bn_prog_uses(uint32_t prog_id, const struct bn_map_ids *ours)
+{
+	_cleanup_(closep) int fd = bpf_prog_get_fd_by_id(prog_id);
+	struct bpf_prog_info info = {};
+	__u32 ids[64], len = sizeof(info);
+
+	if (fd < 0)
+		return false;
+	info.nr_map_ids = ARRAY_SIZE(ids);
+	info.map_ids = (uintptr_t)ids;
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) < 0)
+		return false;
+	for (__u32 i = 0; i < info.nr_map_ids && i < ARRAY_SIZE(ids); i++)
+		for (int m = 0; m < BN_MAP__MAX; m++)
+			if (ids[i] == ours->id[m])
+				return true;
+	return false;
+}
+
 int bn_link_path(const struct bn_kernel *k, char *buf, size_t n, const char *name)
 {
 	int len = snprintf(buf, n, "%s/%s", k->p->links, name);
