@@ -122,8 +122,10 @@ static int unknown_option(const struct bn_cli *c, const char *arg)
 
 static bool allowed(const char *values, const char *v)
 {
-	size_t len = strlen(v);
+	size_t len = strcspn(v, "|");
 
+	if (v[len])
+		return false;
 	for (const char *p = values; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
 		if (!strncmp(p, v, len) && (p[len] == '|' || !p[len]))
 			return len > 0;
