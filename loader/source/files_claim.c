@@ -110,31 +110,46 @@ void bn_claim_drop(struct bn_files *fs, struct bn_claim *c)
 	freep(&c);
 }
 
+/* The first of those that are there owns it. Who loses it is read again to say so, who gets it to
+ * take it, but for the one that is being read.
+ */
+static void settle_owner(struct bn_files *fs, struct bn_claim *c, const struct bn_file *reading)
+{
+	struct bn_file *best = NULL;
+	uint32_t i;
+
+	for (i = 0; i < c->nfiles; i++) {
+		struct bn_file *f = c->files[i];
+
+		if (!f->gone && (!best || strcmp(f->name, best->name) < 0))
+			best = f;
+	}
+	if (best == c->owner)
+		return;
+	if (c->owner && !c->owner->gone && c->owner != reading)
+		bn_file_mark(fs, c->owner, true);
+	if (best && best != reading)
+		bn_file_mark(fs, best, true);
+	c->owner = best;
+}
+
 void bn_claim_release(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f)
 {
 	struct bn_claim *c = bn_claim_find(fs, id);
-	struct bn_file *next = NULL;
 	uint32_t i, n = 0;
 
 	if (!c)
 		return;
 	for (i = 0; i < c->nfiles; i++) {
-		struct bn_file *g = c->files[i];
-
-		if (g == f)
-			continue;
-		c->files[n++] = g;
-		if (!g->gone && (!next || strcmp(g->name, next->name) < 0))
-			next = g;
+		if (c->files[i] != f)
+			c->files[n++] = c->files[i];
 	}
 	c->nfiles = n;
-	if (c->owner != f)
+	if (c->owner == f)
+		c->owner = NULL;
+	settle_owner(fs, c, NULL);
+	if (c->owner)
 		return;
-	c->owner = next;
-	if (next) {
-		bn_file_mark(fs, next, true);
-		return;
-	}
 	bn_source_gone(fs->source, id);
 	if (!n)
 		bn_claim_drop(fs, c);
@@ -174,13 +189,7 @@ int bn_claim(struct reading *rd, const struct bn_source_id *id, unsigned line, b
 		return r;
 	twice = c->owner == rd->file && c->pass == rd->fs->pass;
 	c->pass = rd->fs->pass;
-	if (c->owner && !c->owner->gone && c->owner != rd->file &&
-	    strcmp(rd->file->name, c->owner->name) < 0) {
-		bn_file_mark(rd->fs, c->owner, true); /* to say that it no longer counts */
-		c->owner = NULL;
-	}
-	if (!c->owner || c->owner->gone)
-		c->owner = rd->file;
+	settle_owner(rd->fs, c, rd->file);
 	if (c->owner != rd->file || twice)
 		return reject_copy(rd, id, line, c);
 	c->line = line;

@@ -12,9 +12,11 @@
 #include <sys/wait.h>
 
 #include "loader/log.h"
+#include "loader/source/files.h"
 #include "loader/source/manifests.h"
 #include "maps/util.h"
 #include "policy/intern.h"
+#include "policy/manifest.h"
 
 struct env {
 	char dir[64], state[80];
@@ -388,13 +390,116 @@ static void test_unreadable(void **state)
 	assert_true(wait_for(e, has_ns, "two"));
 }
 
+/* --- the same as reading the directory at once ---------------------------------------------------- */
+
+static uint64_t seed = 42;
+
+static unsigned rnd(unsigned below)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (unsigned)((seed * 0x9e3779b97f4a7c15ull >> 33) % below);
+}
+
+static void random_file(struct env *e, const char *name)
+{
+	unsigned n = rnd(5), json = rnd(2);
+	char text[2048] = "";
+	size_t len = 0;
+
+	if (json)
+		len += (size_t)sprintf(text, "{\"kind\":\"NamespaceList\",\"apiVersion\":\"v1\",\"items\":[");
+	while (n--) {
+		unsigned who = rnd(6), team = rnd(3);
+
+		if (json)
+			len += (size_t)sprintf(text + len, "%s\n{\"metadata\":{\"name\":\"n%u\",\"labels\":"
+					       "{\"team\":\"t%u\"}}}", text[len - 1] == '[' ? "" : ",", who, team);
+		else
+			len += (size_t)sprintf(text + len, "---\nkind: Namespace\napiVersion: v1\nmetadata:\n"
+					       "  name: n%u\n  labels: {team: t%u}\n", who, team);
+	}
+	if (json)
+		strcpy(text + len, "]}");
+	put(e, name, text);
+}
+
+static int same_in(struct bn_obj *o, void *data)
+{
+	const struct bn_obj *p = bn_store_get(data, o->kind, o->ns, o->name);
+
+	if (!p || !bn_obj_equal(o, p) || strcmp(o->origin, p->origin))
+		fail_msg("%s: %s, and %s", o->name, o->origin, p ? p->origin : "not there");
+	return 0;
+}
+
+/* Thousands of copies are refused, and said: not to be read by anybody. */
+static int process_quietly(struct bn_files *files, int dirfd)
+{
+	int err = dup(2), null = open("/dev/null", O_WRONLY), r;
+
+	if (!getenv("BN_TEST_LOG"))
+		dup2(null, 2);
+	r = bn_files_process(files, dirfd);
+	dup2(err, 2);
+	close(err);
+	close(null);
+	return r;
+}
+
+static void test_random(void **state)
+{
+	static const char *const names[] = { "a.yaml", "b.json", "c.yml", "d.yaml" };
+	struct env *e = *state;
+	struct bn_source src = { .name = "random", .store = e->store };
+	struct bn_files files = { .source = &src };
+	int dirfd, round, i;
+	unsigned notified = 0;
+
+	dirfd = open(e->dir, O_RDONLY | O_DIRECTORY);
+	for (round = 0; round < 1500; round++) {
+		_cleanup_(bn_store_freep) struct bn_store *want = NULL;
+		int ops = 1 + (int)rnd(3);
+
+		for (i = 0; i < ops; i++) {
+			const char *name = names[rnd(ARRAY_SIZE(names))];
+
+			if (rnd(4))
+				random_file(e, name);
+			else
+				unlinkat(dirfd, name, 0);
+			assert_int_equal(bn_files_mark(&files, name), 0);
+		}
+		assert_int_equal(process_quietly(&files, dirfd), 0);
+		assert_int_equal(files.npending, 0);
+		notified += e->changes > 0;
+		assert_int_equal(bn_store_new(&want), 0);
+		assert_int_equal(bn_manifest_load_dir(e->dir, want, NULL, NULL), 0);
+		bn_store_each(want, BN_KIND_NAMESPACE, same_in, e->store);
+		assert_int_equal(bn_store_count(e->store, BN_KIND_NAMESPACE),
+				 bn_store_count(want, BN_KIND_NAMESPACE));
+	}
+	assert_true(notified > 0);
+	for (i = 0; i < (int)ARRAY_SIZE(names); i++) {
+		unlinkat(dirfd, names[i], 0);
+		bn_files_mark(&files, names[i]);
+	}
+	assert_int_equal(bn_files_process(&files, dirfd), 0);
+	assert_int_equal(bn_store_count(e->store, BN_KIND_NAMESPACE), 0);
+	assert_null(src.rejects); /* nothing is refused for ever */
+	assert_null(files.claims);
+	bn_files_clear(&files);
+	close(dirfd);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_life),	   T(test_bad_text),  T(test_bad_object), T(test_copies),
-		T(test_configmap), T(test_directory), T(test_unreadable),
+		T(test_configmap), T(test_directory), T(test_unreadable), T(test_random),
 	};
 
 	bn_log_setup(getenv("BN_TEST_LOG") ?: "error", "text");
