@@ -10,6 +10,12 @@ const struct bn_opt bn_global_opts[] = {
 	{ 0 },
 };
 
+static const struct bn_opt check_opts[] = {
+	{ .name = "bpffs", .arg = "DIR", .help = "where the daemon pins (default /sys/fs/bpf/bpfnet)" },
+	{ .name = "cgroup", .arg = "DIR", .help = "cgroup whose sockets are translated" },
+	{ 0 },
+};
+
 static const struct bn_opt svc_list_opts[] = {
 	{ .name = "namespace", .letter = 'n', .arg = "NS", .help = "only this namespace" },
 	{ .name = "bpffs", .arg = "DIR", .help = "with the daemon down: where the maps are pinned" },
@@ -64,6 +70,12 @@ static const struct bn_opt flows_opts[] = {
 	{ 0 },
 };
 
+static const struct bn_opt cleanup_opts[] = {
+	{ .name = "bpffs", .arg = "DIR", .help = "where the daemon pinned (default: as recorded)" },
+	{ .name = "kube-proxy", .help = "remove iptables and nftables rules that kube-proxy left" },
+	{ 0 },
+};
+
 static const struct bn_cmd svc_cmds[] = {
 	{ .name = "list", .help = "services, their addresses and backends, as in force",
 	  .run = bn_cmd_svc_list, .opts = svc_list_opts,
@@ -110,6 +122,8 @@ static const struct bn_cmd ct_cmds[] = {
 const struct bn_cmd bn_cmds[] = {
 	{ .name = "status", .help = "is this node served, and if not, why", .run = bn_cmd_status,
 	  .more = "Exits 0 when ready, 1 when not." },
+	{ .name = "check", .help = "can this machine run bpfnet; what to do if not",
+	  .run = bn_cmd_check, .opts = check_opts, .more = "Exits 1 when something is missing." },
 	{ .name = "svc", .help = "services", .sub = svc_cmds },
 	{ .name = "endpoint", .help = "pods of this node", .sub = endpoint_cmds },
 	{ .name = "policy", .help = "network policies", .sub = policy_cmds },
@@ -118,6 +132,8 @@ const struct bn_cmd bn_cmds[] = {
 	{ .name = "flows", .help = "denied and dropped packets, as they come", .run = bn_cmd_flows,
 	  .opts = flows_opts },
 	{ .name = "metrics", .help = "the daemon's metrics as Prometheus text", .run = bn_cmd_metrics },
+	{ .name = "cleanup", .help = "remove every trace of bpfnet from this node",
+	  .run = bn_cmd_cleanup, .opts = cleanup_opts },
 	{ .name = "version", .help = "versions of this command and of the daemon",
 	  .run = bn_cmd_version },
 	{ .name = "completion", .args = "bash|zsh", .help = "print the completion script of a shell",
