@@ -190,7 +190,7 @@ static void test_broken(void **state)
 		a = get(l, "a");
 		b = get(l, "b");
 		assert_true((a == 0 || a == 80) && (b == 0 || b == 81));
-		if (i >= size)
+		if (i >= size && text[i - size] != '\n')
 			assert_true(a || b); /* one line is bent, not both */
 		put(l, "z", 99);
 		bn_laststate_freep(&l);
