@@ -259,6 +259,8 @@ static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *d
 	struct bn_endpoints *e = data;
 
 	if (o->kind == BN_KIND_POD) {
+		ep_ranges_pod(e, (const struct bn_pod *)new, 1);
+		ep_ranges_pod(e, (const struct bn_pod *)old, -1);
 		on_pod(e, (const struct bn_pod *)old, (const struct bn_pod *)new);
 	} else if (o->kind == BN_KIND_NODE) {
 		e->nodes_dirty = true;
@@ -462,6 +464,7 @@ void bn_endpoints_freep(struct bn_endpoints **ep)
 	freep(&e->lpods);
 	freep(&e->gone);
 	freep(&e->cidrs);
+	freep(&e->ranges);
 	freep(&e->hosts);
 	freep(&e->devices);
 	freep(ep);

@@ -11,33 +11,42 @@ bool ep_global(const struct bn_nl_addr *a)
 	return a->scope < RT_SCOPE_LINK && !(bn_addr_is_v4(&a->addr) && a->addr.b[12] == 127);
 }
 
-struct near {
-	const struct bn_addr *a;
-	bool family, hit;
-};
-
-static int near_pod(struct bn_obj *o, void *data)
+/* IPv4 /16, IPv6 /48: as far as the addresses of one cluster usually lie apart. */
+static size_t near_bytes(const struct bn_addr *a)
 {
-	const struct bn_pod *p = (const struct bn_pod *)o;
-	struct near *n = data;
-	uint32_t i;
-
-	for (i = 0; !p->host_network && i < p->nips; i++) {
-		if (bn_addr_is_v4(&p->ips[i]) != bn_addr_is_v4(n->a))
-			continue;
-		n->family = true;
-		/* IPv4 /16, IPv6 /48: as far as the addresses of one cluster usually lie apart */
-		if (!memcmp(&p->ips[i], n->a, bn_addr_is_v4(n->a) ? 14 : 6)) {
-			n->hit = true;
-			return 1;
-		}
-	}
-	return 0;
+	return bn_addr_is_v4(a) ? 14 : 6;
 }
 
+static void range_count(struct bn_endpoints *e, const struct bn_addr *a, int by)
+{
+	struct ep_range *r;
+	size_t i;
+
+	for (i = 0; i < e->nranges; i++) {
+		r = &e->ranges[i];
+		if (r->v4 == bn_addr_is_v4(a) && !memcmp(&r->addr, a, near_bytes(a))) {
+			r->pods += by;
+			if (!r->pods)
+				*r = e->ranges[--e->nranges];
+			return;
+		}
+	}
+	if (by < 0 || ep_room(&e->ranges, e->nranges, &e->aranges, sizeof(*e->ranges)) < 0)
+		return;
+	e->ranges[e->nranges++] = (struct ep_range){ *a, bn_addr_is_v4(a), 1 };
+}
+
+void ep_ranges_pod(struct bn_endpoints *e, const struct bn_pod *p, int by)
+{
+	uint32_t i;
+
+	for (i = 0; p && !p->host_network && i < p->nips; i++)
+		range_count(e, &p->ips[i], by);
+}
+
+/* Node objects may name ranges that the CNI does not use: pods themselves count as well. */
 int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a)
 {
-	struct near n = { .a = a };
 	bool family = false;
 	size_t i;
 
@@ -46,10 +55,48 @@ int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a)
 		if (bn_cidr_contains(&e->cidrs[i], a))
 			return 1;
 	}
-	if (family)
-		return 0;
-	bn_store_each(e->env.store, BN_KIND_POD, near_pod, &n);
-	return n.hit ? 1 : n.family ? 0 : -1;
+	for (i = 0; i < e->nranges; i++) {
+		if (e->ranges[i].v4 != bn_addr_is_v4(a))
+			continue;
+		family = true;
+		if (!memcmp(&e->ranges[i].addr, a, near_bytes(a)))
+			return 1;
+	}
+	return family ? 0 : -1;
+}
+
+struct subnet {
+	struct bn_cidr c;
+	bool hit;
+};
+
+static int pod_in_subnet(struct bn_obj *o, void *data)
+{
+	const struct bn_pod *p = (const struct bn_pod *)o;
+	struct subnet *s = data;
+	uint32_t i;
+
+	for (i = 0; !p->host_network && !s->hit && i < p->nips; i++)
+		s->hit = bn_cidr_contains(&s->c, &p->ips[i]);
+	return s->hit;
+}
+
+bool ep_pods_in(const struct bn_endpoints *e, const struct bn_addr *a, uint8_t prefix)
+{
+	struct subnet s = { .c = { *a, prefix } };
+	size_t i;
+
+	for (i = 0; i < 16; i++) {
+		if (i * 8 >= prefix)
+			s.c.addr.b[i] = 0;
+		else if (prefix - i * 8 < 8)
+			s.c.addr.b[i] &= 0xff << (8 - (prefix - i * 8));
+	}
+	for (i = 0; i < e->ncidrs; i++)
+		if (bn_cidr_contains(&e->cidrs[i], a))
+			return true;
+	bn_store_each(e->env.store, BN_KIND_POD, pod_in_subnet, &s);
+	return s.hit;
 }
 
 static bool answers_nodeport(const struct bn_opts *o, const struct bn_addr *a)

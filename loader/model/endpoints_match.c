@@ -46,6 +46,7 @@ static void ask(struct bn_endpoints *e, struct ep_if *f)
 {
 	_cleanup_(bn_ns_peer_done) struct bn_ns_peer p = {};
 	uint64_t gap = ASK_MIN_MS << (f->asks < 12 ? f->asks : 12);
+	uint32_t i;
 	int r;
 
 	if (f->pod || f->l->link_nsid < 0 || f->role != BN_ROLE_POD ||
@@ -66,7 +67,9 @@ static void ask(struct bn_endpoints *e, struct ep_if *f)
 		return;
 	}
 	memcpy(f->peer_mac, p.mac, sizeof(f->peer_mac));
-	f->trunk = p.port && !f->nids && !p.naddrs;
+	f->trunk = p.port;
+	for (i = 0; i < p.naddrs; i++)
+		f->trunk &= p.addrs[i].ifindex != f->l->link;
 	keep_ids(f, &p);
 }
 

@@ -71,7 +71,7 @@ struct ep_if {
 	bool on_peer[EP_IDS]; /* on the peer itself, not on another device of the namespace */
 	uint32_t nids;
 	uint8_t peer_mac[6];
-	bool asked, trunk; /* trunk: the peer is a port of a bridge there */
+	bool asked, trunk; /* trunk: the peer is a bridge's port there, without an address */
 	uint64_t ask_ns;   /* when to ask next, 0: not */
 	uint32_t asks;
 
@@ -88,6 +88,12 @@ struct ep_if {
 	bool seen;
 };
 
+struct ep_range { /* of addresses near each other that pods of the cluster have */
+	struct bn_addr addr;
+	bool v4;
+	uint32_t pods;
+};
+
 struct bn_endpoints {
 	struct bn_endpoints_env env;
 	struct bn_netstate *net;
@@ -102,6 +108,8 @@ struct bn_endpoints {
 	size_t ngone, agone;
 	struct bn_cidr *cidrs; /* of pods, from Nodes and options */
 	size_t ncidrs, acidrs;
+	struct ep_range *ranges;
+	size_t nranges, aranges;
 	bool dirty, nodes_dirty, uplinks_dirty, hosts_dirty;
 	bool ready, settled, swept; /* settled: what was adopted and not claimed is gone */
 	bool fresh;		    /* no earlier daemon left anything in force */
@@ -112,6 +120,7 @@ struct bn_endpoints {
 	struct bn_addr node4, node6; /* own, of the Node object; zero: not known */
 	uint64_t now_ns, next_ns;    /* of this sync; the earliest thing to do later */
 	bool bypass;		     /* no netfilter rule of others stands in the way of the short cut */
+	uint64_t uplinks_ns;	     /* not to be looked for before */
 	uint64_t look_ns;	     /* when to look for it again */
 	char why_stack[96];
 	char **devices;
@@ -126,7 +135,10 @@ struct ep_if *ep_if_get(const struct bn_endpoints *e, uint32_t ifindex);
 /* Room for one more pointer in a vector. */
 int ep_room(void *arrayp, size_t n, size_t *alloc, size_t size);
 int ep_hosts(struct bn_endpoints *e); /* this node's own addresses to eps and policies */
-/* 1 in the pods' range, 0 not, -1 nothing is known of the family. */
+void ep_ranges_pod(struct bn_endpoints *e, const struct bn_pod *p, int by);
+/* Does any pod of the cluster, or any range of pods, lie in the network of the address? */
+bool ep_pods_in(const struct bn_endpoints *e, const struct bn_addr *a, uint8_t prefix);
+/* 1 in or near the pods' addresses, 0 not, -1 nothing is known of the family. */
 int ep_pod_range(const struct bn_endpoints *e, const struct bn_addr *a);
 bool ep_global(const struct bn_nl_addr *a);
 

@@ -7,8 +7,9 @@
  *      into --cluster-cidr, leads through it, or it holds this node's address (Node object), or
  *   2. it is a tunnel device with a route or an address, or hardware, VLAN, bond and the like with
  *      an address, or
- *   3. it is a bridge or a veth with an address of its own network that lies outside the pods' range,
- *      and no pod is known behind it.
+ *   3. no pod is known behind it, and it is a bridge with a network far from all pods' addresses, or a
+ *      veth that has a network without pods, or a route with a gateway, or whose peer has addresses
+ *      that are all far from pods'.
  * Ports of bonds, teams and bridges are not: their master is. Rule 1 goes before everything that a
  * pod can influence: routes of this namespace are the administrator's.
  * A pod's interface is a veth (netkit) whose peer is in another namespace and that no rule above
@@ -183,11 +184,18 @@ static bool leads_to_cluster(const struct bn_endpoints *e, const struct bn_nl_ro
 	return false;
 }
 
+/* A question per node and range: in a big cluster not at every change of a link. */
 static void find_uplinks(struct bn_endpoints *e)
 {
 	const struct bn_nl_route *rt;
 	const struct bn_nl_addr *a;
+	uint64_t began = ep_now();
 	size_t n, i;
+
+	if (e->uplinks_ns > began) {
+		ep_wake(e, e->uplinks_ns);
+		return;
+	}
 
 	for (i = 0; i < e->nifs; i++)
 		e->ifs[i]->uplink = false;
@@ -205,6 +213,7 @@ static void find_uplinks(struct bn_endpoints *e)
 			f->uplink = true;
 	}
 	e->uplinks_dirty = false;
+	e->uplinks_ns = ep_now() + 20 * (ep_now() - began);
 }
 
 /* --- rules 2 and 3 --------------------------------------------------------------------------- */
@@ -233,23 +242,40 @@ static bool has_route(const struct bn_endpoints *e, const struct ep_if *f)
 	return false;
 }
 
-/* 1: it has a network of its own outside the pods' range; 0: it has none; -1: within, or unknown. */
-static int own_network(const struct bn_endpoints *e, uint32_t ifindex)
+/* 1: it has a network of its own in which no pod is; 0: it has no network; -1: a pod's, or a bridge of
+ * which it cannot be told. A bridge may get its first pod any moment, so being near pods is enough.
+ */
+static int own_network(const struct bn_endpoints *e, const struct ep_if *f)
 {
+	bool bridge = !strcmp(f->l->kind, "bridge");
 	const struct bn_nl_addr *a;
 	size_t n = bn_netstate_addrs(e->net, &a), i;
-	int range, r = 0;
+	int r = 0;
 
 	for (i = 0; i < n; i++) {
-		if (a[i].ifindex != ifindex || !ep_global(&a[i]))
+		if (a[i].ifindex != f->ifindex || !ep_global(&a[i]))
 			continue;
-		range = ep_pod_range(e, &a[i].addr);
-		if (range)
+		if (bridge ? ep_pod_range(e, &a[i].addr) != 0 :
+			     ep_pods_in(e, &a[i].addr, a[i].prefix))
 			return -1;
 		if (a[i].prefix < 128)
 			r = 1;
 	}
 	return r;
+}
+
+/* Somebody is reached through what is behind it: a router, not a pod. */
+static bool is_gateway(const struct bn_endpoints *e, const struct ep_if *f)
+{
+	const struct bn_nl_route *rt;
+	size_t n = bn_netstate_routes(e->net, &rt), i;
+	int k;
+
+	for (i = 0; i < n; i++)
+		for (k = 0; rt[i].gateway && k < rt[i].noifs; k++)
+			if (rt[i].oifs[k] == f->ifindex)
+				return true;
+	return false;
 }
 
 static bool named(const struct bn_opts *o, const struct bn_nl_link *l)
@@ -308,7 +334,7 @@ static enum bn_role role_of(const struct bn_endpoints *e, const struct ep_if *f)
 	if (is_nic(l))
 		return has_addr(e, f) ? BN_ROLE_UPLINK : BN_ROLE_NONE;
 	if (!strcmp(l->kind, "bridge"))
-		return own_network(e, f->ifindex) == 1 ? BN_ROLE_UPLINK : BN_ROLE_NONE;
+		return own_network(e, f) == 1 ? BN_ROLE_UPLINK : BN_ROLE_NONE;
 	return BN_ROLE_NONE;
 }
 
@@ -330,24 +356,21 @@ void ep_roles(struct bn_endpoints *e)
 /* What is behind an interface of role pod that no pod claims: called when matching is done. */
 void ep_unknown(struct bn_endpoints *e, struct ep_if *f)
 {
+	const struct ep_if *master = is_port(f->l) ? ep_if_get(e, f->l->master) : NULL;
 	bool closed = true;
-	int range, net = 0;
+	int net = 0;
 	uint32_t i;
 
 	f->unmanaged = false;
-	if (f->l->master && is_port(f->l))
-		net = own_network(e, f->l->master);
-	else
-		net = own_network(e, f->ifindex);
-	if (net == 1) {
+	if (master || !is_port(f->l))
+		net = own_network(e, master ?: f);
+	if (net == 1 || (!master && is_gateway(e, f))) {
 		f->unmanaged = true;
 	} else if (net == 0 && f->nids) {
 		f->unmanaged = true;
-		for (i = 0; i < f->nids; i++) {
-			range = ep_pod_range(e, &f->ids[i]);
-			if (range)
+		for (i = 0; i < f->nids; i++)
+			if (ep_pod_range(e, &f->ids[i]) != 0)
 				f->unmanaged = false;
-		}
 	}
 	if (!e->ready && !e->ncidrs) /* too little is known to tell */
 		f->unmanaged = false;

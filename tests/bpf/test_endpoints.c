@@ -625,6 +625,72 @@ static void moved_later(void **state _unused_)
 	eventually(mapped("a", "va"));
 }
 
+/* Without Node objects: a node's veth lies in a network without pods, though near them. */
+static void no_nodes(void **state _unused_)
+{
+	pod("a", "10.0.1.5", NULL);
+	put("{'apiVersion':'v1','kind':'Pod','metadata':{'namespace':'d','name':'far'},"
+	    "'spec':{'nodeName':'node2'},'status':{'podIPs':[{'ip':'10.0.2.5'}]}}");
+	sh("ip netns add %s-f && ip -n %s-n link add up0 type veth peer name p0 netns %s-f && "
+	   "ip -n %s-n link set up0 up && ip -n %s-n addr add 10.0.0.1/24 dev up0 && "
+	   "ip -n %s-f link set p0 up && ip -n %s-f addr add 10.0.0.2/24 dev p0",
+	   w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag);
+	sh("ip netns add %s-g && ip -n %s-n link add gw0 type veth peer name p0 netns %s-g && "
+	   "ip -n %s-n link set gw0 up && "
+	   "ip -n %s-g link set p0 up && ip -n %s-g addr add 10.0.3.2/32 dev p0 && "
+	   "ip -n %s-n route add 10.0.3.2 dev gw0 && ip -n %s-n route add 10.0.4.0/24 via 10.0.3.2",
+	   w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag);
+	ready();
+	veth("a");
+	inside("a", "10.0.1.5/32");
+	veth("b");
+	inside("b", "10.0.1.6/32"); /* nobody's, but among pods */
+	eventually(mapped("a", "va"));
+	eventually(iface("vb") && iface("vb")->nids);
+	stays(iface("up0")->role == BN_ROLE_UPLINK && iface("gw0")->role == BN_ROLE_UPLINK &&
+	      iface("vb")->role == BN_ROLE_POD && !iface("vb")->open && !iface("vb")->unmanaged);
+}
+
+/* The bridge of the pods goes on into another namespace's bridge: that port is no pod's. */
+static void trunk(void **state _unused_)
+{
+	node("node1", "192.0.2.1", "10.244.1.0/24");
+	pod("a", "10.244.1.5", NULL);
+	ready();
+	sh("ip -n %s-n link add br0 type bridge && ip -n %s-n addr add 10.244.1.1/24 dev br0 && "
+	   "ip -n %s-n link set br0 up && ip netns add %s-f && "
+	   "ip -n %s-f link add br1 type bridge && ip -n %s-f addr add 10.244.1.2/24 dev br1 && "
+	   "ip -n %s-n link add t0 type veth peer name t1 netns %s-f && "
+	   "ip -n %s-n link set t0 master br0 up && ip -n %s-f link set t1 master br1 up",
+	   w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag);
+	veth("a");
+	sh("ip -n %s-n link set va master br0", w.tag);
+	inside("a", "10.244.1.5/24");
+	eventually(mapped("a", "va"));
+	eventually(iface("t0") && iface("t0")->role == BN_ROLE_NONE);
+}
+
+/* More notifications than the socket holds: everything is read again, nothing is missed. */
+static void overrun(void **state _unused_)
+{
+	struct bn_endpoints_stats s;
+
+	ready();
+	pod("a", "10.1.0.5", NULL);
+	turn();
+	veth("a");
+	inside("a", "10.1.0.5/32");
+	sh("for i in $(seq 0 19999); do echo addr add 10.77.$((i/250)).$((i%%250))/32 dev lo; done | "
+	   "ip -n %s-n -batch -",
+	   w.tag);
+	eventually(mapped("a", "va") && flags_at("10.77.79.249") & BN_ADDR_F_HOST);
+	assert_true(flags_at("10.77.0.0") & BN_ADDR_F_HOST);
+	bn_endpoints_stats(w.ep, &s);
+	assert_true(s.resyncs > 0);
+	sh("ip -n %s-n addr del 10.77.0.0/32 dev lo", w.tag);
+	eventually(!flags_at("10.77.0.0"));
+}
+
 static bool has_flag(const char *ifname, uint16_t flag)
 {
 	struct bn_iface v;
@@ -632,6 +698,15 @@ static bool has_flag(const char *ifname, uint16_t flag)
 	return iface(ifname) && !bn_pods_iface(w.ep->pods, iface(ifname)->ifindex, &v) &&
 	       v.flags & flag;
 }
+
+/* What holds as soon as it is looked for, which is otherwise every two seconds. */
+#define now(cond)                                                                                  \
+	do {                                                                                       \
+		w.ep->look_ns = 1;                                                                 \
+		ep_dirty(w.ep);                                                                    \
+		turn();                                                                            \
+		assert_true(cond);                                                                 \
+	} while (0)
 
 static void bypass(void **state _unused_)
 {
@@ -646,27 +721,27 @@ static void bypass(void **state _unused_)
 	inside("b", "10.1.0.6/32");
 	eventually(has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc add dev va root tbf rate 1mbit burst 10k latency 50ms", w.tag);
-	eventually(!has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
+	now(!has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc del dev va root", w.tag);
 	sh("tc -n %s-n qdisc add dev vb clsact && tc -n %s-n filter add dev vb egress bpf bytecode '1,6 0 0 0,'",
 	   w.tag, w.tag);
-	eventually(has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
+	now(has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc del dev vb clsact", w.tag);
 	sh("nft add table ip x; nft 'add chain ip x f { type filter hook input priority 0; }'; "
 	   "nft add rule ip x f counter");
-	eventually(has_flag("vb", BN_IF_F_BYPASS)); /* input is not on the way */
+	now(has_flag("vb", BN_IF_F_BYPASS)); /* input is not on the way */
 	sh("nft 'add chain ip x g { type filter hook forward priority 0; }'; nft add rule ip x g counter");
-	eventually(!has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
+	now(!has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
 	sh("nft delete table ip x");
-	eventually(has_flag("va", BN_IF_F_BYPASS));
+	now(has_flag("va", BN_IF_F_BYPASS));
 	sh("iptables-legacy -P FORWARD DROP");
-	eventually(!has_flag("va", BN_IF_F_BYPASS));
+	now(!has_flag("va", BN_IF_F_BYPASS));
 	sh("iptables-legacy -P FORWARD ACCEPT");
-	eventually(has_flag("va", BN_IF_F_BYPASS));
+	now(has_flag("va", BN_IF_F_BYPASS));
 	sh("ip6tables-legacy -A FORWARD -j ACCEPT");
-	eventually(!has_flag("va", BN_IF_F_BYPASS));
+	now(!has_flag("va", BN_IF_F_BYPASS));
 	sh("ip6tables-legacy -F");
-	eventually(has_flag("va", BN_IF_F_BYPASS));
+	now(has_flag("va", BN_IF_F_BYPASS));
 	/* a restart finds all as it was */
 	close_world();
 	open_world();
@@ -723,6 +798,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(by_host_route, setup, teardown),
 		cmocka_unit_test_setup_teardown(by_cache, setup, teardown),
 		cmocka_unit_test_setup_teardown(moved_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_nodes, setup, teardown),
+		cmocka_unit_test_setup_teardown(trunk, setup, teardown),
+		cmocka_unit_test_setup_teardown(overrun, setup, teardown),
 		cmocka_unit_test_setup_teardown(bypass, setup, teardown),
 		cmocka_unit_test_setup_teardown(many, setup, teardown),
 	};
