@@ -145,10 +145,21 @@ static __always_inline void bn_pod_bypass(struct bn_pkt *p, const struct bn_ct_h
 		p->todo |= BN_DO_ROUTED;
 }
 
+/* What policy refused as an answer may be a question in its own right, where the protocol does not tell
+ * them apart and nothing was answered yet.
+ */
+static __always_inline bool bn_pod_turns(const struct bn_pkt *p, const struct bn_ct_hit *hit, int r)
+{
+	return (r == -BN_DROP_POLICY_EGRESS || r == -BN_DROP_POLICY_INGRESS) && hit->reply &&
+	       p->proto != BN_PROTO_TCP && !(hit->flags & (BN_CT_F_NAT | BN_CT_F_REPLIED));
+}
+
 static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(p, hit);
 
+	if (bn_pod_turns(p, hit, r))
+		return bn_flow_out(p, 0, 1);
 	if (r)
 		return r == BN_DONE_PASS ? 0 : r;
 	bn_pod_bypass(p, hit);
@@ -218,6 +229,8 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	}
 	if (need & (BN_NEED_EGRESS | BN_NEED_INGRESS)) {
 		r = bn_flow_prove(p, e, hit.gen, need | (hit.reply ? 0 : BN_NEED_SENDER));
+		if (bn_pod_turns(p, &hit, r))
+			return bn_flow_in(p, 1);
 		if (r)
 			return r;
 	}

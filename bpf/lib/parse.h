@@ -191,6 +191,7 @@ static __always_inline int bn_parse_frag(bn_ctx *ctx, struct bn_pkt *p, const st
 	key.id = f->id;
 	key.ifindex = p->ifindex;
 	key.proto = p->proto;
+	key.hook = p->hook;
 	p->flags |= BN_PKT_F_FRAG;
 	if (f->off + p->l4_len > 65535 || !p->l4_len || (f->more && (p->l4_len & 7)))
 		return -BN_DROP_BAD_HEADER;

@@ -7,14 +7,15 @@
 #include "bpf/lib/maps.h"
 
 /* First fragments, so that later ones (which carry no ports) find their flow. Private to the object
- * and to the interface: no pod can write what another's fragments are judged by.
+ * and to one direction of one interface: no pod can write what another's fragments are judged by.
  */
 struct bn_frag_key {
 	struct bn_addr src, dst;
 	__u32 id;
 	__u32 ifindex;
 	__u8 proto;
-	__u8 pad[7];
+	__u8 hook;
+	__u8 pad[6];
 };
 
 struct bn_frag_val {

@@ -672,7 +672,7 @@ static _unused_ void run_frame(struct env *e, const struct run *r, const struct 
 	err = bpf_prog_test_run_opts(bpf_program__fd(r->to_pod ? e->skel->progs.to_pod
 							       : e->skel->progs.from_pod), &o);
 	if (err)
-		fail_msg("test run: %d", err);
+		fail_msg("test run of %zu bytes: %d", f->len, err);
 	ret->verdict = (int)o.retval;
 	ret->out.len = o.data_size_out;
 	ret->ns = o.duration;
