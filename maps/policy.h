@@ -28,7 +28,7 @@ struct bn_pol {
 	__u16 default_row; /* for identities without a row */
 	__u16 flags;	   /* BN_POL_F_* */
 	__u32 check;	   /* the policy's id: the reader compares (ids are reused after a grace period) */
-	__u32 pad;
+	__u32 rows;  /* reserved in pol_cells: what a daemon that takes over leaves alone */
 };
 
 struct bn_peer_key {

@@ -320,6 +320,17 @@ int bn_compiler_each(const struct bn_compiler *c,
 	return r;
 }
 
+int bn_compiler_each_in(const struct bn_compiler *c, const char *ns,
+			int (*fn)(const struct bn_netpol *p, void *data), void *data)
+{
+	const struct polspace *s = space_find(c, ns);
+	int r = 0;
+
+	for (uint32_t k = 0; s && k < s->recs.n && !r; k++)
+		r = fn(s->recs.v[k]->p, data);
+	return r;
+}
+
 const char *bn_compiler_refused(const struct bn_compiler *c, const struct bn_netpol *p)
 {
 	const struct polrec *rec = rec_find(c, &p->o);

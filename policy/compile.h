@@ -81,6 +81,9 @@ size_t bn_compiler_count(const struct bn_compiler *c, const char *ns); /* NULL: 
 int bn_compiler_each(const struct bn_compiler *c,
 		     int (*fn)(const struct bn_netpol *p, void *data), void *data);
 
+int bn_compiler_each_in(const struct bn_compiler *c, const char *ns, /* by name */
+			int (*fn)(const struct bn_netpol *p, void *data), void *data);
+
 /* Policies that isolate the pod in this direction: at most `max` are written, the number is
  * returned. Pods on the host network and finished pods are selected by none.
  */

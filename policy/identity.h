@@ -131,6 +131,9 @@ int bn_idents_each_of_name(const struct bn_idents *i, const char *name, uint8_t 
 size_t bn_idents_nports(const struct bn_idents *i, uint32_t identity);
 int bn_idents_each(const struct bn_idents *i, int (*fn)(uint32_t identity, size_t members, void *data),
 		   void *data);
+/* Pods of a namespace (interned) that selectors see: not of the host network, not finished. */
+int bn_idents_each_pod(const struct bn_idents *i, const char *ns,
+		       int (*fn)(const struct bn_pod *pod, void *data), void *data);
 int bn_idents_each_addr(const struct bn_idents *i,
 			int (*fn)(const struct bn_ident_addr *a, void *data), void *data);
 int bn_idents_each_prefix(const struct bn_idents *i,

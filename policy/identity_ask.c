@@ -109,6 +109,17 @@ int bn_idents_each(const struct bn_idents *i, int (*fn)(uint32_t identity, size_
 	return r;
 }
 
+int bn_idents_each_pod(const struct bn_idents *i, const char *ns,
+		       int (*fn)(const struct bn_pod *pod, void *data), void *data)
+{
+	const struct nspace *s = bn_ident_nspace_find(i, ns);
+	int r = 0;
+
+	for (uint32_t k = 0; s && k < s->pods.n && !r; k++)
+		r = fn(s->pods.v[k]->pod, data);
+	return r;
+}
+
 int bn_idents_each_addr(const struct bn_idents *i,
 			int (*fn)(const struct bn_ident_addr *a, void *data), void *data)
 {
@@ -153,49 +164,24 @@ int bn_idents_each_adopted(const struct bn_idents *i,
 	return r;
 }
 
-static void block_describe(const struct atom *a, FILE *f)
-{
-	char text[BN_ADDR_STRLEN];
-
-	for (uint32_t k = 0; k <= a->nexcept; k++) {
-		const struct bn_cidr *c = k ? &a->except[k - 1] : &a->block;
-		bool v4 = bn_addr_is_v4(&c->addr) && c->prefix >= 96;
-
-		fprintf(f, "%s%s/%u", k == 1 ? " except " : k ? "," : "",
-			bn_addr_format(&c->addr, text), v4 ? c->prefix - 96 : c->prefix);
-	}
-}
-
 char *bn_idents_atom_describe(const struct bn_idents *i, uint32_t atom, char *buf, size_t len)
 {
 	const struct atom *a = bn_ident_atom(i, atom);
-	char text[256];
-	FILE *f;
+	struct bn_peer p = {};
 
-	if (!len)
-		return buf;
-	buf[0] = 0;
-	f = a ? fmemopen(buf, len, "w") : NULL;
-	if (!f)
-		return buf;
-	if (a->kind == ATOM_BLOCK) {
-		block_describe(a, f);
-	} else if (a->kind == ATOM_PODS) {
-		fputs(a->pods.n ? "pods with " : "pods", f);
-		if (a->pods.n)
-			fputs(bn_selector_describe(&a->pods, text, sizeof(text)), f);
-		if (a->ns)
-			fprintf(f, " in namespace %s", a->ns);
-		else if (a->nssel.n)
-			fprintf(f, " in namespaces with %s",
-				bn_selector_describe(&a->nssel, text, sizeof(text)));
-		else
-			fputs(" in all namespaces", f);
-	} else {
-		fputs(a->kind == ATOM_WAS ? "taken over" : "nothing", f);
+	if (a && (a->kind == ATOM_PODS || a->kind == ATOM_BLOCK)) {
+		p.has_block = a->kind == ATOM_BLOCK;
+		p.block = a->block;
+		p.nexcept = a->nexcept;
+		p.except = a->except;
+		p.has_ns = a->kind == ATOM_PODS && !a->ns;
+		p.ns = a->nssel;
+		p.has_pod = a->kind == ATOM_PODS;
+		p.pod = a->pods;
+		return bn_peer_describe(a->ns, &p, buf, len);
 	}
-	fclose(f);
-	buf[len - 1] = 0;
+	if (len)
+		snprintf(buf, len, "%s", a && a->kind == ATOM_WAS ? "taken over" : "nothing");
 	return buf;
 }
 

@@ -11,7 +11,7 @@ static uint64_t name_hash(const char *ns, const char *name)
 	return bn_hash(part, sizeof(part));
 }
 
-static struct nspace *nspace_find(const struct bn_idents *i, const char *name)
+struct nspace *bn_ident_nspace_find(const struct bn_idents *i, const char *name)
 {
 	struct bn_hnode *n = bn_htab_first(&i->namespaces, name_hash(name, NULL));
 
@@ -38,7 +38,7 @@ const struct bn_labels *bn_ident_ns_labels(const struct nspace *ns, struct bn_la
 
 int bn_ident_nspace(struct bn_idents *i, const char *name, struct nspace **ret)
 {
-	struct nspace *ns = nspace_find(i, name);
+	struct nspace *ns = bn_ident_nspace_find(i, name);
 	int r = 0;
 
 	if (!ns) {

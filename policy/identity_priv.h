@@ -148,6 +148,7 @@ void bn_ident_atoms_done(struct bn_idents *i);
 
 /* identity_obj.c */
 int bn_ident_nspace(struct bn_idents *i, const char *name, struct nspace **ret);
+struct nspace *bn_ident_nspace_find(const struct bn_idents *i, const char *name);
 struct ent *bn_ident_addr(const struct bn_idents *i, const struct bn_addr *a);
 const struct bn_labels *bn_ident_ns_labels(const struct nspace *ns, struct bn_labels *tmp,
 					   struct bn_label *one);

@@ -170,6 +170,7 @@ struct bn_pod {
 
 struct bn_namespace {
 	struct bn_obj o; /* o.labels always has kubernetes.io/metadata.name */
+	bool audit;	 /* annotation bpfnet.io/policy-audit: "true": of all its pods */
 };
 
 struct bn_node {

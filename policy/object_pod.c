@@ -142,13 +142,15 @@ int bn_parse_pod(struct bn_rd *rd, const json_t *json, struct bn_pod *pod)
 	return r;
 }
 
-int bn_parse_namespace(struct bn_rd *rd, const json_t *json _unused_, struct bn_namespace *ns)
+int bn_parse_namespace(struct bn_rd *rd, const json_t *json, struct bn_namespace *ns)
 {
+	const char *audit = bn_meta_annotation(json, "bpfnet.io/policy-audit");
 	struct bn_labels old = ns->o.labels;
 	const char *key;
 	uint32_t i, n;
 	int r;
 
+	ns->audit = audit && !strcmp(audit, "true");
 	r = bn_rd_intern(rd, "kubernetes.io/metadata.name", &key);
 	if (r < 0)
 		return r;

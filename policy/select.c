@@ -152,3 +152,46 @@ char *bn_selector_describe(const struct bn_selector *s, char *buf, size_t len)
 	buf[len - 1] = 0;
 	return buf;
 }
+
+static void block_describe(const struct bn_peer *p, FILE *f)
+{
+	char text[BN_ADDR_STRLEN];
+
+	for (uint32_t k = 0; k <= p->nexcept; k++) {
+		const struct bn_cidr *c = k ? &p->except[k - 1] : &p->block;
+		bool v4 = bn_addr_is_v4(&c->addr) && c->prefix >= 96;
+
+		fprintf(f, "%s%s/%u", k == 1 ? " except " : k ? "," : "",
+			bn_addr_format(&c->addr, text), v4 ? c->prefix - 96 : c->prefix);
+	}
+}
+
+char *bn_peer_describe(const char *ns, const struct bn_peer *p, char *buf, size_t len)
+{
+	char text[256];
+	FILE *f;
+
+	if (!len)
+		return buf;
+	buf[0] = 0;
+	f = fmemopen(buf, len, "w");
+	if (!f)
+		return buf;
+	if (p->has_block) {
+		block_describe(p, f);
+	} else {
+		fputs(p->has_pod && p->pod.n ? "pods with " : "pods", f);
+		if (p->has_pod && p->pod.n)
+			fputs(bn_selector_describe(&p->pod, text, sizeof(text)), f);
+		if (!p->has_ns)
+			fprintf(f, " in namespace %s", ns);
+		else if (p->ns.n)
+			fprintf(f, " in namespaces with %s",
+				bn_selector_describe(&p->ns, text, sizeof(text)));
+		else
+			fputs(" in all namespaces", f);
+	}
+	fclose(f);
+	buf[len - 1] = 0;
+	return buf;
+}

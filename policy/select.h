@@ -22,4 +22,7 @@ const struct bn_sel_req *bn_selector_failed(const struct bn_selector *s, const s
 /* Does an address lie in the block: inside the CIDR and in none of the excepts. */
 bool bn_peer_block_match(const struct bn_peer *p, const struct bn_addr *a);
 
+/* "pods with app=web in namespace shop", "10.0.0.0/8 except 10.1.0.0/16". */
+char *bn_peer_describe(const char *ns, const struct bn_peer *p, char *buf, size_t len);
+
 #endif

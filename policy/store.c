@@ -187,3 +187,13 @@ int bn_store_listen(struct bn_store *s, bn_store_fn fn, void *data)
 	s->listeners = l;
 	return 0;
 }
+
+void bn_store_unlisten(struct bn_store *s, bn_store_fn fn, void *data)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->nlisteners; i++)
+		if (s->listeners[i].fn != fn || s->listeners[i].data != data)
+			s->listeners[n++] = s->listeners[i];
+	s->nlisteners = n;
+}

@@ -37,5 +37,6 @@ int bn_store_each(const struct bn_store *s, enum bn_kind kind,
  */
 typedef void (*bn_store_fn)(const struct bn_obj *old, const struct bn_obj *new, void *data);
 int bn_store_listen(struct bn_store *s, bn_store_fn fn, void *data);
+void bn_store_unlisten(struct bn_store *s, bn_store_fn fn, void *data);
 
 #endif

@@ -243,6 +243,7 @@ void bn_svcindex_freep(struct bn_svcindex **p)
 
 	if (!x)
 		return;
+	bn_store_unlisten(x->store, on_change, x);
 	index_clear(x);
 	bn_htab_clear(&x->svcs);
 	bn_htab_clear(&x->fronts);

@@ -113,7 +113,7 @@ int bn_front_precedence(enum bn_front_kind ka, const struct bn_obj *a, enum bn_f
 /* --- look-up for the trace ------------------------------------------------------------------- */
 
 /* An index of the services of a store, by name and by address. It follows the store (a change makes
- * it rebuild itself at the next look-up), so it has to be freed after it, or live as long.
+ * it rebuild itself at the next look-up) and has to be freed before it.
  */
 struct bn_svcindex;
 int bn_svcindex_new(struct bn_store *store, const char *proxy_name, struct bn_svcindex **ret);

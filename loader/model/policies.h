@@ -76,6 +76,7 @@ struct bn_policies_stats {
 	struct bn_compile_stats compile;
 	struct bn_idents_stats idents;
 	uint64_t syncs, words_written, rows_written;
+	uint64_t writes; /* stores and system calls that changed a policy map */
 	uint64_t last_sync_ns; /* duration of the last one that changed something */
 	uint32_t epoch;
 };

@@ -359,6 +359,19 @@ int oracle_allows(json_t *cluster, const char *from, const char *to, const char 
 	return e < 0 ? e : e && i;
 }
 
+bool oracle_exempt(json_t *cluster, const char *direction, const char *name, const char *peer)
+{
+	struct end pod, other;
+	const char *node;
+
+	if (!resolve(cluster, name, &pod) || !resolve(cluster, peer, &other))
+		return false;
+	if (!pod.pod || pod.pod == other.pod)
+		return true;
+	node = json_string_value(get(pod.pod, "spec", "nodeName"));
+	return !strcmp(direction, "ingress") && other.node && node && !strcmp(node, other.node);
+}
+
 bool oracle_isolated(json_t *cluster, const char *direction, const char *name)
 {
 	json_t *pod = pod_named(cluster, name), *o;

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT
+/* The policy model against real maps: what a packet would meet there is compared with the plain reading
+ * of the API after every change of random sequences, across restarts, and when maps are full.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "loader/log.h"
+#include "loader/model/policies.h"
+#include "maps/ep_access.h"
+#include "maps/pol_access.h"
+#include "maps/util.h"
+#include "policy/intern.h"
+#include "tests/unit/cluster.h"
+#include "tests/unit/oracle.h"
+
+struct world {
+	struct bn_store *store;
+	struct bn_maps *maps;
+	struct bn_eps *eps;
+	struct bn_policies *pol;
+	json_t *cluster;
+	unsigned npods;
+};
+
+static void start(struct world *w)
+{
+	struct bn_policies_env env = { .node_name = "node0" };
+
+	assert_int_equal(bn_eps_new(w->maps, &w->eps), 0);
+	env.eps = w->eps;
+	assert_int_equal(bn_policies_new(w->store, w->maps, &env, &w->pol), 0);
+}
+
+static void open_world(struct world *w, json_t *cluster, const struct bn_maps_sizes *sizes)
+{
+	*w = (struct world){ .cluster = cluster };
+	assert_int_equal(bn_store_new(&w->store), 0);
+	assert_int_equal(bn_maps_create(sizes, &w->maps), 0);
+	start(w);
+	cluster_load(w->store, cluster);
+}
+
+static void close_world(struct world *w)
+{
+	bn_policies_freep(&w->pol);
+	bn_eps_freep(&w->eps);
+	bn_store_freep(&w->store);
+	bn_maps_freep(&w->maps);
+	json_decref(w->cluster);
+}
+
+static void sync_world(struct world *w)
+{
+	assert_int_equal(bn_policies_sync(w->pol), 0);
+}
+
+/* Turns of the loop until nothing is left to take back. */
+static void settle(struct world *w)
+{
+	for (unsigned k = 0; k < 6; k++) {
+		struct timespec ts = { .tv_nsec = 20000000 };
+
+		nanosleep(&ts, NULL);
+		sync_world(w);
+	}
+}
+
+/* --- what a packet meets ---------------------------------------------------------------------------- */
+
+static uint32_t identity_of(const struct bn_maps *m, const struct bn_addr *a)
+{
+	struct bn_lpm_key k = { .prefixlen = 128, .addr = *a };
+	uint32_t idx, id;
+
+	if (!bn_map_get(m, BN_MAP_addrs, a, &idx)) {
+		const struct bn_ep *ep = bn_map_at(m, BN_MAP_eps, idx);
+
+		assert_non_null(ep);
+		if (bn_addr_eq(&ep->addr, a))
+			return BN_EP_IDENTITY(ep->word);
+	}
+	return bn_map_get(m, BN_MAP_cidrs, &k, &id) ? BN_ID_WORLD : id;
+}
+
+static int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir, const struct bn_addr *peer,
+		 uint8_t proto, uint16_t port)
+{
+	const struct bn_pod_slot *s = bn_map_at(m, BN_MAP_pods, slot);
+	uint32_t id = dir == BN_EGRESS ? BN_POD_EGRESS(s->word) : BN_POD_INGRESS(s->word);
+	struct bn_peer_key k = { .policy = id, .identity = identity_of(m, peer) };
+	const struct bn_pol *pol = bn_map_at(m, BN_MAP_pols, id);
+	uint32_t key = BN_PORT_KEY(bn_proto_index(proto), port), cls = 0, row;
+	struct bn_peer_val v;
+	const struct bn_cell *c;
+
+	if (id < BN_POL_FIRST)
+		return id == BN_POL_OPEN;
+	assert_int_equal(pol->check, id);
+	for (uint32_t i = 0; i < pol->nports; i++) {
+		uint32_t start = *(uint32_t *)bn_map_at(m, BN_MAP_pol_ports, pol->ports + i);
+
+		if (BN_PORT_START_KEY(start) <= key)
+			cls = BN_PORT_START_CLASS(start);
+	}
+	assert_true(cls < pol->nclasses);
+	row = pol->default_row;
+	if (!bn_map_get(m, BN_MAP_pol_peers, &k, &v)) {
+		assert_int_equal(v.check, BN_PEER_CHECK(id, k.identity));
+		row = v.row;
+	}
+	assert_true(row < pol->rows);
+	c = bn_map_at(m, BN_MAP_pol_cells, pol->cells + row * pol->nclasses + cls);
+	return c->action == BN_ACT_ALLOW;
+}
+
+static const char *text(json_t *o, const char *a, const char *b)
+{
+	return json_string_value(json_object_get(json_object_get(o, a), b));
+}
+
+/* Every pod of the random cluster, whatever its node, gets a slot: its number plus one. */
+static void add_slots(struct world *w, bool adopted)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(w->cluster, i, o) {
+		unsigned n;
+
+		if (strcmp(json_string_value(json_object_get(o, "kind")), "Pod"))
+			continue;
+		assert_int_equal(sscanf(text(o, "metadata", "name"), "pod%u", &n), 1);
+		assert_int_equal(bn_policies_slot(w->pol, n + 1, text(o, "metadata", "namespace"),
+						  text(o, "metadata", "name"), adopted),
+				 0);
+	}
+}
+
+static void check_one(struct world *w, struct rng *r, unsigned *checked)
+{
+	static const char *const dirs[] = { [BN_EGRESS] = "egress", [BN_INGRESS] = "ingress" };
+	enum bn_dir dir = rng_below(r, 2);
+	char pod[64], peer[64], addr[BN_ADDR_STRLEN];
+	struct bn_addr a;
+	const char *proto;
+	uint8_t pnum;
+	int port, want, got;
+	unsigned slot;
+
+	do
+		cluster_endpoint(r, w->cluster, pod);
+	while (!strchr(pod, '/'));
+	do
+		cluster_endpoint(r, w->cluster, peer);
+	while (strchr(peer, '/'));
+	cluster_port(r, &proto, &port);
+	assert_int_equal(sscanf(strchr(pod, '/'), "/pod%u", &slot), 1);
+	assert_int_equal(bn_addr_parse(peer, &a), 0);
+	assert_int_equal(bn_proto_parse(proto, &pnum), 0);
+	bn_addr_format(&a, addr);
+	/* who the pod itself is does not matter to its own matrix: ask about the peer's address */
+	want = dir == BN_EGRESS ? oracle_direction(w->cluster, dirs[dir], pod, addr, proto, port) :
+				  oracle_direction(w->cluster, dirs[dir], addr, pod, proto, port);
+	if (want < 0)
+		return; /* finished pods have no verdict */
+	got = judge(w->maps, slot + 1, dir, &a, pnum, (uint16_t)port);
+	if (want == 1 && !got && oracle_exempt(w->cluster, dirs[dir], pod, addr))
+		return; /* own and own node's traffic: the kernel does not ask the matrix */
+	if (want != got)
+		print_error("%s of %s, peer %s %s %d: oracle %d, maps %d\n", dirs[dir], pod, addr, proto,
+			    port, want, got);
+	assert_int_equal(want, got);
+	++*checked;
+}
+
+/* --- random changes ---------------------------------------------------------------------------------- */
+
+static void drop(struct world *w, json_t *o, enum bn_kind kind)
+{
+	const char *ns = text(o, "metadata", "namespace");
+	json_t *x;
+	size_t i;
+
+	bn_store_del(w->store, kind, ns ? ns : "", text(o, "metadata", "name"));
+	json_array_foreach(w->cluster, i, x) {
+		if (x == o) {
+			json_array_remove(w->cluster, i);
+			return;
+		}
+	}
+}
+
+static void change(struct world *w, struct rng *r)
+{
+	json_t *o;
+	unsigned n;
+	char name[16], ns[16];
+
+	switch (rng_below(r, 8)) {
+	case 0:
+	case 1: /* a pod changes */
+		o = cluster_pod(r, rng_below(r, w->npods));
+		break;
+	case 2:
+		o = cluster_namespace(r, rng_below(r, CLUSTER_NAMESPACES));
+		break;
+	case 3:
+		o = cluster_node(r, rng_below(r, CLUSTER_NODES));
+		break;
+	case 4: /* a policy goes */
+		n = rng_below(r, 12);
+		snprintf(name, sizeof(name), "pol%u", n);
+		snprintf(ns, sizeof(ns), "ns%u", n % CLUSTER_NAMESPACES);
+		o = cluster_find(w->cluster, "NetworkPolicy", ns, name);
+		if (o)
+			drop(w, o, BN_KIND_NETPOL);
+		return;
+	default:
+		o = cluster_policy(r, rng_below(r, 12));
+	}
+	cluster_put(w->store, o);
+	cluster_replace(w->cluster, o);
+}
+
+static uint64_t env_num(const char *name, uint64_t def)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoull(s, NULL, 0) : def;
+}
+
+/* Between two syncs the maps hold the old state for all packets, after it the new one. */
+static void random_changes(void **state _unused_)
+{
+	uint64_t seed = env_num("BN_SEED", 3), rounds = env_num("BN_ROUNDS", 25);
+	unsigned checked = 0;
+
+	for (uint64_t n = 0; n < rounds; n++) {
+		struct rng r = { .s = seed * 7777777 + n };
+		struct world w;
+
+		open_world(&w, cluster_random(&r, 4 + rng_below(&r, 14), rng_below(&r, 10)), NULL);
+		json_t *o;
+		size_t i;
+
+		json_array_foreach(w.cluster, i, o)
+			w.npods += !strcmp(json_string_value(json_object_get(o, "kind")), "Pod");
+		add_slots(&w, false);
+		bn_policies_set_ready(w.pol, true);
+		for (unsigned k = 0; k < 40; k++) {
+			for (unsigned c = rng_below(&r, 4); k && c; c--)
+				change(&w, &r);
+			add_slots(&w, false);
+			sync_world(&w);
+			for (unsigned q = 0; q < 60; q++)
+				check_one(&w, &r, &checked);
+			if (rng_chance(&r, 10)) {
+				settle(&w);
+				for (unsigned q = 0; q < 60; q++)
+					check_one(&w, &r, &checked);
+			}
+		}
+		close_world(&w);
+	}
+	print_message("%u packets judged as the API says\n", checked);
+	assert_true(checked > rounds * 500);
+}
+
+/* What is left over after changes is what a fresh start has: nothing leaks. */
+static void nothing_leaks(void **state _unused_)
+{
+	struct rng r = { .s = 42 };
+	struct bn_policies_stats a, b;
+	struct world w, fresh;
+
+	open_world(&w, cluster_random(&r, 14, 8), NULL);
+	w.npods = 14;
+	add_slots(&w, false);
+	bn_policies_set_ready(w.pol, true);
+	for (unsigned k = 0; k < 150; k++) {
+		change(&w, &r);
+		sync_world(&w);
+	}
+	settle(&w);
+	bn_policies_stats(w.pol, &a);
+	open_world(&fresh, json_deep_copy(w.cluster), NULL);
+	add_slots(&fresh, false);
+	bn_policies_set_ready(fresh.pol, true);
+	settle(&fresh);
+	bn_policies_stats(fresh.pol, &b);
+	assert_int_equal(a.idents.identities, b.idents.identities);
+	assert_int_equal(a.idents.atoms, b.idents.atoms);
+	assert_int_equal(a.idents.prefixes, b.idents.prefixes);
+	assert_int_equal(a.idents.addresses, b.idents.addresses);
+	assert_int_equal(a.compile.matrices, b.compile.matrices);
+	assert_int_equal(a.compile.peers, b.compile.peers);
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_pol_peers),
+			 bn_map_count(fresh.maps, BN_MAP_pol_peers));
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_cidrs), bn_map_count(fresh.maps, BN_MAP_cidrs));
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_addrs), bn_map_count(fresh.maps, BN_MAP_addrs));
+	assert_int_equal(bn_map_count(fresh.maps, BN_MAP_pol_peers), b.compile.peers);
+	close_world(&w);
+	close_world(&fresh);
+}
+
+/* --- restart ------------------------------------------------------------------------------------------ */
+
+/* The daemon is killed and starts anew: at no step do the maps judge otherwise than the API says. */
+static void restart(void **state _unused_)
+{
+	unsigned checked = 0;
+
+	for (uint64_t n = 0; n < 12; n++) {
+		struct rng r = { .s = 1234567 + n };
+		struct bn_store *store;
+		struct world w;
+
+		open_world(&w, cluster_random(&r, 12, 8), NULL);
+		w.npods = 12;
+		add_slots(&w, false);
+		bn_policies_set_ready(w.pol, true);
+		for (unsigned k = 0; k < 10; k++) {
+			change(&w, &r);
+			add_slots(&w, false);
+			sync_world(&w);
+		}
+		for (unsigned again = 0; again < 3; again++) {
+			bn_policies_freep(&w.pol);
+			bn_eps_freep(&w.eps);
+			assert_int_equal(bn_store_new(&store), 0);
+			bn_store_freep(&w.store);
+			w.store = store;
+			start(&w);
+			for (unsigned q = 0; q < 60; q++)
+				check_one(&w, &r, &checked);
+			add_slots(&w, true);
+			sync_world(&w); /* not ready: nothing may happen */
+			for (unsigned q = 0; q < 60; q++)
+				check_one(&w, &r, &checked);
+			cluster_load(w.store, w.cluster);
+			bn_policies_set_ready(w.pol, true);
+			sync_world(&w);
+			for (unsigned q = 0; q < 60; q++)
+				check_one(&w, &r, &checked);
+			if (again != 1)
+				settle(&w); /* else the next one finds garbage */
+			for (unsigned q = 0; q < 60; q++)
+				check_one(&w, &r, &checked);
+		}
+		close_world(&w);
+	}
+	assert_true(checked > 2000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_changes),
+		cmocka_unit_test(nothing_leaks),
+		cmocka_unit_test(restart),
+	};
+
+	bn_log_setup("error", "text");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
