@@ -108,6 +108,18 @@ uint32_t bn_ranges_take(struct bn_ranges *r, uint32_t size)
 	return base;
 }
 
+bool bn_ranges_take_at(struct bn_ranges *r, uint32_t base, uint32_t size)
+{
+	uint32_t len = base < r->n ? r->start[base] : 0;
+
+	if (!size || len < size)
+		return false;
+	unlink_run(r, base);
+	if (len > size)
+		link_run(r, base + size, len - size);
+	return true;
+}
+
 void bn_ranges_give(struct bn_ranges *r, uint32_t base, uint32_t size)
 {
 	uint32_t len;

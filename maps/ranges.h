@@ -8,6 +8,7 @@
  * back may be handed out by the next call.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct bn_ranges;
@@ -20,6 +21,8 @@ void bn_ranges_freep(struct bn_ranges **r);
 
 /* The first unit of a range of `size` (> 0), or BN_RANGES_NONE. */
 uint32_t bn_ranges_take(struct bn_ranges *r, uint32_t size);
+/* Takes exactly [base, base + size): base begins a free run that is long enough; false if not. */
+bool bn_ranges_take_at(struct bn_ranges *r, uint32_t base, uint32_t size);
 void bn_ranges_give(struct bn_ranges *r, uint32_t base, uint32_t size);
 
 uint32_t bn_ranges_free(const struct bn_ranges *r);    /* units that are free */

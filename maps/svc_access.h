@@ -126,7 +126,7 @@ const char *bn_svcmap_name_of(const struct bn_svcmap *m, uint32_t idx);
 struct bn_svcmap_stats {
 	uint64_t owners, fronts, service_ports, records_used, records_max;
 	uint64_t slots_used, slots_free, slots_pending, slots_max, largest_free;
-	uint64_t writes, graces, broken;
+	uint64_t writes, graces, compactions, broken;
 };
 void bn_svcmap_stats(const struct bn_svcmap *m, struct bn_svcmap_stats *ret);
 

@@ -86,7 +86,8 @@ struct bn_svcmap {
 	} broken;
 	int (*grace)(void *data);
 	void *grace_data;
-	uint64_t writes, graces;
+	uint64_t writes, graces, compactions;
+	uint32_t compact_skip; /* failures to take before compaction is tried again */
 };
 
 /* --- svc_store.c: elements, references, what is free ------------------------------------------ */
@@ -136,6 +137,10 @@ BN_INLINE bool sv_external(uint32_t flags)
 {
 	return flags & BN_SVC_F_EXTERNAL;
 }
+
+/* --- svc_compact.c: makes a free run of at least len; 0 or -ENOSPC, -ENOMEM. Nothing may be pending. */
+
+int sv_compact(struct bn_svcmap *m, uint32_t len);
 
 /* --- svc_adopt.c ----------------------------------------------------------------------------- */
 

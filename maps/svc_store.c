@@ -79,6 +79,8 @@ int sv_range_take(struct bn_svcmap *m, uint32_t len, uint32_t *ret)
 		bn_svcmap_reclaim(m, true);
 		base = bn_ranges_take(m->ra, len);
 	}
+	if (base == BN_RANGES_NONE && !m->npend && !sv_compact(m, len))
+		base = bn_ranges_take(m->ra, len);
 	if (base == BN_RANGES_NONE)
 		return -ENOSPC;
 	*ret = base;

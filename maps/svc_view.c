@@ -216,6 +216,7 @@ void bn_svcmap_stats(const struct bn_svcmap *m, struct bn_svcmap_stats *ret)
 		.largest_free = bn_ranges_largest(m->ra),
 		.writes = m->writes,
 		.graces = m->graces,
+		.compactions = m->compactions,
 		.broken = m->broken.nfronts,
 	};
 }
