@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/kubeproxy.h"
 #include "cli/out.h"
+#include "cli/pinned.h"
 #include "loader/kernel/kernel.h"
 
 static const struct bn_col cols[] = {
@@ -34,29 +35,43 @@ int bn_cmd_check(struct bn_cli *c)
 	return r ?: failed ? BN_EXIT_NO : BN_EXIT_OK;
 }
 
+/* What to clean when the command line does not say: what the record names (NULL), or, where nothing was
+ * recorded, the daemon's default if its default run dir was meant.
+ */
+static const char *default_bpffs(const struct bn_cli *c)
+{
+	_cleanup_(bn_record_done) struct bn_record rec = { 0 };
+
+	if (bn_record_read(c->run_dir, &rec, NULL) == -ENOENT && !bn_cli_opt(c, "run-dir"))
+		return BN_PINNED_DEFAULT;
+	return NULL;
+}
+
+/* With --kube-proxy only kube-proxy's: bpfnetd may be at work already, and shall stay. */
+static int clean(const struct bn_cli *c, json_t **report)
+{
+	_cleanup_(freep) char *err = NULL;
+	int r;
+
+	if (bn_cli_opt(c, "kube-proxy")) {
+		*report = json_array();
+		return bn_kube_proxy_cleanup(*report) < 0 ? BN_EXIT_ERROR : BN_EXIT_OK;
+	}
+	r = bn_kernel_cleanup(c->run_dir, bn_cli_opt(c, "bpffs") ?: default_bpffs(c), report, &err);
+	return r < 0 ? bn_cli_fail("cleanup: %s", err ?: strerror(-r)) : BN_EXIT_OK;
+}
+
 int bn_cmd_cleanup(struct bn_cli *c)
 {
 	_cleanup_(json_decrefp) json_t *report = NULL;
-	_cleanup_(freep) char *err = NULL;
 	const json_t *line;
-	int r = BN_EXIT_OK, k;
+	int r = clean(c, &report);
 	size_t i;
 
-	k = bn_kernel_cleanup(c->run_dir, bn_cli_opt(c, "bpffs"), &report, &err);
-	if (k < 0)
-		r = bn_cli_fail("cleanup: %s", err ?: strerror(-k));
-	if (bn_cli_opt(c, "kube-proxy")) {
-		if (!report)
-			report = json_array();
-		if (bn_kube_proxy_cleanup(report) < 0)
-			r = BN_EXIT_ERROR;
-	}
-	if (c->format == BN_JSON || c->format == BN_YAML) {
-		if (report && (c->format == BN_JSON ? bn_out_json(stdout, report) :
-						      bn_out_yaml(stdout, report)) < 0)
-			r = BN_EXIT_ERROR;
-		return r;
-	}
+	if (report && c->format == BN_JSON)
+		return bn_out_json(stdout, report) < 0 ? BN_EXIT_ERROR : r;
+	if (report && c->format == BN_YAML)
+		return bn_out_yaml(stdout, report) < 0 ? BN_EXIT_ERROR : r;
 	json_array_foreach(report, i, line)
 		printf("%s\n", json_string_value(line) ?: "?");
 	if (!r && !json_array_size(report))

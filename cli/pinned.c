@@ -5,8 +5,6 @@
 
 #include "loader/kernel/kernel.h"
 
-#define DEFAULT_BPFFS "/sys/fs/bpf/bpfnet"
-
 void bn_pinned_dir(const struct bn_cli *c, char *buf, size_t len)
 {
 	_cleanup_(bn_record_done) struct bn_record rec = { 0 };
@@ -14,7 +12,7 @@ void bn_pinned_dir(const struct bn_cli *c, char *buf, size_t len)
 
 	if (!given && bn_record_read(c->run_dir, &rec, NULL) == 0)
 		given = rec.bpffs;
-	snprintf(buf, len, "%s", given ?: DEFAULT_BPFFS);
+	snprintf(buf, len, "%s", given ?: BN_PINNED_DEFAULT);
 }
 
 int bn_pinned_open(const struct bn_cli *c, struct bn_maps **ret)

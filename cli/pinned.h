@@ -7,6 +7,8 @@
 #include "cli/cli.h"
 #include "maps/maps.h"
 
+#define BN_PINNED_DEFAULT "/sys/fs/bpf/bpfnet"
+
 /* Where they are pinned: --bpffs, else what the daemon recorded in its run dir, else the default. */
 void bn_pinned_dir(const struct bn_cli *c, char *buf, size_t len);
 

@@ -72,7 +72,7 @@ static const struct bn_opt flows_opts[] = {
 
 static const struct bn_opt cleanup_opts[] = {
 	{ .name = "bpffs", .arg = "DIR", .help = "where the daemon pinned (default: as recorded)" },
-	{ .name = "kube-proxy", .help = "remove iptables and nftables rules that kube-proxy left" },
+	{ .name = "kube-proxy", .help = "remove what kube-proxy left in iptables and nftables, only" },
 	{ 0 },
 };
 

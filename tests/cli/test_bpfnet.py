@@ -521,6 +521,51 @@ def test_ct_without_pins():
         has(r.err, "nothing is pinned at /nonexistent/cli")
 
 
+KUBE_PROXY = """set -e
+for t in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do
+    $t -t nat -N KUBE-SERVICES; $t -t nat -N KUBE-SVC-ABC; $t -t nat -N KUBE-SEP-1
+    $t -t nat -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+    $t -t nat -A KUBE-SERVICES -p tcp -m comment --comment 'a/b "x" IP' --dport 80 -j KUBE-SVC-ABC
+    $t -t nat -A KUBE-SVC-ABC -m statistic --mode random --probability 0.5 -j KUBE-SEP-1
+    $t -N KUBE-FORWARD; $t -A FORWARD -j KUBE-FORWARD
+    $t -N KUBE-FIREWALL; $t -A INPUT -j KUBE-FIREWALL
+    $t -A INPUT -p tcp --dport 22 -m comment --comment "mine -j KUBE-FORWARD" -j ACCEPT
+done
+nft add table ip kube-proxy; nft add chain ip kube-proxy services; nft add table ip6 kube-proxy
+nft add table ip mine
+"""
+
+
+def test_kube_proxy_cleanup():
+    """In a network namespace that dies with its only process; as root."""
+    script = KUBE_PROXY + f"""
+    {BPFNET} cleanup --kube-proxy; echo "exit $?"
+    for t in iptables-legacy ip6tables-legacy iptables-nft ip6tables-nft; do $t-save; done
+    nft list tables
+    {BPFNET} cleanup --kube-proxy; echo "exit $?"
+    """
+    p = subprocess.run(["unshare", "-n", "bash", "-c", script], capture_output=True, text=True, timeout=60)
+    eq(p.returncode, 0)
+    head, rest = p.stdout.split("exit 0\n", 1)
+    eq(len(head.splitlines()), 6)
+    has(head, "ip6tables-legacy-save: 4 chains of kube-proxy")
+    has(head, "nftables: table ip6 kube-proxy")
+    for gone in ("KUBE-S", "-A FORWARD", "table ip kube-proxy", "table ip6 kube-proxy"):
+        assert gone not in rest, rest
+    eq(rest.count("-A INPUT -j KUBE-FIREWALL\n"), 4)
+    eq(rest.count('--comment "mine -j KUBE-FORWARD" -j ACCEPT\n'), 4)
+    has(rest, "table ip mine")
+    assert rest.endswith("nothing was there\nexit 0\n")
+
+
+def test_cleanup_of_nothing():
+    r = run("cleanup", "--run-dir", "/nonexistent/cli", "--bpffs", "/sys/fs/bpf/cli-none")
+    eq((r.rc, r.out), (0, "nothing was there\n"))
+    r = run("cleanup", "--run-dir", "/nonexistent/cli")  # which directory of pins was meant is not known
+    eq(r.rc, 2)
+    has(r.err, "no record")
+
+
 # --- completion and manual ------------------------------------------------------------------------
 
 
