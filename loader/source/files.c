@@ -196,11 +196,9 @@ const char *bn_files_unreadable(const struct bn_files *fs, int *err)
 
 void bn_files_clear(struct bn_files *fs)
 {
-	struct bn_claim *c, *cnext;
 	struct bn_file *f, *fnext;
 
-	HASH_ITER(hh, fs->claims, c, cnext)
-		bn_claim_drop(fs, c);
+	bn_claims_clear(fs);
 	HASH_ITER(hh, fs->files, f, fnext) {
 		bn_content_free(&f->c);
 		HASH_DEL(fs->files, f);

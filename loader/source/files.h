@@ -10,17 +10,21 @@
  */
 
 #include "loader/source/source.h"
+#include "policy/index.h"
 
 struct bn_files {
 	struct bn_source *source;
 	struct bn_file *files;	 /* by name */
 	struct bn_claim *claims; /* by object */
+	uint32_t nclaims, max_claims;
+	struct bn_index claim_index;
 	uint64_t pass;
 	unsigned npending; /* files that are marked */
 	const char *others[32]; /* kinds that were mentioned as ignored */
 	unsigned nothers;
 };
 
+void bn_files_init(struct bn_files *fs, struct bn_source *source);
 /* name must be read again; it need not exist any more. */
 int bn_files_mark(struct bn_files *fs, const char *name);
 /* Marks what is new, has changed or is gone in the directory. */

@@ -52,19 +52,14 @@ struct bn_file {
 	UT_hash_handle hh;
 };
 
-struct claim_key {
-	uintptr_t kind;
-	const char *ns, *name; /* interned */
-};
-
 /* Who says that an object exists. */
 struct bn_claim {
-	struct claim_key key;
-	struct bn_file *owner, **files;
-	uint32_t nfiles;
+	const char *ns, *name; /* interned */
+	struct bn_file *owner;
+	struct bn_file **others; /* those that are not the owner */
+	uint16_t kind, nothers;
 	unsigned line;	/* in the owner */
 	uint64_t pass;	/* the reading that saw it last */
-	UT_hash_handle hh;
 };
 
 /* One reading of one file. */
@@ -78,6 +73,7 @@ struct reading {
 };
 
 void bn_content_free(struct content *c);
+void bn_content_trim(struct content *c);
 int bn_content_add_id(struct content *c, const struct bn_source_id *object, unsigned line);
 int bn_content_add_chunk(struct content *c, struct chunk **ret);
 int bn_content_add_reject(struct content *c, const char *key);
@@ -88,8 +84,9 @@ int bn_file_read(struct bn_files *fs, struct bn_file *f, int dirfd);
 /* Takes what the reading before refused, and this one did not, off the list. */
 void bn_file_settle_rejects(struct bn_files *fs, struct bn_file *f, const struct content *now);
 
+/* Borrowed until the next claim is made or dropped; NULL: there is none. */
 struct bn_claim *bn_claim_find(struct bn_files *fs, const struct bn_source_id *id);
-void bn_claim_drop(struct bn_files *fs, struct bn_claim *c);
+void bn_claims_clear(struct bn_files *fs);
 /* The file does not have the object any more: another one's turn, or it is gone. */
 void bn_claim_release(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f);
 /* The file says something of the object; *counts tells whether that is what is in force. What a

@@ -232,6 +232,7 @@ int bn_file_read(struct bn_files *fs, struct bn_file *f, int dirfd)
 	}
 	bn_file_settle_rejects(fs, f, &rd.c);
 	bn_content_free(&f->c);
+	bn_content_trim(&rd.c);
 	f->c = rd.c;
 	if (f->c.nchunks)
 		qsort(f->c.chunks, f->c.nchunks, sizeof(*f->c.chunks), cmp_hash);

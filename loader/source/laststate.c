@@ -389,7 +389,7 @@ void bn_laststate_put(struct bn_laststate *l, enum bn_kind kind, const char *ns,
 		return;
 	e = find_or_add(l, kind, ns, name);
 	j = slim(json, kind);
-	text = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	if (!e || !text)
 		return;

@@ -276,7 +276,7 @@ int bn_manifests_new(struct event_base *base, const char *dir, struct bn_laststa
 	for (k = 0; k < BN_KIND__MAX; k++)
 		m->source.state[k].live = true;
 	m->source.last = last;
-	m->files.source = &m->source;
+	bn_files_init(&m->files, &m->source);
 	m->watch = -1;
 	m->dir = strdup(dir);
 	m->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
