@@ -94,6 +94,8 @@ static int prepare_dirs(struct bn_kernel *k, char **err)
 	r = bn_mkdir_p(k->p->links, 0700);
 	if (r < 0)
 		return bn_kerr(err, r, "cannot create '%s': %s", k->p->links, strerror(-r));
+	if (!k->p->cgroup)
+		bn_cgroup2_find(&k->p->cgroup); /* bn_kernel_attach_cgroup says it when there is none */
 	r = bn_netns_cookie(&k->p->netns_cookie);
 	if (r < 0)
 		return bn_kerr(err, r, "cannot tell the network namespace: %s", strerror(-r));
@@ -119,13 +121,14 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 	k->p->clsact = (tc && !strcmp(tc, "clsact")) || !bn_probe_tcx();
 	json_object_update_new(k->p->features, bn_probe_features());
 	json_object_set_new(k->p->features, "attach", json_string(k->p->clsact ? "clsact" : "tcx"));
+	/* Before anything is pinned: what is in force can always be cleaned up by its record. */
+	r = bn_record_write(k, err);
+	if (r < 0)
+		return r;
 	r = bn_pins_adopt(k, opts, err);
 	if (r < 0)
 		return r;
 	r = bn_objects_load(k, opts, err);
-	if (r < 0)
-		return r;
-	r = bn_record_write(k, err);
 	if (r < 0)
 		return r;
 	r = bn_attach_open(k, err);

@@ -61,50 +61,6 @@ static int write_file(const char *tmp, const char *path, const char *text)
 	return 0;
 }
 
-int bn_record_write(struct bn_kernel *k, char **err)
-{
-	_cleanup_(freep) char *netns = NULL, *text = NULL, *path = NULL, *tmp = NULL;
-	struct stat st = {};
-	json_t *o;
-	int r;
-
-	if (stat("/proc/self/ns/net", &st) == 0)
-		netns = netns_name(st.st_ino);
-	o = json_pack("{s:i, s:s, s:s*, s:s, s:I, s:I, s:s*, s:i, s:s, s:O*}", "record", 1, "bpffs",
-		      k->p->bpffs, "cgroup", k->p->cgroup, "attach", k->p->clsact ? "clsact" : "tcx",
-		      "netnsCookie", (json_int_t)k->p->netns_cookie, "netnsInode",
-		      (json_int_t)st.st_ino, "netns", netns, "pid", (int)getpid(), "version",
-		      BN_VERSION, "devices", k->p->devices);
-	text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
-	json_decref(o);
-	if (!text || asprintf(&path, "%s/" RECORD, k->p->run_dir) < 0)
-		return bn_kerr(err, -ENOMEM, "out of memory");
-	if (asprintf(&tmp, "%s/." RECORD ".tmp", k->p->run_dir) < 0)
-		return bn_kerr(err, -ENOMEM, "out of memory");
-	r = write_file(tmp, path, text);
-	if (r < 0) {
-		unlink(tmp);
-		return bn_kerr(err, r, "cannot write '%s': %s%s", path, strerror(-r),
-			       r == -ENOSPC ? " (make room in --run-dir or choose another)" : "");
-	}
-	return 0;
-}
-
-int bn_kernel_record_devices(struct bn_kernel *k, const char *const *names, char **err)
-{
-	json_t *a = json_array();
-
-	for (; a && names && *names; names++)
-		json_array_append_new(a, json_string(*names));
-	if (a && json_equal(a, k->p->devices)) {
-		json_decref(a);
-		return 0;
-	}
-	json_decref(k->p->devices);
-	k->p->devices = a;
-	return bn_record_write(k, err);
-}
-
 static char *get_string(json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
@@ -150,4 +106,71 @@ int bn_record_read(const char *run_dir, struct bn_record *ret, char **err)
 	ret->devices = json_incref(json_object_get(o, "devices"));
 	json_decref(o);
 	return ret->bpffs ? 0 : -ENOMEM;
+}
+
+static bool same(const char *a, const char *b)
+{
+	return !strcmp(a ? a : "", b ? b : "");
+}
+
+/* A restart on a full disk goes on with the older record, if cleaning up by it does the same. */
+static bool still_true(const struct bn_kernel *k)
+{
+	struct bn_record r;
+	bool ok;
+
+	if (bn_record_read(k->p->run_dir, &r, NULL) < 0)
+		return false;
+	ok = same(r.bpffs, k->p->bpffs) && same(r.cgroup, k->p->cgroup) &&
+	     r.netns_cookie == k->p->netns_cookie;
+	bn_record_done(&r);
+	return ok;
+}
+
+int bn_record_write(struct bn_kernel *k, char **err)
+{
+	_cleanup_(freep) char *netns = NULL, *text = NULL, *path = NULL, *tmp = NULL;
+	struct stat st = {};
+	json_t *o;
+	int r;
+
+	if (stat("/proc/self/ns/net", &st) == 0)
+		netns = netns_name(st.st_ino);
+	o = json_pack("{s:i, s:s, s:s*, s:s, s:I, s:I, s:s*, s:i, s:s, s:O*}", "record", 1, "bpffs",
+		      k->p->bpffs, "cgroup", k->p->cgroup, "attach", k->p->clsact ? "clsact" : "tcx",
+		      "netnsCookie", (json_int_t)k->p->netns_cookie, "netnsInode",
+		      (json_int_t)st.st_ino, "netns", netns, "pid", (int)getpid(), "version",
+		      BN_VERSION, "devices", k->p->devices);
+	text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+	json_decref(o);
+	if (!text || asprintf(&path, "%s/" RECORD, k->p->run_dir) < 0)
+		return bn_kerr(err, -ENOMEM, "out of memory");
+	if (asprintf(&tmp, "%s/." RECORD ".tmp", k->p->run_dir) < 0)
+		return bn_kerr(err, -ENOMEM, "out of memory");
+	r = write_file(tmp, path, text);
+	if (r < 0) {
+		unlink(tmp);
+		if (still_true(k)) {
+			bn_knote(k, "'%s' keeps what an earlier start noted: %s", path, strerror(-r));
+			return 0;
+		}
+		return bn_kerr(err, r, "cannot write '%s': %s%s", path, strerror(-r),
+			       r == -ENOSPC ? " (make room in --run-dir or choose another)" : "");
+	}
+	return 0;
+}
+
+int bn_kernel_record_devices(struct bn_kernel *k, const char *const *names, char **err)
+{
+	json_t *a = json_array();
+
+	for (; a && names && *names; names++)
+		json_array_append_new(a, json_string(*names));
+	if (a && json_equal(a, k->p->devices)) {
+		json_decref(a);
+		return 0;
+	}
+	json_decref(k->p->devices);
+	k->p->devices = a;
+	return bn_record_write(k, err);
 }
