@@ -127,7 +127,7 @@ static int link_replace(struct bn_kernel *k, const char *pin, uint32_t ifindex, 
 	if (r < 0)
 		return r;
 	if (info.ifindex != ifindex || info.attach_type != type) {
-		unlink(path); /* of an interface that had this number before */
+		bn_link_drop(path); /* of an interface that had this number before */
 		return -ENOENT;
 	}
 	if (info.prog_id == prog_id(prog_fd))
@@ -212,7 +212,7 @@ int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex)
 		r = bn_link_path(k, path, sizeof(path), pin);
 		if (r < 0)
 			return r;
-		found += unlink(path) == 0;
+		found += bn_link_drop(path) == 0;
 		if (k->p->clsact)
 			found += bn_clsact_detach(ifindex, i, &ours) == 0;
 	}
@@ -249,11 +249,11 @@ static void adopt_link(struct bn_kernel *k, const char *name, const char *path)
 		return;
 	if (pin.cookie != k->p->netns_cookie) {
 		bn_knote(k, "link '%s' was attached in another network namespace: detached", name);
-		unlink(path);
+		bn_link_drop(path);
 		return;
 	}
 	if (info.ifindex != pin.ifindex || k->p->clsact) {
-		unlink(path); /* the interface is gone */
+		bn_link_drop(path); /* the interface is gone */
 		return;
 	}
 	if (bn_prog_name(info.prog_id, prog) < 0)
@@ -317,10 +317,12 @@ int bn_kernel_sweep(struct bn_kernel *k)
 		return -errno;
 	while ((e = readdir(d))) {
 		struct pinned pin;
+		char path[4096];
 
-		if (!parse_pin(e->d_name, &pin) || ifs_has(k->p, pin.ifindex))
+		if (!parse_pin(e->d_name, &pin) || ifs_has(k->p, pin.ifindex) ||
+		    bn_link_path(k, path, sizeof(path), e->d_name) < 0)
 			continue;
-		n += unlinkat(dirfd(d), e->d_name, 0) == 0;
+		n += bn_link_drop(path) == 0;
 	}
 	closedir(d);
 	/* Filters of a start that was made to use clsact, or of this one's interfaces gone by. */

@@ -13,7 +13,7 @@ void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog)
 	int ours = bn_kernel_prog_fd(k, prog);
 
 	if (ours < 0)
-		unlink(path); /* this version has no such hook */
+		bn_link_drop(path); /* this version has no such hook */
 	else if (fd >= 0 && bpf_link_update(fd, ours, NULL) < 0)
 		bn_knote(k, "socket hook '%s' keeps the earlier version's program: %s", prog,
 			 strerror(errno));

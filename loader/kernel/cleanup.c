@@ -33,16 +33,21 @@ static void said(struct clean *c, const char *fmt, ...)
 		json_array_append_new(c->report, json_string(text));
 }
 
-/* Removes the files of a directory for which `mine` holds; returns how many. */
-static int remove_files(const char *dir, bool (*mine)(const char *name))
+/* Removes the files of a directory for which `mine` holds with `drop`; returns how many. */
+static int remove_files(const char *dir, bool (*mine)(const char *name), int (*drop)(const char *))
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
 	int n = 0;
 
-	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.' && mine(e->d_name))
-			n += unlinkat(dirfd(d), e->d_name, 0) == 0;
+	while (d && (e = readdir(d))) {
+		char path[4096];
+
+		if (e->d_name[0] == '.' || !mine(e->d_name))
+			continue;
+		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < (int)sizeof(path))
+			n += drop(path) == 0;
+	}
 	if (d)
 		closedir(d);
 	return n;
@@ -160,7 +165,7 @@ static int clean_bpffs(struct clean *c, const struct bn_record *rec, char **err)
 		m.fd[i] = bpf_obj_get(path);
 	}
 	bn_map_ids(&m, &c->ours);
-	n = remove_files(links, is_link);
+	n = remove_files(links, is_link, bn_link_drop);
 	if (n)
 		said(c, "%d links (programs on interfaces and cgroups)", n);
 	r = clean_filters(c, rec, err);
@@ -172,7 +177,7 @@ static int clean_bpffs(struct clean *c, const struct bn_record *rec, char **err)
 		closep(&m.fd[i]);
 	if (r < 0)
 		return r;
-	n = remove_files(c->bpffs, is_map);
+	n = remove_files(c->bpffs, is_map, unlink);
 	if (n)
 		said(c, "%d maps", n);
 	if (rmdir(c->bpffs) < 0 && errno != ENOENT)

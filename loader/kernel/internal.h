@@ -90,6 +90,7 @@ void bn_map_ids(const struct bn_maps *m, struct bn_map_ids *ret);
 bool bn_prog_uses(uint32_t prog_id, const struct bn_map_ids *ours);
 int bn_prog_name(uint32_t prog_id, char name[16]);
 int bn_link_put(struct bn_kernel *k, int fd, const char *pin); /* pins by temporary name and rename */
+int bn_link_drop(const char *path);					  /* detaches, removes the pin */
 int bn_link_path(const struct bn_kernel *k, char *buf, size_t n, const char *name);
 
 /* order.c: names of the programs that run before the first of ours; *missing: there is none of ours. */

@@ -117,3 +117,13 @@ int bn_link_put(struct bn_kernel *k, int fd, const char *pin)
 		return -errno;
 	return 0;
 }
+
+/* Removing the pin alone detaches too, but some time later (RCU and a work queue of the kernel). */
+int bn_link_drop(const char *path)
+{
+	_cleanup_(closep) int fd = bpf_obj_get(path);
+
+	if (fd >= 0)
+		bpf_link_detach(fd); /* fails where its interface or cgroup is gone */
+	return unlink(path) < 0 ? -errno : 0;
+}

@@ -299,6 +299,8 @@ static void order_and_interface_reuse(void **state)
 	assert_int_equal(programs(i, BN_TCX_INGRESS, names, NULL), 2);
 	assert_string_equal(names[0], "from_pod");
 	assert_int_equal(bn_kernel_check_order(k, &o), 0);
+	if (json_array_size(o))
+		json_dumpf(o, stderr, JSON_INDENT(1));
 	assert_int_equal(json_array_size(o), 0);
 	json_decref(o);
 	l2 = bpf_link_create(first, i, BN_TCX_INGRESS, &head);
