@@ -29,8 +29,9 @@ int bn_cmd_endpoint_list(struct bn_cli *c)
 		{ "INGRESS", "ingress", 0 },
 		{ "EGRESS", "egress", 0 },
 		{ "SLOT", "slot", BN_COL_WIDE | BN_COL_RIGHT },
-		{ "IDENTITY", "identity", BN_COL_WIDE | BN_COL_RIGHT },
-		{ "STATE", "state", BN_COL_WIDE },
+		{ "IFINDEX", "ifindex", BN_COL_WIDE | BN_COL_RIGHT },
+		{ "FOUND BY", "foundBy", BN_COL_WIDE },
+		{ "BYPASS", "bypass", BN_COL_WIDE },
 		{ 0 },
 	};
 
@@ -42,10 +43,10 @@ int bn_cmd_identity_list(struct bn_cli *c)
 	static const struct bn_col cols[] = {
 		{ "IDENTITY", "identity", BN_COL_RIGHT },
 		{ "KIND", "kind", 0 },
-		{ "NAMESPACE", "namespace", 0 },
-		{ "LABELS", "labels", 0 },
-		{ "CIDRS", "cidrs", 0 },
 		{ "ADDRESSES", "addresses", BN_COL_RIGHT },
+		{ "PODS", "labels", 0 },
+		{ "CIDRS", "cidrs", 0 },
+		{ "NAMED PORTS", "namedPorts", BN_COL_WIDE | BN_COL_RIGHT },
 		{ 0 },
 	};
 
@@ -76,6 +77,8 @@ int bn_cmd_policy_lint(struct bn_cli *c)
 		{ "NAMESPACE", "namespace", 0 },
 		{ "NAME", "name", 0 },
 		{ "RULE", "rule", 0 },
+		{ "KIND", "kind", BN_COL_WIDE },
+		{ "CODE", "finding", BN_COL_WIDE },
 		{ "FINDING", "message", 0 },
 		{ 0 },
 	};

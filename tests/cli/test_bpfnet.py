@@ -309,7 +309,7 @@ def test_svc_show():
     with Daemon(svc__show=dict(SVCS[0], affinity="None")) as d:
         r = d.run("svc", "show", "shop/web")
         eq(r.rc, 0)
-        has(r.out, "affinity           None")
+        has(r.out, "affinity                   None")
         has(r.out, "10.0.0.5")
         eq(d.requests[-1]["args"], {"namespace": "shop", "name": "web"})
         eq(d.run("svc", "show", "shop/web", "-o", "json").json()["name"], "web")
