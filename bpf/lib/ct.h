@@ -323,6 +323,38 @@ static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const 
 	*(volatile __u32 *)&e->gen = gen;
 }
 
+static __always_inline __u64 bn_ct_victim_free(const struct bn_ct_bucket *b)
+{
+	__u64 at = 0;
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < BN_CT_WAYS; i++)
+		at = bn_ct_max(at, (0 - bn_eq(*(volatile __u32 *)&b->tag[i], 0)) & (BN_CT_W_FREE | i));
+	return at;
+}
+
+/* Free ways, from the tags alone: one cache line, which the look-up has just read. */
+static __always_inline __u32 bn_ct_free_ways(const struct bn_ct_bucket *b)
+{
+	__u32 n = 0;
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < BN_CT_WAYS; i++)
+		n += bn_eq(*(volatile __u32 *)&b->tag[i], 0);
+	return n;
+}
+
+/* Under the lock: expired ways become free, so that not every insertion has to read eight entries. */
+static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
+{
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
+		__u32 expired = bn_ct_weight(b, i, now_s) >> 61 & 1;
+
+		*(volatile __u32 *)&b->tag[i] = b->tag[i] & (expired - 1);
+	}
+}
+
 /* Puts n into the way named by the low byte of `w`, if that is still to be given up as willingly and
  * nobody inserted the key meanwhile. 0, or -1: look again.
  */
@@ -337,6 +369,8 @@ static __noinline int bn_ct_place(struct bn_ct_bucket *b, const struct bn_ct_new
 	if (bn_ct_way_of(b, n) == BN_CT_WAYS &&
 	    bn_ct_weight(b, at, n->now_s) >= (w & (BN_CT_W_FREE | BN_CT_W_EXPIRED |
 						   BN_CT_W_CLOSED | BN_CT_W_HALF))) {
+		if (!(w & BN_CT_W_FREE))
+			bn_ct_sweep(b, n->now_s);
 		bn_ct_write(b, at, n);
 		r = 0;
 	}
@@ -395,6 +429,13 @@ __noinline int bn_ct_insert(struct bn_ct_new *n)
 		r = bn_ct_overwrite(b1, n);
 	if (r)
 		return r < 0;
+	/* The emptier bucket, the first one as long as it is half empty: it is looked at first. */
+	w0 = bn_ct_free_ways(b0);
+	w1 = bn_ct_free_ways(b1);
+	if (w0 && (w0 >= BN_CT_WAYS / 2 || w0 >= w1) && !bn_ct_place(b0, n, bn_ct_victim_free(b0)))
+		return 0;
+	if (w1 && !bn_ct_place(b1, n, bn_ct_victim_free(b1)))
+		return 0;
 	for (int i = 0; i < 3; i++) {
 		w0 = bn_ct_victim(b0, n);
 		if (w0 >= BN_CT_W_CLOSED && !bn_ct_place(b0, n, w0))

@@ -300,6 +300,8 @@ __noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	s->n.e.bytes[0] = 0;
+	s->n.e.packets[0] = 0;
 	if (flags & BN_CT_F_NAT) {
 		r = bn_flow_insert_post(p, s, flags);
 		if (r < 0)
@@ -310,6 +312,8 @@ __noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 		s->n.e.xdp = p->x.dport;
 		flags |= BN_CT_F_ALIAS;
 	}
+	s->n.e.bytes[0] = p->len; /* this packet */
+	s->n.e.packets[0] = 1;
 	s->n.replace = replace || (flags & BN_CT_F_NAT);
 	bn_flow_fill(p, s, &p->t, zone, flags);
 	r = bn_ct_insert(&s->n);
