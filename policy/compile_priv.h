@@ -2,8 +2,8 @@
 #ifndef BN_POLICY_COMPILE_PRIV_H
 #define BN_POLICY_COMPILE_PRIV_H
 
-/* Inside of the compiler: compile.c keeps policies, rule numbers and the matrices by key; matrix.c
- * builds and extends one matrix; matrix_ports.c cuts the ports into classes.
+/* Inside of the compiler: compile_rec.c keeps policies and rule numbers, compile.c the matrices by key;
+ * matrix.c builds and extends one matrix; matrix_ports.c cuts the ports into classes.
  */
 
 #include "policy/compile.h"
@@ -143,7 +143,10 @@ struct bn_matrix {
 
 #define PORT_KEY_END BN_PORT_KEY(4, 0)
 
-/* compile.c */
+/* compile_rec.c */
+struct polspace *bn_comp_space(const struct bn_compiler *c, const char *ns);
+void bn_comp_rec_unref(struct bn_compiler *c, struct polrec *rec);
+void bn_comp_rec_remove(struct bn_compiler *c, struct polrec *rec);
 int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n, struct httpset **ret);
 void bn_comp_http_put(struct bn_compiler *c, struct httpset *s);
 int bn_comp_rule_number(struct bn_compiler *c, struct rulenum *n);

@@ -2,8 +2,8 @@
 #ifndef BN_POLICY_IDENTITY_PRIV_H
 #define BN_POLICY_IDENTITY_PRIV_H
 
-/* Inside of the identities: identity.c signs and numbers, identity_atom.c knows what policies look
- * at, identity_obj.c knows the objects, identity_ask.c answers.
+/* Inside of the identities: identity.c signs, identity_number.c numbers, identity_atom.c knows what
+ * policies look at, identity_obj.c knows the objects, identity_ask.c answers.
  */
 
 #include "policy/identity.h"
@@ -129,8 +129,37 @@ struct bn_idents {
 	uint32_t addr_cap, prefix_cap, added_cap, removed_cap;
 };
 
+/* An entity on its way to an identity that has no number yet. */
+struct pending {
+	struct ent *e;
+	struct ident *to;
+	uint32_t old;
+};
+
+struct round {
+	BN_VEC(struct pending) pending;
+	BN_VEC(struct ident *) made;
+};
+
+static inline struct ident *bn_ident_by_id(const struct bn_idents *i, uint32_t id)
+{
+	return id < i->by_id.n ? i->by_id.v[id] : NULL;
+}
+
 /* identity.c */
 int bn_ident_mark(struct bn_idents *i, struct ent *e);
+
+/* identity_number.c */
+int bn_ident_by_id_set(struct bn_idents *i, uint32_t id, struct ident *x);
+uint64_t bn_ident_sig_hash(const uint32_t *atoms, uint32_t natoms, const struct portval *ports,
+			   uint32_t nports);
+struct ident *bn_ident_find(const struct bn_idents *i, const uint32_t *atoms, uint32_t natoms,
+			    const struct portval *ports, uint32_t nports, uint64_t hash);
+void bn_ident_free(struct ident *x);
+int bn_ident_diff_addr(struct bn_idents *i, const struct ent *e, uint32_t id);
+int bn_ident_number_all(struct bn_idents *i, struct round *w);
+int bn_ident_drop_empty(struct bn_idents *i);
+int bn_ident_collect(struct bn_idents *i);
 
 /* identity_atom.c */
 struct atom *bn_ident_atom(const struct bn_idents *i, uint32_t id);

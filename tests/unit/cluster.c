@@ -411,3 +411,60 @@ void cluster_replace(json_t *cluster, json_t *obj)
 	}
 	json_array_append_new(cluster, obj);
 }
+
+/* --- large ones ----------------------------------------------------------------------------------- */
+
+json_t *scale_pod(unsigned i)
+{
+	return json_pack("{s:s,s:s,s:{s:o,s:o,s:{s:o,s:o,s:o,s:s}},s:{s:o,s:[{s:s,s:[{s:s,s:i}]}]},s:{s:s,s:["
+			 "{s:o}]}}",
+			 "apiVersion", "v1", "kind", "Pod", "metadata", "name",
+			 json_sprintf("pod-%u", i), "namespace", json_sprintf("ns%u", i % SCALE_NAMESPACES),
+			 "labels", "app", json_sprintf("app%u", i / SCALE_NAMESPACES % SCALE_APPS), "tier",
+			 json_sprintf("tier%u", i / SCALE_NAMESPACES % 3), "pod-template-hash",
+			 json_sprintf("%x", i / 3), "managed", "yes", "spec", "nodeName",
+			 json_sprintf("node%u", i % 100), "containers", "name", "c", "ports", "name",
+			 "http", "containerPort", 8080 + (int)(i % 2), "status", "phase", "Running",
+			 "podIPs", "ip", json_sprintf("10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255));
+}
+
+/* As people write them: an app of the own namespace, an app of another one, a block, DNS. */
+json_t *scale_policy(unsigned i, unsigned version)
+{
+	unsigned ns = i % SCALE_NAMESPACES, app = i / SCALE_NAMESPACES % SCALE_APPS;
+	json_t *from = json_array(), *spec;
+
+	json_array_append_new(from, json_pack("{s:{s:{s:o}}}", "podSelector", "matchLabels", "app",
+					      json_sprintf("app%u", (app + 1 + version) % SCALE_APPS)));
+	json_array_append_new(from, json_pack("{s:{s:{s:o}},s:{s:{s:s}}}", "namespaceSelector",
+					      "matchLabels", "kubernetes.io/metadata.name",
+					      json_sprintf("ns%u", (ns + 7) % SCALE_NAMESPACES), "podSelector",
+					      "matchLabels", "tier", "tier1"));
+	if (i % 5 == 0)
+		json_array_append_new(from, json_pack("{s:{s:o,s:[o]}}", "ipBlock", "cidr",
+						      json_sprintf("172.%u.0.0/16", 16 + i % 16), "except",
+						      json_sprintf("172.%u.9.0/24", 16 + i % 16)));
+	spec = json_pack("{s:{s:{s:o}},s:[s,s],s:[{s:o,s:[{s:i},{s:s}]}],s:[{s:[{s:i,s:s}]},{s:[{s:{}}]}]}",
+			 "podSelector", "matchLabels", "app", json_sprintf("app%u", app), "policyTypes",
+			 "Ingress", "Egress", "ingress", "from", from, "ports", "port", 80 + (int)(i % 4),
+			 "port", "http", "egress", "ports", "port", 53, "protocol", "UDP", "to",
+			 "podSelector");
+	return json_pack("{s:s,s:s,s:{s:o,s:o},s:o}", "apiVersion", "networking.k8s.io/v1", "kind",
+			 "NetworkPolicy", "metadata", "name", json_sprintf("policy-%u", i), "namespace",
+			 json_sprintf("ns%u", ns), "spec", spec);
+}
+
+json_t *scale_cluster(unsigned pods, unsigned policies)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; i < SCALE_NAMESPACES; i++)
+		json_array_append_new(all, json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "v1", "kind",
+						     "Namespace", "metadata", "name",
+						     json_sprintf("ns%u", i)));
+	for (unsigned i = 0; i < pods; i++)
+		json_array_append_new(all, scale_pod(i));
+	for (unsigned i = 0; i < policies; i++)
+		json_array_append_new(all, scale_policy(i, 0));
+	return all;
+}

@@ -39,4 +39,13 @@ void cluster_load(struct bn_store *s, json_t *cluster);
 void cluster_replace(json_t *cluster, json_t *obj);
 json_t *cluster_find(json_t *cluster, const char *kind, const char *ns, const char *name);
 
+/* Large clusters as people have them: pods of many apps in many namespaces, and for each app policies
+ * about an app of its own namespace, one of another, now and then a block, named ports, DNS.
+ */
+#define SCALE_NAMESPACES 250
+#define SCALE_APPS 20
+json_t *scale_pod(unsigned i);
+json_t *scale_policy(unsigned i, unsigned version);
+json_t *scale_cluster(unsigned pods, unsigned policies);
+
 #endif
