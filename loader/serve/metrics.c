@@ -278,6 +278,21 @@ void bn_metric_observe_v(struct bn_metric *f, double v, const char *const *label
 	s->value += v;
 }
 
+void bn_metric_load_v(struct bn_metric *f, const uint64_t *buckets, size_t n, double sum,
+		      const char *const *labels)
+{
+	struct series *s = series_get(f, labels);
+
+	if (!s || f->type != HISTOGRAM || n != f->nbounds)
+		return;
+	s->count = 0;
+	for (size_t i = 0; i <= n; i++) {
+		s->buckets[i] = buckets[i];
+		s->count += buckets[i];
+	}
+	s->value = sum;
+}
+
 int bn_metrics_collect(struct bn_metrics *m, void (*fn)(void *data), void *data)
 {
 	struct collector *v = realloc(m->collectors, (m->ncollectors + 1) * sizeof(*v));

@@ -47,6 +47,13 @@ struct bn_metric *bn_metrics_histogram(struct bn_metrics *m, const char *name, c
 void bn_metric_set_v(struct bn_metric *f, double v, const char *const *labels);
 void bn_metric_add_v(struct bn_metric *f, double v, const char *const *labels);
 void bn_metric_observe_v(struct bn_metric *f, double v, const char *const *labels);
+/* Sets a histogram that is counted elsewhere: buckets of n bounds and +Inf, not cumulative; the
+ * family must have been made with the same bounds.
+ */
+#define bn_metric_load(f, buckets, n, sum, ...)                                                    \
+	bn_metric_load_v(f, buckets, n, sum, BN_LABELS(__VA_ARGS__))
+void bn_metric_load_v(struct bn_metric *f, const uint64_t *buckets, size_t n, double sum,
+		      const char *const *labels);
 /* Removes every series of the family: for gauges that a collector writes anew. */
 void bn_metric_clear(struct bn_metric *f);
 

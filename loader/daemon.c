@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+#include "loader/daemon.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "loader/log.h"
+#include "loader/source/kube/kube.h"
+#include "loader/source/manifests.h"
+
+#define BN_TICK_S 2
+
+static const struct bn_node *own_node(const struct bn_daemon *d)
+{
+	return (const struct bn_node *)bn_store_get(d->store, BN_KIND_NODE, "",
+						    d->opts->node_name);
+}
+
+/* A part that fails is logged by itself, its change stays dirty and is tried again at the tick: the
+ * others go on, and what is in force stays.
+ */
+static void sync_models(struct bn_daemon *d)
+{
+	int r, failed = 0;
+
+	r = bn_endpoints_sync(d->endpoints);
+	failed |= r;
+	r = bn_policies_sync(d->policies);
+	if (r < 0 && bn_log_ratelimit(10))
+		bn_log_err(r, "policies: not all of them could be written; tried again");
+	failed |= r;
+	r = bn_services_sync(d->services);
+	failed |= r;
+	bn_healthcheck_sync(d->healthcheck);
+	if (failed >= 0 && !bn_services_pending_ns(d->services))
+		bn_health_updated(d->health);
+}
+
+static void set_ready(struct bn_daemon *d)
+{
+	bool policies = bn_source_synced(d->source, bn_daemon_policy_kinds(d));
+	bool endpoints = bn_source_synced(d->source, 1u << BN_KIND_POD | 1u << BN_KIND_NODE);
+
+	bn_services_set_ready(d->services,
+			      bn_source_synced(d->source, bn_daemon_service_kinds(d)));
+	bn_policies_set_ready(d->policies, policies);
+	bn_endpoints_set_ready(d->endpoints, endpoints);
+}
+
+/* What an earlier daemon left attached to interfaces that are no business of ours any more. */
+static void sweep(struct bn_daemon *d)
+{
+	if (d->swept || !bn_daemon_ready(d))
+		return;
+	d->swept = true;
+	bn_kernel_sweep(d->kernel);
+}
+
+static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data)
+{
+	struct bn_daemon *d = data;
+	const struct bn_node *n = own_node(d);
+	char *err = NULL;
+
+	set_ready(d);
+	sync_models(d);
+	bn_health_set_node_eligible(d->health, !n || (!n->deleting && !n->to_be_deleted));
+	bn_kernel_record_devices(d->kernel, bn_endpoints_devices(d->endpoints), &err);
+	if (err && bn_log_ratelimit(60))
+		log_warn("%s", err);
+	free(err);
+	sweep(d);
+}
+
+void bn_daemon_kick(struct bn_daemon *d)
+{
+	if (d->turn && !d->stopping)
+		event_active(d->turn, 0, 0);
+}
+
+static void on_changed(void *data)
+{
+	struct bn_daemon *d = data;
+
+	bn_health_queued(d->health);
+	bn_daemon_kick(d);
+}
+
+static void on_tick(evutil_socket_t fd _unused_, short what _unused_, void *data)
+{
+	struct bn_daemon *d = data;
+	struct bn_state *st = d->kernel->maps->mem[BN_MAP_state];
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	__atomic_store_n(&st->heartbeat_ns, ts.tv_sec * 1000000000ull + ts.tv_nsec,
+			 __ATOMIC_RELAXED);
+	bn_daemon_kick(d);
+}
+
+static void on_signal(evutil_socket_t sig, short what _unused_, void *data)
+{
+	struct bn_daemon *d = data;
+
+	log_info("%s", sig == SIGINT ? "interrupted" : "told to end");
+	d->stopping = true;
+	event_base_loopbreak(d->base);
+}
+
+static int open_loop(struct bn_daemon *d)
+{
+	const int sigs[] = { SIGTERM, SIGINT };
+
+	d->base = event_base_new();
+	if (!d->base)
+		return log_err_r(ENOMEM, "event loop");
+	for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
+		d->signals[i] = evsignal_new(d->base, sigs[i], on_signal, d);
+		if (!d->signals[i] || evsignal_add(d->signals[i], NULL) < 0)
+			return log_err_r(ENOMEM, "signal handlers");
+	}
+	d->turn = event_new(d->base, -1, 0, on_turn, d);
+	d->tick = event_new(d->base, -1, EV_PERSIST, on_tick, d);
+	return d->turn && d->tick ? 0 : log_err_r(ENOMEM, "timers");
+}
+
+static int make_dir(const char *path)
+{
+	char buf[PATH_MAX];
+
+	if (snprintf(buf, sizeof(buf), "%s", path) >= (int)sizeof(buf))
+		return log_err_r(ENAMETOOLONG, "directory '%s'", path);
+	for (char *p = buf + 1; *p; p++)
+		if (*p == '/') {
+			*p = '\0';
+			mkdir(buf, 0755);
+			*p = '/';
+		}
+	if (mkdir(buf, 0755) < 0 && errno != EEXIST)
+		return log_err_r(errno, "--run-dir: create '%s'", path);
+	return 0;
+}
+
+static int open_kernel(struct bn_daemon *d)
+{
+	const json_t *notices;
+	json_t *n;
+	size_t i;
+	char *err = NULL;
+	int r;
+
+	r = bn_kernel_open(d->opts, &d->kernel, &err);
+	if (r < 0) {
+		log_error("%s", err ? err : strerror(-r));
+		free(err);
+		return r;
+	}
+	notices = bn_kernel_notices(d->kernel);
+	json_array_foreach(notices, i, n)
+		log_warn("%s", json_string_value(n));
+	/* Services at sockets are one way of two: without a cgroup2 the packets are translated. */
+	r = bn_kernel_attach_cgroup(d->kernel, &err);
+	d->cgroup_attached = r == 0;
+	if (r < 0)
+		log_warn("socket hooks: %s; services work for pods only", err ? err : strerror(-r));
+	free(err);
+	return 0;
+}
+
+static int open_models(struct bn_daemon *d)
+{
+	const struct bn_opts *o = d->opts;
+	const struct bn_svc_env svc_env = {
+		.node_name = o->node_name,
+		.proxy_name = o->service_proxy_name,
+		.maglev = !strcmp(o->lb_algorithm, "maglev"),
+	};
+	struct bn_endpoints_env ep_env = { .base = d->base, .opts = o, .data = d };
+	struct bn_policies_env pol_env = { .node_name = o->node_name };
+	struct bn_maps *maps = d->kernel->maps;
+	struct bn_state *st = maps->mem[BN_MAP_state];
+	int r;
+
+	__atomic_store_n(&st->flags,
+			 (o->unknown_pods == BN_UNKNOWN_ALLOW ? BN_STATE_F_UNKNOWN_ALLOW : 0) |
+				 (o->deny_reject ? BN_STATE_F_DENY_REJECT : 0) |
+				 (o->policy_audit ? BN_STATE_F_AUDIT : 0),
+			 __ATOMIC_RELEASE);
+	r = bn_store_new(&d->store);
+	if (r < 0)
+		return log_err_r(r, "object store");
+	r = bn_eps_new(maps, &d->eps);
+	if (r < 0)
+		return log_err_r(r, "addresses in the pinned maps");
+	r = bn_services_new(d->store, maps, &svc_env, &d->services);
+	if (r < 0)
+		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
+	pol_env.eps = d->eps;
+	r = bn_policies_new(d->store, maps, &pol_env, &d->policies);
+	if (r < 0)
+		return log_err_r(r, "policies in the pinned maps");
+	ep_env.store = d->store;
+	ep_env.maps = maps;
+	ep_env.eps = d->eps;
+	ep_env.policies = d->policies;
+	ep_env.kernel = d->kernel;
+	ep_env.changed = on_changed;
+	r = bn_endpoints_new(&ep_env, &d->endpoints);
+	return r < 0 ? log_err_r(r, "interfaces") : 0;
+}
+
+static bool proxy_healthy(void *data)
+{
+	return bn_health_ok(((struct bn_daemon *)data)->health);
+}
+
+static int open_servers(struct bn_daemon *d)
+{
+	int r;
+
+	r = bn_health_new(d->base, d->opts->healthz_bind, d->metrics, &d->health);
+	if (r < 0)
+		return log_err_r(r, "--healthz-bind %s", d->opts->healthz_bind);
+	r = bn_healthcheck_new(d->base, d->services, proxy_healthy, d, &d->healthcheck);
+	if (r < 0)
+		return log_err_r(r, "health-check servers");
+	return bn_daemon_telemetry(d);
+}
+
+static int open_source(struct bn_daemon *d)
+{
+	const struct bn_source_callbacks cb = { .changed = on_changed, .data = d };
+	int r;
+
+	if (d->opts->manifests)
+		r = bn_manifests_new(d->base, d->opts->manifests, d->opts->state_dir, d->store,
+				     &cb, &d->source);
+	else
+		r = bn_kube_new(d->base, d->opts, d->store, &cb, d->metrics, &d->source);
+	if (r < 0)
+		return r == -EINVAL ? r : log_err_r(r, "source of objects");
+	r = bn_source_start(d->source);
+	return r < 0 ? log_err_r(r, "source '%s'", d->source->name) : 0;
+}
+
+int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret)
+{
+	_cleanup_(bn_daemon_freep) struct bn_daemon *d = calloc(1, sizeof(*d));
+	const struct timeval tick = { BN_TICK_S, 0 };
+	int r;
+
+	if (!d)
+		return log_err_r(ENOMEM, "start");
+	d->opts = opts;
+	r = open_loop(d);
+	if (!r)
+		r = make_dir(opts->run_dir);
+	if (!r)
+		r = bn_control_new(d->base, opts->run_dir, &d->control);
+	if (!r)
+		r = bn_metrics_new(&d->metrics);
+	if (!r)
+		r = open_kernel(d);
+	if (!r)
+		r = open_models(d);
+	if (!r)
+		r = open_servers(d);
+	if (!r)
+		r = bn_daemon_commands(d);
+	if (!r)
+		r = open_source(d);
+	if (r < 0)
+		return r;
+	event_add(d->tick, &tick);
+	bn_daemon_kick(d);
+	log_info("bpfnetd %s on node %s: objects from %s, pins in %s", BN_VERSION, opts->node_name,
+		 d->source->name, opts->bpffs);
+	*ret = TAKE_PTR(d);
+	return 0;
+}
+
+void bn_daemon_freep(struct bn_daemon **dp)
+{
+	struct bn_daemon *d = *dp;
+
+	if (!d)
+		return;
+	d->stopping = true;
+	bn_control_freep(&d->control);
+	bn_source_freep(&d->source);
+	bn_flows_freep(&d->flows);
+	bn_http_freep(&d->metrics_http);
+	bn_healthcheck_freep(&d->healthcheck);
+	bn_health_freep(&d->health);
+	bn_endpoints_freep(&d->endpoints);
+	bn_policies_freep(&d->policies);
+	bn_services_freep(&d->services);
+	bn_eps_freep(&d->eps);
+	bn_store_freep(&d->store);
+	bn_kernel_closep(&d->kernel);
+	bn_metrics_freep(&d->metrics);
+	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
+		if (d->signals[i])
+			event_free(d->signals[i]);
+	if (d->turn)
+		event_free(d->turn);
+	if (d->tick)
+		event_free(d->tick);
+	if (d->base)
+		event_base_free(d->base);
+	free(d);
+	*dp = NULL;
+}

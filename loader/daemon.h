@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_LOADER_DAEMON_H
+#define BN_LOADER_DAEMON_H
+
+/* The daemon's parts, put together: one event loop, one writer. A source fills the store, the
+ * models listen to it, and one turn of the loop (bn_daemon_sync) brings the kernel to what they
+ * want: endpoints, then policies, then services. Ending it changes nothing in force.
+ */
+
+#include <event2/event.h>
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "loader/kernel/kernel.h"
+#include "loader/model/endpoints.h"
+#include "loader/model/policies.h"
+#include "loader/model/services.h"
+#include "loader/opts.h"
+#include "loader/serve/control.h"
+#include "loader/serve/flows.h"
+#include "loader/serve/health.h"
+#include "loader/serve/healthcheck.h"
+#include "loader/serve/metrics.h"
+#include "loader/source/source.h"
+#include "maps/ep_access.h"
+
+struct bn_daemon {
+	const struct bn_opts *opts;
+	struct event_base *base;
+	struct event *turn;	/* a sync is due: at most one however many changes */
+	struct event *tick;	/* what has to be tried again, and what ages */
+	struct event *signals[2];
+	struct bn_control *control;
+	struct bn_metrics *metrics;
+	struct bn_http *metrics_http;
+	struct bn_health *health;
+	struct bn_healthcheck *healthcheck;
+	struct bn_kernel *kernel;
+	struct bn_store *store;
+	struct bn_eps *eps;
+	struct bn_services *services;
+	struct bn_policies *policies;
+	struct bn_endpoints *endpoints;
+	struct bn_flows *flows;
+	struct bn_source *source;
+	bool cgroup_attached, swept, stopping;
+	int exit_code;
+};
+
+/* Starts everything; errors are logged. Afterwards event_base_dispatch runs it. */
+int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret);
+void bn_daemon_freep(struct bn_daemon **d);
+
+/* Something changed: a sync in this turn of the loop. */
+void bn_daemon_kick(struct bn_daemon *d);
+
+/* loader/status.c */
+bool bn_daemon_ready(const struct bn_daemon *d);
+json_t *bn_daemon_status(struct bn_daemon *d);
+unsigned bn_daemon_service_kinds(const struct bn_daemon *d);
+unsigned bn_daemon_policy_kinds(const struct bn_daemon *d);
+
+/* loader/commands.c: what the control socket answers. */
+int bn_daemon_commands(struct bn_daemon *d);
+
+/* loader/telemetry.c: the values of the models as metrics. */
+int bn_daemon_telemetry(struct bn_daemon *d);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "loader/daemon.h"
+
+/* A source may fail this long before `status` says so; the contract is 20 s at most. */
+#define BN_FAILING_S 15
+
+static unsigned used(const struct bn_daemon *d, unsigned kinds)
+{
+	for (int k = 0; k < BN_KIND__MAX; k++)
+		if (!d->source->state[k].used)
+			kinds &= ~(1u << k);
+	return kinds;
+}
+
+unsigned bn_daemon_service_kinds(const struct bn_daemon *d _unused_)
+{
+	return 1u << BN_KIND_SERVICE | 1u << BN_KIND_ENDPOINTSLICE | 1u << BN_KIND_NODE;
+}
+
+unsigned bn_daemon_policy_kinds(const struct bn_daemon *d)
+{
+	return 1u << BN_KIND_POD | 1u << BN_KIND_NAMESPACE | 1u << BN_KIND_NETPOL |
+	       used(d, 1u << BN_KIND_HTTPNETPOL);
+}
+
+bool bn_daemon_ready(const struct bn_daemon *d)
+{
+	unsigned all;
+
+	if (!d->source)
+		return false;
+	all = bn_daemon_service_kinds(d) | bn_daemon_policy_kinds(d);
+	return bn_source_synced(d->source, all) &&
+	       !bn_source_failing(d->source, all, BN_FAILING_S) &&
+	       bn_services_in_force(d->services) && bn_policies_in_force(d->policies) &&
+	       bn_endpoints_settled(d->endpoints);
+}
+
+static json_t *endpoints_json(struct bn_daemon *d)
+{
+	struct bn_endpoints_stats s;
+
+	bn_endpoints_stats(d->endpoints, &s);
+	return json_pack("{si si si si si si si si}", "pods", s.pods, "unknown", s.unknown, "closed",
+			 s.closed, "unenforced", s.unenforced, "unmanaged", s.unmanaged, "uplinks",
+			 s.uplinks, "tunnels", s.tunnels, "attachErrors", s.attach_errors);
+}
+
+/* Which of the conditions of `ready` do not hold, in words. */
+static json_t *waiting_json(struct bn_daemon *d)
+{
+	json_t *a = json_array();
+
+	if (!bn_source_synced(d->source, bn_daemon_service_kinds(d)))
+		json_array_append_new(a, json_string("services, endpointslices or nodes have not been read in full"));
+	else if (!bn_services_in_force(d->services))
+		json_array_append_new(a, json_string("not all services are in the kernel"));
+	if (!bn_source_synced(d->source, bn_daemon_policy_kinds(d)))
+		json_array_append_new(a, json_string("pods, namespaces or policies have not been read in full"));
+	else if (!bn_policies_in_force(d->policies))
+		json_array_append_new(a, json_string("not all policies are in the kernel"));
+	if (!bn_endpoints_settled(d->endpoints))
+		json_array_append_new(a, json_string("the interfaces of some local pods are not mapped"));
+	return a;
+}
+
+json_t *bn_daemon_status(struct bn_daemon *d)
+{
+	struct utsname u;
+	json_t *o, *errors = NULL, *order = NULL;
+
+	uname(&u);
+	o = json_pack("{sb ss ss ss ss}", "ready", bn_daemon_ready(d), "version", BN_VERSION,
+		      "kernel", u.release, "node", d->opts->node_name, "source",
+		      d->source ? d->source->name : "");
+	if (!o || !d->source)
+		return o;
+	json_object_set_new(o, "sources", bn_source_json(d->source));
+	json_object_set_new(o, "rejected", bn_source_rejected_json(d->source));
+	json_object_set_new(o, "waiting", waiting_json(d));
+	json_object_set_new(o, "endpoints", endpoints_json(d));
+	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
+	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));
+	if (bn_policies_errors(d->policies, &errors) == 0)
+		json_object_set_new(o, "policyErrors", errors);
+	if (bn_kernel_check_order(d->kernel, &order) == 0)
+		json_object_set_new(o, "programsBeforeOurs", order);
+	return o;
+}
