@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "loader/daemon.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>

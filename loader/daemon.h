@@ -20,6 +20,7 @@
 #include "loader/serve/flows.h"
 #include "loader/serve/health.h"
 #include "loader/serve/healthcheck.h"
+#include "loader/serve/http.h"
 #include "loader/serve/metrics.h"
 #include "loader/source/source.h"
 #include "maps/ep_access.h"
