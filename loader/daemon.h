@@ -16,6 +16,7 @@
 #include "loader/model/policies.h"
 #include "loader/model/services.h"
 #include "loader/opts.h"
+#include "loader/serve/commands.h"
 #include "loader/serve/control.h"
 #include "loader/serve/flows.h"
 #include "loader/serve/health.h"
@@ -44,6 +45,7 @@ struct bn_daemon {
 	struct bn_endpoints *endpoints;
 	struct bn_flows *flows;
 	struct bn_source *source;
+	struct bn_commands commands;
 	bool cgroup_attached, swept, stopping;
 	int exit_code;
 };
@@ -61,7 +63,7 @@ json_t *bn_daemon_status(struct bn_daemon *d);
 unsigned bn_daemon_service_kinds(const struct bn_daemon *d);
 unsigned bn_daemon_policy_kinds(const struct bn_daemon *d);
 
-/* loader/commands.c: what the control socket answers. */
+/* loader/names.c: status, and names for the flow log. */
 int bn_daemon_commands(struct bn_daemon *d);
 
 /* loader/telemetry.c: the values of the models as metrics. */
