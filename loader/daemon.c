@@ -300,6 +300,7 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	bn_services_freep(&d->services);
 	bn_eps_freep(&d->eps);
 	bn_store_freep(&d->store);
+	bn_fill_freep(&d->fill);
 	bn_kernel_closep(&d->kernel);
 	bn_metrics_freep(&d->metrics);
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)

@@ -16,8 +16,8 @@
 #include "loader/model/policies.h"
 #include "loader/model/services.h"
 #include "loader/opts.h"
-#include "loader/serve/commands.h"
 #include "loader/serve/control.h"
+#include "loader/serve/fill.h"
 #include "loader/serve/flows.h"
 #include "loader/serve/health.h"
 #include "loader/serve/healthcheck.h"
@@ -34,6 +34,7 @@ struct bn_daemon {
 	struct event *signals[2];
 	struct bn_control *control;
 	struct bn_metrics *metrics;
+	struct bn_fill *fill;
 	struct bn_http *metrics_http;
 	struct bn_health *health;
 	struct bn_healthcheck *healthcheck;
@@ -45,7 +46,6 @@ struct bn_daemon {
 	struct bn_endpoints *endpoints;
 	struct bn_flows *flows;
 	struct bn_source *source;
-	struct bn_commands commands;
 	bool cgroup_attached, swept, stopping;
 	int exit_code;
 };
@@ -63,7 +63,7 @@ json_t *bn_daemon_status(struct bn_daemon *d);
 unsigned bn_daemon_service_kinds(const struct bn_daemon *d);
 unsigned bn_daemon_policy_kinds(const struct bn_daemon *d);
 
-/* loader/names.c: status, and names for the flow log. */
+/* loader/commands.c: what the control socket answers. */
 int bn_daemon_commands(struct bn_daemon *d);
 
 /* loader/telemetry.c: the values of the models as metrics. */

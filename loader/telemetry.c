@@ -6,6 +6,7 @@
 #include "loader/daemon.h"
 #include "loader/log.h"
 #include "loader/serve/http.h"
+#include "loader/serve/kubeproxy.h"
 
 /* The values that live in maps and models, written into the registry at each scrape. kube-proxy's
  * names, labels and buckets are kept (SEMANTICS 5): ip_family on those that have it since 1.33. One
@@ -157,12 +158,9 @@ static void datapath(struct bn_daemon *d)
 static void maps(struct bn_daemon *d)
 {
 	struct bn_metric *bytes = M(gauge, "bpfnet_map_bytes", "Kernel memory of a map", "map");
-	struct bn_metric *max = M(gauge, "bpfnet_map_max_entries", "Room of a map", "map");
 
-	for (int i = 0; i < BN_MAP__MAX; i++) {
+	for (int i = 0; i < BN_MAP__MAX; i++)
 		bn_metric_set(bytes, bn_map_memory(d->kernel->maps, i), bn_map_name(i));
-		bn_metric_set(max, d->kernel->maps->entries[i], bn_map_name(i));
-	}
 }
 
 static void sources(struct bn_daemon *d)
@@ -230,7 +228,13 @@ int bn_daemon_telemetry(struct bn_daemon *d)
 	int r;
 
 	uname(&u);
-	bn_metrics_process(d->metrics);
+	r = bn_kubeproxy_metrics(d->metrics);
+	if (!r)
+		r = bn_fill_metrics(d->metrics, d->kernel->maps, &d->fill);
+	if (!r)
+		r = bn_metrics_process(d->metrics);
+	if (r < 0)
+		return log_err_r(r, "metrics");
 	bn_metric_set(M(gauge, "bpfnet_build_info", "1", "version,kernel"), 1, BN_VERSION,
 		      u.release);
 	bn_metric_set(M(gauge, "kubernetes_build_info", "1", "git_version"), 1, "bpfnet-" BN_VERSION);
