@@ -9,6 +9,7 @@
 
 #include "loader/log.h"
 #include "loader/source/kube/kube.h"
+#include "loader/source/laststate.h"
 #include "loader/source/manifests.h"
 
 #define BN_TICK_S 2
@@ -230,18 +231,45 @@ static int open_servers(struct bn_daemon *d)
 	return bn_daemon_telemetry(d);
 }
 
+static int open_kube(struct bn_daemon *d, const struct bn_source_callbacks *cb)
+{
+	const struct bn_opts *o = d->opts;
+	const struct bn_kube_opts ko = {
+		.kubeconfig = o->kubeconfig,
+		.master = o->master,
+		.service_proxy_name = o->service_proxy_name,
+		.metrics = d->metrics,
+	};
+	char err[512] = "";
+	int r;
+
+	r = bn_kube_new(d->base, &ko, d->store, cb, &d->source, err);
+	if (r < 0)
+		log_error("%s", err[0] ? err : strerror(-r));
+	return r;
+}
+
 static int open_source(struct bn_daemon *d)
 {
 	const struct bn_source_callbacks cb = { .changed = on_changed, .data = d };
 	int r;
 
-	if (d->opts->manifests)
-		r = bn_manifests_new(d->base, d->opts->manifests, d->opts->state_dir, d->store,
-				     &cb, &d->source);
-	else
-		r = bn_kube_new(d->base, d->opts, d->store, &cb, d->metrics, &d->source);
+	r = bn_laststate_open(d->opts->state_dir, d->opts->bpffs, &d->last);
+	if (r < 0) /* a convenience that must not stop anything */
+		log_warn("--state-dir %s: %s; refused objects lose their last good version at the next start",
+			 d->opts->state_dir, strerror(-r));
+	if (d->opts->manifests) {
+		r = bn_manifests_new(d->base, d->opts->manifests, d->last, d->store, &cb,
+				     &d->source);
+		if (r < 0)
+			log_err_r(r, "--manifests %s", d->opts->manifests);
+	} else {
+		r = open_kube(d, &cb);
+		if (!r)
+			d->source->last = d->last;
+	}
 	if (r < 0)
-		return r == -EINVAL ? r : log_err_r(r, "source of objects");
+		return r;
 	r = bn_source_start(d->source);
 	return r < 0 ? log_err_r(r, "source '%s'", d->source->name) : 0;
 }
@@ -291,8 +319,9 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	d->stopping = true;
 	bn_control_freep(&d->control);
 	bn_source_freep(&d->source);
+	bn_laststate_freep(&d->last);
 	bn_flows_freep(&d->flows);
-	bn_http_freep(&d->metrics_http);
+	bn_httpd_freep(&d->metrics_http);
 	bn_healthcheck_freep(&d->healthcheck);
 	bn_health_freep(&d->health);
 	bn_endpoints_freep(&d->endpoints);

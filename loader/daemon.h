@@ -35,7 +35,7 @@ struct bn_daemon {
 	struct bn_control *control;
 	struct bn_metrics *metrics;
 	struct bn_fill *fill;
-	struct bn_http *metrics_http;
+	struct bn_httpd *metrics_http;
 	struct bn_health *health;
 	struct bn_healthcheck *healthcheck;
 	struct bn_kernel *kernel;
@@ -45,6 +45,7 @@ struct bn_daemon {
 	struct bn_policies *policies;
 	struct bn_endpoints *endpoints;
 	struct bn_flows *flows;
+	struct bn_laststate *last;
 	struct bn_source *source;
 	bool cgroup_attached, swept, stopping;
 	int exit_code;

@@ -168,7 +168,7 @@ static void sources(struct bn_daemon *d)
 	struct bn_metric *objects = M(gauge, "bpfnet_objects", "Objects known", "resource");
 	struct bn_metric *synced = M(gauge, "bpfnet_source_synced", "1: read in full", "resource");
 	struct bn_metric *failing = M(gauge, "bpfnet_source_failing", "1: cannot be read", "resource");
-	uint64_t rejected = 0;
+	json_t *rejected = NULL;
 
 	if (!d->source)
 		return;
@@ -177,9 +177,9 @@ static void sources(struct bn_daemon *d)
 		bn_metric_set(synced, d->source->state[k].synced, bn_kind_plural(k));
 		bn_metric_set(failing, d->source->state[k].failing_ns != 0, bn_kind_plural(k));
 	}
-	for (const struct bn_rejected *r = d->source->rejected; r; r = r->next)
-		rejected++;
-	G("bpfnet_objects_rejected", "Objects that were refused, now", rejected);
+	rejected = bn_source_rejected_json(d->source);
+	G("bpfnet_objects_rejected", "Objects that were refused, now", json_array_size(rejected));
+	json_decref(rejected);
 	G("bpfnet_ready", "1: as bpfnet status", bn_daemon_ready(d));
 }
 
@@ -194,7 +194,7 @@ static void collect(void *data)
 	sources(d);
 }
 
-static void answer(const char *path, struct bn_http_response *r, void *data)
+static void answer(const char *path, struct bn_httpd_response *r, void *data)
 {
 	struct bn_daemon *d = data;
 
@@ -241,6 +241,6 @@ int bn_daemon_telemetry(struct bn_daemon *d)
 	r = bn_metrics_collect(d->metrics, collect, d);
 	if (r < 0)
 		return log_err_r(r, "metrics");
-	r = bn_http_new(d->base, d->opts->metrics_bind, "metrics", answer, d, &d->metrics_http);
+	r = bn_httpd_new(d->base, d->opts->metrics_bind, "metrics", answer, d, &d->metrics_http);
 	return r < 0 ? log_err_r(r, "--metrics-bind %s", d->opts->metrics_bind) : 0;
 }

@@ -12,7 +12,7 @@ struct stamp {
 };
 
 struct bn_health {
-	struct bn_http *http;
+	struct bn_httpd *http;
 	struct bn_metric *healthz_total, *livez_total;
 	long long origin_ns; /* CLOCK_MONOTONIC at creation */
 	long long timeout_ns;
@@ -90,7 +90,7 @@ void bn_health_set_node_eligible(struct bn_health *h, bool eligible)
 }
 
 /* kube-proxy's text to the space: a healthy answer shows the current time as lastUpdated. */
-static void on_request(const char *path, struct bn_http_response *r, void *data)
+static void on_request(const char *path, struct bn_httpd_response *r, void *data)
 {
 	struct bn_health *h = data;
 	bool healthz = !strcmp(path, "/healthz"), ok = bn_health_ok(h);
@@ -137,7 +137,7 @@ int bn_health_new(struct event_base *base, const char *bind, struct bn_metrics *
 		h->livez_total = bn_metrics_counter(metrics, "kubeproxy_proxy_livez_total",
 						    "Cumulative proxy livez HTTP status", "code");
 	}
-	r = bn_http_new(base, bind, "health server", on_request, h, &h->http);
+	r = bn_httpd_new(base, bind, "health server", on_request, h, &h->http);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(h);
@@ -148,7 +148,7 @@ void bn_health_freep(struct bn_health **hp)
 {
 	if (!*hp)
 		return;
-	bn_http_freep(&(*hp)->http);
+	bn_httpd_freep(&(*hp)->http);
 	free(*hp);
 	*hp = NULL;
 }
@@ -160,5 +160,5 @@ void bn_health_set_timeout_ms(struct bn_health *h, unsigned ms)
 
 unsigned bn_health_port(const struct bn_health *h)
 {
-	return bn_http_port(h->http);
+	return bn_httpd_port(h->http);
 }

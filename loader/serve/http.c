@@ -16,18 +16,18 @@
 
 struct conn {
 	TAILQ_ENTRY(conn) list;
-	struct bn_http *h;
+	struct bn_httpd *h;
 	struct bufferevent *bev;
 	struct event *deadline;
 	bool answered;
 };
 
-struct bn_http {
+struct bn_httpd {
 	struct event_base *base;
 	const char *what;
 	char *bind;
 	struct bn_bind_addr addr;
-	bn_http_fn fn;
+	bn_httpd_fn fn;
 	void *data;
 	struct evconnlistener *listener;
 	struct event *retry;
@@ -58,7 +58,7 @@ static const char *reason(int code)
 	}
 }
 
-static void answer(struct conn *c, struct bn_http_response *r, bool head)
+static void answer(struct conn *c, struct bn_httpd_response *r, bool head)
 {
 	struct evbuffer *out = bufferevent_get_output(c->bev);
 
@@ -74,7 +74,7 @@ static void answer(struct conn *c, struct bn_http_response *r, bool head)
 
 static void answer_error(struct conn *c, int code)
 {
-	struct bn_http_response r = {
+	struct bn_httpd_response r = {
 		.code = code,
 		.content_type = "text/plain; charset=utf-8",
 		.headers = code == 405 ? "Allow: GET, HEAD\r\n" : NULL,
@@ -93,7 +93,7 @@ static void answer_error(struct conn *c, int code)
 /* line: "GET /path HTTP/1.1". An absolute form is cut to its path. */
 static void handle(struct conn *c, char *line)
 {
-	struct bn_http_response r = { .code = 200, .content_type = "text/plain; charset=utf-8" };
+	struct bn_httpd_response r = { .code = 200, .content_type = "text/plain; charset=utf-8" };
 	char *save = NULL;
 	char *method = strtok_r(line, " ", &save);
 	char *path = strtok_r(NULL, " ", &save);
@@ -185,7 +185,7 @@ static void on_accept(_unused_ struct evconnlistener *l, evutil_socket_t fd,
 		      _unused_ struct sockaddr *sa, _unused_ int len, void *data)
 {
 	struct timeval tv = { .tv_sec = BN_HTTP_TIMEOUT_S };
-	struct bn_http *h = data;
+	struct bn_httpd *h = data;
 	struct conn *c = NULL;
 
 	if (h->nclients < BN_HTTP_MAX_CLIENTS)
@@ -210,7 +210,7 @@ static void on_accept(_unused_ struct evconnlistener *l, evutil_socket_t fd,
 	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
 
-static void retry_later(struct bn_http *h)
+static void retry_later(struct bn_httpd *h)
 {
 	struct timeval tv = { .tv_sec = BN_HTTP_RETRY_S };
 
@@ -219,7 +219,7 @@ static void retry_later(struct bn_http *h)
 
 static void on_accept_error(struct evconnlistener *l, void *data)
 {
-	struct bn_http *h = data;
+	struct bn_httpd *h = data;
 
 	if (bn_log_ratelimit(60))
 		log_warn("%s: accept: %s", h->what, strerror(EVUTIL_SOCKET_ERROR()));
@@ -227,7 +227,7 @@ static void on_accept_error(struct evconnlistener *l, void *data)
 	retry_later(h);
 }
 
-static void try_listen(struct bn_http *h)
+static void try_listen(struct bn_httpd *h)
 {
 	int fd = bn_bind_listen(&h->addr);
 
@@ -253,7 +253,7 @@ static void try_listen(struct bn_http *h)
 
 static void on_retry(_unused_ evutil_socket_t fd, _unused_ short what, void *data)
 {
-	struct bn_http *h = data;
+	struct bn_httpd *h = data;
 
 	if (h->listener)
 		evconnlistener_enable(h->listener);
@@ -261,10 +261,10 @@ static void on_retry(_unused_ evutil_socket_t fd, _unused_ short what, void *dat
 		try_listen(h);
 }
 
-int bn_http_new(struct event_base *base, const char *bind, const char *what, bn_http_fn fn,
-		void *data, struct bn_http **ret)
+int bn_httpd_new(struct event_base *base, const char *bind, const char *what, bn_httpd_fn fn,
+		void *data, struct bn_httpd **ret)
 {
-	_cleanup_(bn_http_freep) struct bn_http *h = NULL;
+	_cleanup_(bn_httpd_freep) struct bn_httpd *h = NULL;
 	int r;
 
 	*ret = NULL;
@@ -273,7 +273,7 @@ int bn_http_new(struct event_base *base, const char *bind, const char *what, bn_
 	h = calloc(1, sizeof(*h));
 	if (!h)
 		return -ENOMEM;
-	*h = (struct bn_http){
+	*h = (struct bn_httpd){
 		.base = base, .what = what, .fn = fn, .data = data, .bind = strdup(bind),
 		.retry = evtimer_new(base, on_retry, h),
 	};
@@ -289,9 +289,9 @@ int bn_http_new(struct event_base *base, const char *bind, const char *what, bn_
 	return 0;
 }
 
-void bn_http_freep(struct bn_http **hp)
+void bn_httpd_freep(struct bn_httpd **hp)
 {
-	struct bn_http *h = *hp;
+	struct bn_httpd *h = *hp;
 
 	if (!h)
 		return;
@@ -306,7 +306,7 @@ void bn_http_freep(struct bn_http **hp)
 	*hp = NULL;
 }
 
-unsigned bn_http_port(const struct bn_http *h)
+unsigned bn_httpd_port(const struct bn_httpd *h)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);

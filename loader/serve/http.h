@@ -20,9 +20,9 @@
 #define BN_HTTP_TIMEOUT_S 10
 #define BN_HTTP_RETRY_S 5
 
-struct bn_http;
+struct bn_httpd;
 
-struct bn_http_response {
+struct bn_httpd_response {
 	int code;		  /* 200 on entry */
 	const char *content_type; /* text/plain; charset=utf-8 on entry */
 	const char *headers;	  /* further lines, each with \r\n; NULL: none */
@@ -30,17 +30,17 @@ struct bn_http_response {
 };
 
 /* path is decoded no further than cutting '?' and what follows. */
-typedef void (*bn_http_fn)(const char *path, struct bn_http_response *r, void *data);
+typedef void (*bn_httpd_fn)(const char *path, struct bn_httpd_response *r, void *data);
 
 /* bind: "host:port", "[v6]:port", ":port". The wildcard of either family listens on both, as Go and
  * so kube-proxy does. "" and "0" are off: 0 with *ret NULL. -EINVAL for what cannot be parsed.
  * what names the server in messages and must live as long as it.
  */
-int bn_http_new(struct event_base *base, const char *bind, const char *what, bn_http_fn fn,
-		void *data, struct bn_http **ret);
-void bn_http_freep(struct bn_http **h);
+int bn_httpd_new(struct event_base *base, const char *bind, const char *what, bn_httpd_fn fn,
+		void *data, struct bn_httpd **ret);
+void bn_httpd_freep(struct bn_httpd **h);
 
 /* The port in use, 0 while not bound: for tests that bind port 0. */
-unsigned bn_http_port(const struct bn_http *h);
+unsigned bn_httpd_port(const struct bn_httpd *h);
 
 #endif
