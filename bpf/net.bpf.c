@@ -5,19 +5,51 @@
  */
 
 #include <linux/bpf.h>
-#include <linux/pkt_cls.h>
 
 #include "bpf/lib/entry.h"
 #include "bpf/lib/net.h"
 
-static __always_inline struct bn_pkt *bn_net_pkt(__u8 hook, __u8 dir)
+static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 {
-	struct bn_scratch *s = bn_scratch_get();
+	const struct bn_iface *f = bn_iface_get(skb->ifindex);
+	int r;
 
-	if (!s)
-		return NULL;
-	__builtin_memset(&s->p, 0, sizeof(s->p));
-	s->p.hook = hook;
-	s->p.dir = dir;
-	return &s->p;
+	if (!f) /* not ours (yet) */
+		return BN_DONE_PASS;
+	r = bn_entry_begin(skb, p, f->l2_len);
+	if (r)
+		return r;
+	if ((p->flags & BN_PKT_F_ND) || bn_addr_is_multi(&p->t.dst))
+		return BN_DONE_PASS;
+	if (p->flags & BN_PKT_F_ICMP_ERR)
+		r = bn_net_icmp(skb, p);
+	else
+		r = p->hook == BN_HOOK_FROM_NET ? bn_net_in(skb, p) : bn_net_out(skb, p);
+	if (r == BN_ICMP_OTHER)
+		return BN_DONE_PASS;
+	if (r)
+		return r;
+	return p->todo & BN_DO_ROUTED ? bn_net_forward(skb, p) : bn_deliver(skb, p);
 }
+
+SEC("tc")
+int from_net(struct __sk_buff *skb)
+{
+	struct bn_pkt *p = bn_entry_pkt(BN_HOOK_FROM_NET, BN_DIR_INGRESS);
+
+	if (!p)
+		return TC_ACT_SHOT;
+	return bn_entry_end(skb, p, bn_net_run(skb, p));
+}
+
+SEC("tc")
+int to_net(struct __sk_buff *skb)
+{
+	struct bn_pkt *p = bn_entry_pkt(BN_HOOK_TO_NET, BN_DIR_EGRESS);
+
+	if (!p)
+		return TC_ACT_SHOT;
+	return bn_entry_end(skb, p, bn_net_run(skb, p));
+}
+
+char LICENSE[] SEC("license") = "GPL";

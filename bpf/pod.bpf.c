@@ -7,13 +7,8 @@
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 
-#include "bpf/lib/deliver.h"
-#include "bpf/lib/event.h"
-#include "bpf/lib/flow.h"
+#include "bpf/lib/entry.h"
 #include "bpf/lib/icmp.h"
-#include "bpf/lib/reject.h"
-
-#define BN_TC_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC: other programs run too */
 
 static __always_inline bool bn_pod_exempt_out(const struct bn_pkt *p)
 {
@@ -118,7 +113,8 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 			return r;
 	}
 	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
-	    (hit->flags & (BN_CT_F_BYPASS | BN_CT_F_HAIRPIN))) {
+	    ((hit->flags & (BN_CT_F_BYPASS | BN_CT_F_HAIRPIN)) ||
+	     (!e->ifindex && !(hit->flags & BN_CT_F_NET)))) {
 		p->x.src = e->xd;
 		p->x.dst = e->xs;
 		p->x.sport = e->xdp;
@@ -249,54 +245,6 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	return 0;
 }
 
-static __always_inline struct bn_pkt *bn_pod_pkt(__u8 hook, __u8 dir)
-{
-	struct bn_scratch *s = bn_scratch_get();
-
-	if (!s)
-		return NULL;
-	__builtin_memset(&s->p, 0, sizeof(s->p));
-	s->p.hook = hook;
-	s->p.dir = dir;
-	return &s->p;
-}
-
-static __always_inline int bn_pod_begin(struct __sk_buff *skb, struct bn_pkt *p)
-{
-	__u32 zero = 0;
-	struct bn_state *st = bpf_map_lookup_elem(&state, &zero);
-
-	if (!st)
-		return -BN_DROP_INTERNAL;
-	p->epoch = *(volatile __u32 *)&st->epoch;
-	p->state = *(volatile __u32 *)&st->flags;
-	p->now_ns = bpf_ktime_get_boot_ns();
-	p->now_s = bn_seconds(p->now_ns);
-	p->ifindex = skb->ifindex;
-	p->in_ifindex = skb->ingress_ifindex;
-	p->len = skb->len;
-	return bn_parse(skb, p, ETH_HLEN);
-}
-
-static __always_inline int bn_pod_end(struct __sk_buff *skb, struct bn_pkt *p, int r)
-{
-	int why = r;
-
-	if (!r)
-		why = r = bn_deliver(skb, p);
-	bn_exit_count(p);
-	if (r < 0 && p->refuse) {
-		r = bn_refuse(skb, p);
-		if (r == -BN_DROP_REJECT_RATE)
-			why = r;
-	}
-	if (why < 0)
-		bn_exit_drop(p, -why);
-	if (r < 0)
-		return TC_ACT_SHOT;
-	return r == BN_DONE_REDIRECT ? TC_ACT_REDIRECT : BN_TC_NEXT;
-}
-
 /* An ICMP error with its flow; BN_ICMP_OTHER: any other packet. */
 static __always_inline int bn_pod_icmp(struct __sk_buff *skb, struct bn_pkt *p)
 {
@@ -306,7 +254,7 @@ static __always_inline int bn_pod_icmp(struct __sk_buff *skb, struct bn_pkt *p)
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
-	struct bn_pkt *p = bn_pod_pkt(BN_HOOK_FROM_POD, BN_DIR_EGRESS);
+	struct bn_pkt *p = bn_entry_pkt(BN_HOOK_FROM_POD, BN_DIR_EGRESS);
 	int r;
 
 	if (!p)
@@ -315,25 +263,25 @@ int from_pod(struct __sk_buff *skb)
 		skb->mark = 0;
 		return BN_TC_NEXT;
 	}
-	r = bn_pod_begin(skb, p);
+	r = bn_entry_begin(skb, p, ETH_HLEN);
 	if (!r && bn_pod_exempt_out(p))
 		r = BN_DONE_PASS;
 	if (!r)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_out(p);
-	return bn_pod_end(skb, p, r);
+	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
 }
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	struct bn_pkt *p = bn_pod_pkt(BN_HOOK_TO_POD, BN_DIR_INGRESS);
+	struct bn_pkt *p = bn_entry_pkt(BN_HOOK_TO_POD, BN_DIR_INGRESS);
 	int r;
 
 	if (!p)
 		return TC_ACT_SHOT;
-	r = bn_pod_begin(skb, p);
+	r = bn_entry_begin(skb, p, ETH_HLEN);
 	if (!r && (p->flags & BN_PKT_F_ND))
 		r = BN_DONE_PASS;
 	/* What the pod sent to itself (hairpin, refusals) was judged on its way out. */
@@ -343,7 +291,7 @@ int to_pod(struct __sk_buff *skb)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_in(p);
-	return bn_pod_end(skb, p, r);
+	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -93,6 +93,7 @@ enum {
 	BN_CT_F_BYPASS = 1 << 11,    /* decided at the first packet: skip the host stack */
 	BN_CT_F_SHIFTED = 1 << 13,   /* not a service's: another client port only (zone SHIFTED) */
 	BN_CT_F_BRIDGED = 1 << 14,   /* BYPASS without a hop: both pods are on one link */
+	BN_CT_F_NET = 1 << 15,	     /* a service's, begun outside of this node (from_net) */
 	BN_CT_F_INTERNAL = 1 << 12,  /* chose from svcs.range_int where the service has SPLIT */
 };
 

@@ -30,7 +30,10 @@
 	X(UNSUPPORTED, "protocol that a service address does not answer")                          \
 	X(POLICY_DEFERRED, "socket call refused by policy or by a service")                        \
 	X(HTTP_UNSUPPORTED, "HTTP rule that this program cannot judge: refused")                   \
-	X(OTHER_PORT, "port of a service address that no service has")
+	X(OTHER_PORT, "port of a service address that no service has")                             \
+	X(TTL, "hop limit used up on the way to a backend")                                        \
+	X(MTU, "longer than the way to the backend allows")                                        \
+	X(NO_ROUTE, "no route to the backend or back to the client")
 
 enum bn_drop {
 	BN_DROP_NONE,

@@ -37,12 +37,14 @@ __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 
 	if (!p)
 		return -BN_DROP_INTERNAL;
-	if (bn_ctx_load(ctx, 0, mac, sizeof(mac)))
-		return -BN_DROP_REDIRECT;
-	__builtin_memcpy(swapped, mac + 6, 6);
-	__builtin_memcpy(swapped + 6, mac, 6);
-	if (bn_ctx_store(ctx, 0, swapped, sizeof(swapped)))
-		return -BN_DROP_REDIRECT;
+	if (p->l3) { /* tunnels have no Ethernet header */
+		if (bn_ctx_load(ctx, 0, mac, sizeof(mac)))
+			return -BN_DROP_REDIRECT;
+		__builtin_memcpy(swapped, mac + 6, 6);
+		__builtin_memcpy(swapped + 6, mac, 6);
+		if (bn_ctx_store(ctx, 0, swapped, sizeof(swapped)))
+			return -BN_DROP_REDIRECT;
+	}
 	if (p->hook == BN_HOOK_TO_POD) {
 		ctx->mark = BN_MARK_ANSWER;
 		return bpf_redirect(p->ifindex, BPF_F_INGRESS) == TC_ACT_REDIRECT

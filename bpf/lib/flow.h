@@ -57,6 +57,8 @@ struct bn_quote { /* an ICMP error */
 
 struct bn_scratch {
 	struct bn_pkt p;
+	struct bpf_fib_lookup fib; /* bpf/lib/net.h */
+	struct bpf_redir_neigh nh;
 	struct bn_quote quote;
 	struct bn_inner inner;
 	struct bn_ct_new n;

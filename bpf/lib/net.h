@@ -17,6 +17,7 @@
 
 #include "bpf/lib/deliver.h"
 #include "bpf/lib/flow.h"
+#include "bpf/lib/icmp.h"
 
 #define BN_AF_INET 2
 #define BN_AF_INET6 10
@@ -24,69 +25,72 @@
 /* Ports for translated sources: above the NodePorts' default range, never a reserved one. */
 #define BN_NET_PORT_FIRST 32768
 
-/* Where a packet with this destination goes: the interface and its next hop. */
-static __always_inline int bn_net_route(bn_ctx *ctx, const struct bn_pkt *p,
-					const struct bn_tuple *t, struct bpf_redir_neigh *nh,
-					__u32 *oif)
+/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. */
+__noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 {
-	struct bpf_fib_lookup f = {.l4_protocol = p->proto, .ifindex = p->ifindex};
+	struct bn_scratch *s = bn_scratch_get();
+	struct bpf_fib_lookup *f;
 	long r;
 
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	f = &s->fib;
+	__builtin_memset(f, 0, sizeof(*f));
+	__builtin_memset(&s->nh, 0, sizeof(s->nh));
+	f->l4_protocol = p->proto;
+	f->ifindex = p->ifindex;
 	if (p->flags & BN_PKT_F_V6) {
-		f.family = BN_AF_INET6;
-		__builtin_memcpy(f.ipv6_src, &t->src, 16);
-		__builtin_memcpy(f.ipv6_dst, &t->dst, 16);
+		f->family = BN_AF_INET6;
+		__builtin_memcpy(f->ipv6_src, &p->x.src, 16);
+		__builtin_memcpy(f->ipv6_dst, &p->x.dst, 16);
 	} else {
-		f.family = BN_AF_INET;
-		f.ipv4_src = t->src.w[3];
-		f.ipv4_dst = t->dst.w[3];
+		f->family = BN_AF_INET;
+		f->ipv4_src = p->x.src.w[3];
+		f->ipv4_dst = p->x.dst.w[3];
 	}
-	r = bpf_fib_lookup(ctx, &f, sizeof(f), 0);
+	r = bpf_fib_lookup(ctx, f, sizeof(*f), 0);
 	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return -BN_DROP_MTU;
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return -BN_DROP_NO_ROUTE;
-	*oif = f.ifindex;
-	nh->nh_family = f.family;
-	if (f.family == BN_AF_INET)
-		nh->ipv4_nh = f.ipv4_dst;
+	s->nh.nh_family = f->family;
+	if (f->family == BN_AF_INET)
+		s->nh.ipv4_nh = f->ipv4_dst;
 	else
-		__builtin_memcpy(nh->ipv6_nh, f.ipv6_dst, 16);
+		__builtin_memcpy(s->nh.ipv6_nh, f->ipv6_dst, 16);
 	return 0;
 }
 
-/* Out again by the route to the packet's (new) destination. */
+/* Out again by the route to the packet's new destination; BN_DO_NAT: it is still to be written. */
 __noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
 {
-	struct bpf_redir_neigh nh = {};
-	__u32 oif = 0;
+	struct bn_scratch *s = bn_scratch_get();
 	int r;
 
-	if (!p)
+	if (!p || !s)
 		return -BN_DROP_INTERNAL;
 	if (p->ttl <= 1)
 		return -BN_DROP_TTL;
-	r = bn_net_route(ctx, p, &p->x, &nh, &oif);
-	if (!r)
+	r = bn_net_route(ctx, p);
+	if (!r && (p->todo & BN_DO_NAT))
 		r = bn_nat_write(ctx, p, true);
 	if (r)
 		return r;
-	return bpf_redirect_neigh(oif, &nh, sizeof(nh), 0) == TC_ACT_REDIRECT ? BN_DONE_REDIRECT
-									      : -BN_DROP_REDIRECT;
+	return bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0) == TC_ACT_REDIRECT
+		       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
 }
 
 /* The address that stands for outside clients behind the interface towards the backend. */
-static __always_inline int bn_net_source(bn_ctx *ctx, struct bn_pkt *p)
+static __always_inline int bn_net_source(bn_ctx *ctx, struct bn_pkt *p, struct bn_scratch *s)
 {
-	struct bpf_redir_neigh nh = {};
 	const struct bn_iface *f;
 	struct bn_state *st;
-	__u32 oif = 0, zero = 0;
-	int r = bn_net_route(ctx, p, &p->x, &nh, &oif);
+	__u32 zero = 0;
+	int r = bn_net_route(ctx, p);
 
 	if (r)
 		return r;
-	f = bn_iface_get(oif);
+	f = bn_iface_get(s->fib.ifindex);
 	if (f)
 		p->x.src = p->flags & BN_PKT_F_V6 ? f->addr6 : f->addr4;
 	if (!f || bn_addr_is_zero(&p->x.src)) {
@@ -179,7 +183,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	p->x.dst = s->svc.be.addr;
 	p->x.dport = s->svc.be.port;
 	if (!host && !(s->svc.be.flags & BN_BE_F_LOCAL)) {
-		r = bn_net_source(ctx, p);
+		r = bn_net_source(ctx, p, s);
 		if (r)
 			return r;
 		flags |= BN_CT_F_SNAT;
@@ -245,13 +249,12 @@ static __always_inline bool bn_net_reborn(const struct bn_ct_hit *hit, const str
 }
 
 /* The flow of a packet; e NULL when it has none that lives. */
-static __always_inline void bn_net_find(const struct bn_pkt *p, const struct bn_tuple *t,
+static __always_inline void bn_net_find(struct bn_scratch *s, const struct bn_pkt *p,
+					const struct bn_tuple *t, __u8 proto, __u8 zone,
 					struct bn_ct_hit *hit)
 {
-	struct bn_ct_ref ref;
-
-	bn_ct_ref(&ref, t, p->proto, BN_CT_ZONE_MAIN);
-	bn_ct_find(&ref, hit);
+	bn_ct_ref(&s->ref, t, proto, zone);
+	bn_ct_find(&s->ref, hit);
 	if (hit->e && bn_ct_expired(hit->e, p->now_s))
 		hit->e = NULL;
 }
@@ -274,16 +277,49 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 	return bn_net_done(p, hit);
 }
 
+/* An ICMP error about a translated flow that began outside: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
+ * -BN_DROP_x; BN_ICMP_OTHER: about none of these.
+ */
+__noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit = {};
+	bool alias;
+	int r;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	if ((p->flags & BN_PKT_F_LATER) || bn_icmp_inner(ctx, p, &s->inner))
+		return BN_ICMP_OTHER;
+	bn_net_find(s, p, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN, &hit);
+	if (!hit.e || !(hit.flags & BN_CT_F_NET))
+		return BN_ICMP_OTHER;
+	alias = hit.flags & BN_CT_F_ALIAS;
+	if (!bn_icmp_translate(p, &s->inner, &hit, !alias))
+		return BN_DONE_PASS;
+	if (!bn_ct_same(&hit))
+		return -BN_DROP_INTERNAL;
+	r = bn_icmp_write(ctx, p, &s->inner);
+	if (r)
+		return r;
+	/* Towards the client it may carry an address of this node: the stack would not take it. */
+	if (!alias && p->hook == BN_HOOK_FROM_NET)
+		p->todo |= BN_DO_ROUTED;
+	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
+}
+
 /* --- The two directions ---------------------------------------------------------------------- */
 
 /* From outside. p->todo says what is to be done; BN_DO_ROUTED: out again, not to the stack. */
 static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 {
-	struct bn_who who;
+	struct bn_scratch *s = bn_scratch_get();
 	struct bn_ct_hit hit;
 	int r;
 
-	bn_net_find(p, &p->t, &hit);
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
 	if (hit.e && (hit.flags & BN_CT_F_ALIAS) && !hit.reply) {
 		r = bn_net_orig(ctx, p, &hit, 0);
 	} else if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
@@ -295,9 +331,9 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	} else if (hit.e) {
 		return 0; /* a pod's own flow: its hooks follow it */
 	} else {
-		if (bn_addr_who(&p->t.src, &who))
+		if (bn_addr_who(&p->t.src, &s->who))
 			return -BN_DROP_INTERNAL;
-		if (who.flags & BN_ADDR_F_HOST)
+		if (s->who.flags & BN_ADDR_F_HOST)
 			return -BN_DROP_MARTIAN;
 		r = bn_net_begin(ctx, p, 0);
 	}
@@ -309,17 +345,15 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 /* A packet of this node itself whose tuple a translated flow has: its own entry is in the other zone,
  * and it goes on under another port.
  */
-static __always_inline int bn_net_shift(struct bn_pkt *p)
+__noinline int bn_net_shift(struct bn_pkt *p)
 {
 	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
 
-	if (!s)
+	if (!p || !s)
 		return -BN_DROP_INTERNAL;
-	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
-	bn_ct_find(&ref, &hit);
-	if (hit.e && !bn_ct_expired(hit.e, p->now_s) && !bn_net_reborn(&hit, p)) {
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	if (hit.e && !bn_net_reborn(&hit, p)) {
 		bn_ct_other(hit.e, &p->x);
 		p->todo |= BN_DO_NAT;
 		return bn_net_done(p, &hit);
@@ -340,13 +374,13 @@ static __always_inline int bn_net_shift(struct bn_pkt *p)
 }
 
 /* Flows of the node to pods and nodes are written down, so that no translated flow takes their tuple. */
-static __always_inline int bn_net_note(struct bn_pkt *p)
+__noinline int bn_net_note(struct bn_pkt *p)
 {
 	const struct bn_ep *ep;
 	struct bn_scratch *s;
 	int r;
 
-	if (!bn_pkt_has_ports(p) || (p->flags & BN_PKT_F_LATER) || (p->tcp & BN_TCP_RST))
+	if (!p || !bn_pkt_has_ports(p) || (p->flags & BN_PKT_F_LATER) || (p->tcp & BN_TCP_RST))
 		return 0;
 	ep = bn_addr_ep(&p->t.dst);
 	if (!ep || !(ep->flags & (BN_ADDR_F_POD | BN_ADDR_F_NODE)))
@@ -369,10 +403,13 @@ static __always_inline int bn_net_note(struct bn_pkt *p)
 /* Out of this node. BN_DO_ROUTED: by the route to the new destination instead of this interface. */
 static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 {
+	struct bn_scratch *s = bn_scratch_get();
 	struct bn_ct_hit hit;
 	int r;
 
-	bn_net_find(p, &p->t, &hit);
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
 	if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==
 					  (BN_CT_F_NAT | BN_CT_F_NET)) {
 		bn_net_turn_back(p, hit.e);
