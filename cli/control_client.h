@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define BN_CLIENT_TIMEOUT_MS 30000 /* without a byte from the daemon */
+#define BN_CLIENT_TIMEOUT_MS 15000 /* without a byte from the daemon */
 
 struct bn_client;
 

@@ -4,16 +4,14 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/listener.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "loader/log.h"
+#include "loader/serve/control_file.h"
 
 #define MAX_COMMANDS 64
 /* A reply is written ahead of its reader by at most this, a stream queues at most this. */
@@ -49,9 +47,7 @@ struct bn_control {
 	struct event_base *base;
 	struct evconnlistener *listener;
 	struct event *relisten;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	dev_t dev; /* of our socket file: only that one is removed */
-	ino_t ino;
+	struct bn_control_file file;
 	unsigned request_ms, reply_ms;
 	size_t nclients, nstreams, ncommands;
 	struct command commands[MAX_COMMANDS];
@@ -442,66 +438,18 @@ void bn_stream_end(struct bn_control_stream *s)
 		conn_deadline(s, 0);
 }
 
-/* --- the socket file --------------------------------------------------------------------------- */
-
-static int check_path(const struct sockaddr_un *sa, socklen_t len)
-{
-	_cleanup_(closep) int fd = -1;
-	struct stat st;
-
-	if (lstat(sa->sun_path, &st) < 0)
-		return errno == ENOENT ? 0 : log_err_r(errno, "look at '%s'", sa->sun_path);
-	if (!S_ISSOCK(st.st_mode))
-		return log_err_r(EEXIST, "'%s' is not a socket; move it away or use another --run-dir",
-				 sa->sun_path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return log_err_r(errno, "socket");
-	if (connect(fd, (const struct sockaddr *)sa, len) == 0 || errno == EAGAIN)
-		return log_err_r(EADDRINUSE,
-				 "another daemon answers at '%s'; end it or use another --run-dir",
-				 sa->sun_path);
-	return 0; /* stale: the rename below replaces it */
-}
-
-/* Binds under another name and renames: a client never finds a socket that does not listen yet. */
 static int listen_at(struct bn_control *c, const char *run_dir)
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX }, tmp = sa;
-	_cleanup_(closep) int fd = -1;
-	struct stat st;
-	int n, m, r;
+	int fd = bn_control_file_new(run_dir, &c->file);
 
-	n = snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/" BN_CONTROL_SOCKET, run_dir);
-	m = snprintf(tmp.sun_path, sizeof(tmp.sun_path), "%s/.c%d", run_dir, getpid());
-	if (n >= (int)sizeof(sa.sun_path) || m >= (int)sizeof(tmp.sun_path))
-		return log_err_r(ENAMETOOLONG,
-				 "--run-dir '%s': a socket path has at most %zu bytes; use a shorter one",
-				 run_dir, sizeof(sa.sun_path) - 1);
-	r = check_path(&sa, sizeof(sa));
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The mode of the descriptor is the mode that bind gives the file. */
-	if (fd < 0 || fchmod(fd, 0600) < 0)
-		return log_err_r(errno, "control socket");
-	unlink(tmp.sun_path);
-	if (bind(fd, (struct sockaddr *)&tmp, sizeof(tmp)) < 0)
-		return log_err_r(errno, "bind '%s'", tmp.sun_path);
-	if (chmod(tmp.sun_path, 0600) < 0 || listen(fd, 64) < 0 ||
-	    rename(tmp.sun_path, sa.sun_path) < 0 || lstat(sa.sun_path, &st) < 0) {
-		r = log_err_r(errno, "control socket '%s'", sa.sun_path);
-		unlink(tmp.sun_path);
-		return r;
-	}
-	memcpy(c->path, sa.sun_path, sizeof(c->path));
-	c->dev = st.st_dev;
-	c->ino = st.st_ino;
+	if (fd < 0)
+		return fd;
 	c->listener = evconnlistener_new(c->base, on_accept, c,
 					 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!c->listener)
+	if (!c->listener) {
+		close(fd);
 		return -ENOMEM;
-	TAKE_FD(fd);
+	}
 	evconnlistener_set_error_cb(c->listener, on_accept_error);
 	return 0;
 }
@@ -536,7 +484,6 @@ int bn_control_new(struct event_base *base, const char *run_dir, struct bn_contr
 void bn_control_freep(struct bn_control **cp)
 {
 	struct bn_control *c = *cp;
-	struct stat st;
 
 	if (!c)
 		return;
@@ -546,8 +493,7 @@ void bn_control_freep(struct bn_control **cp)
 		evconnlistener_free(c->listener);
 	if (c->relisten)
 		event_free(c->relisten);
-	if (c->path[0] && lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
-		unlink(c->path);
+	bn_control_file_remove(&c->file);
 	free(c);
 	*cp = NULL;
 }

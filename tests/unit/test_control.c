@@ -2,22 +2,17 @@
 /* The control socket against clients of every kind, in one process: the loop runs between steps. */
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "cli/control_client.h"
-#include "loader/log.h"
 #include "loader/serve/control.h"
 
 struct fixture {
@@ -489,54 +484,6 @@ static void test_many_streams(void **state)
 	assert_int_equal(f->closed, BN_CONTROL_MAX_STREAMS);
 }
 
-static void test_socket_file(void **state)
-{
-	struct fixture *f = *state;
-	struct bn_control *other = NULL;
-	char dir[512], path[128], link[140];
-	struct stat st;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/control.sock", f->dir);
-	assert_int_equal(lstat(path, &st), 0);
-	assert_true(S_ISSOCK(st.st_mode));
-	assert_int_equal(st.st_mode & 07777, 0600);
-	/* another daemon answers there: hands off */
-	assert_int_equal(bn_control_new(f->base, f->dir, &other), -EADDRINUSE);
-	assert_null(other);
-	/* ours was taken by a newer one meanwhile: the end of the old one leaves it alone */
-	snprintf(link, sizeof(link), "%s.old", path);
-	assert_int_equal(rename(path, link), 0);
-	assert_int_equal(bn_control_new(f->base, f->dir, &other), 0);
-	bn_control_freep(&f->c);
-	assert_int_equal(access(path, F_OK), 0);
-	unlink(link);
-	bn_control_freep(&other);
-	assert_int_equal(access(path, F_OK), -1);
-	/* a socket that nobody listens on any more */
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-
-	strcpy(sa.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	close(fd);
-	assert_int_equal(bn_control_new(f->base, f->dir, &f->c), 0);
-	bn_control_freep(&f->c);
-	/* something else of that name, a link to something else included, is not ours to remove */
-	fd = open(path, O_CREAT | O_WRONLY, 0600);
-	close(fd);
-	assert_int_equal(bn_control_new(f->base, f->dir, &other), -EEXIST);
-	unlink(path);
-	assert_int_equal(symlink("/etc/passwd", path), 0);
-	assert_int_equal(bn_control_new(f->base, f->dir, &other), -EEXIST);
-	unlink(path);
-	memset(dir, 'x', 200);
-	dir[0] = '/';
-	dir[200] = '\0';
-	assert_int_equal(bn_control_new(f->base, dir, &other), -ENAMETOOLONG);
-	assert_int_equal(bn_control_new(f->base, "/nonexistent/cli-test", &other), -ENOENT);
-}
-
 /* --- the client ------------------------------------------------------------------------------- */
 
 static void *client_thread(void *data)
@@ -605,7 +552,7 @@ int main(void)
 		T(test_half_close), T(test_deadlines),
 		T(test_empty_list), T(test_slow_reader),
 		T(test_too_many_clients), T(test_stream), T(test_slow_subscriber),
-		T(test_many_streams), T(test_socket_file), T(test_client),
+		T(test_many_streams), T(test_client),
 		cmocka_unit_test(test_client_no_daemon),
 	};
 
