@@ -10,7 +10,7 @@
 #include "policy/object.h"
 
 static const struct bn_col backend_cols[] = {
-	{ "  BACKEND", "address", 0 },
+	{ "BACKEND", "address", 0 },
 	{ "PORT", "port", BN_COL_RIGHT },
 	{ "STATE", "state", 0 },
 	{ "LOCAL", "local", 0 },
@@ -19,7 +19,7 @@ static const struct bn_col backend_cols[] = {
 };
 
 static const struct bn_col endpoint_cols[] = {
-	{ "  ENDPOINT", "address", 0 },
+	{ "ENDPOINT", "address", 0 },
 	{ "PORT", "port", BN_COL_RIGHT },
 	{ "READY", "ready", 0 },
 	{ "SERVING", "serving", 0 },

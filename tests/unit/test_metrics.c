@@ -283,7 +283,7 @@ static void test_kube_proxy(_unused_ void **state)
 
 /* --- HTTP --------------------------------------------------------------------------------------- */
 
-static void answer(const char *path, struct bn_http_response *r, void *data)
+static void answer(const char *path, struct bn_httpd_response *r, void *data)
 {
 	int *calls = data;
 
@@ -383,49 +383,49 @@ static void test_http(_unused_ void **state)
 		{ "\r\n\r\n", HEAD("400 Bad Request", "16") "\r\n400 Bad Request\n" },
 		{ "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", HEAD("200 OK", "2") "\r\n/a" },
 	};
-	_cleanup_(bn_http_freep) struct bn_http *h = NULL;
+	_cleanup_(bn_httpd_freep) struct bn_httpd *h = NULL;
 	struct event_base *base = event_base_new();
 	int calls = 0;
 	char *got, huge[BN_HTTP_MAX_HEAD + 2];
 
-	assert_int_equal(bn_http_new(base, "127.0.0.1:0", "test", answer, &calls, &h), 0);
+	assert_int_equal(bn_httpd_new(base, "127.0.0.1:0", "test", answer, &calls, &h), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		expect_reply(base, dial(bn_http_port(h), false), rows[i].request, rows[i].reply);
-	got = fetch(base, dial(bn_http_port(h), false), "GET /big HTTP/1.1\r\n\r\n");
+		expect_reply(base, dial(bn_httpd_port(h), false), rows[i].request, rows[i].reply);
+	got = fetch(base, dial(bn_httpd_port(h), false), "GET /big HTTP/1.1\r\n\r\n");
 	assert_int_equal(strlen(strstr(got, "\r\n\r\n") + 4), 1000000);
 	free(got);
 	memset(huge, 'x', sizeof(huge));
 	huge[sizeof(huge) - 1] = '\0';
-	expect_reply(base, dial(bn_http_port(h), false), huge,
+	expect_reply(base, dial(bn_httpd_port(h), false), huge,
 		     HEAD("431 Request Header Fields Too Large", "36")
 		     "\r\n431 Request Header Fields Too Large\n");
-	assert_int_equal(dial(bn_http_port(h), true), -1); /* 127.0.0.1 only */
-	bn_http_freep(&h);
+	assert_int_equal(dial(bn_httpd_port(h), true), -1); /* 127.0.0.1 only */
+	bn_httpd_freep(&h);
 	event_base_free(base);
 }
 
 static void test_http_limits(_unused_ void **state)
 {
-	_cleanup_(bn_http_freep) struct bn_http *h = NULL;
+	_cleanup_(bn_httpd_freep) struct bn_httpd *h = NULL;
 	struct event_base *base = event_base_new();
 	int calls = 0, fds[BN_HTTP_MAX_CLIENTS];
 	char *got;
 
-	assert_int_equal(bn_http_new(base, "[::1]:0", "test", answer, &calls, &h), 0);
+	assert_int_equal(bn_httpd_new(base, "[::1]:0", "test", answer, &calls, &h), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
-		fds[i] = dial(bn_http_port(h), true);
+		fds[i] = dial(bn_httpd_port(h), true);
 		turn(base, 1);
 	}
-	got = fetch(base, dial(bn_http_port(h), true), NULL); /* closed at once */
+	got = fetch(base, dial(bn_httpd_port(h), true), NULL); /* closed at once */
 	assert_string_equal(got, "");
 	free(got);
 	close(fds[0]);
 	turn(base, 10);
-	expect_reply(base, dial(bn_http_port(h), true), "GET /a HTTP/1.1\r\n\r\n",
+	expect_reply(base, dial(bn_httpd_port(h), true), "GET /a HTTP/1.1\r\n\r\n",
 		     HEAD("200 OK", "2") "\r\n/a");
 	for (size_t i = 1; i < ARRAY_SIZE(fds); i++)
 		close(fds[i]);
-	bn_http_freep(&h);
+	bn_httpd_freep(&h);
 	event_base_free(base);
 }
 
@@ -436,37 +436,37 @@ static void test_bind(_unused_ void **state)
 					   "127.0.0.1:x", "host:80", "127.0.0.1:", "[1.2.3.4]:80",
 					   "127.0.0.1:-1" };
 	struct event_base *base = event_base_new();
-	struct bn_http *h = NULL, *taken = NULL;
+	struct bn_httpd *h = NULL, *taken = NULL;
 	struct bn_bind_addr a;
 	int calls = 0;
 	char text[32];
 
 	/* the wildcard of either family is both */
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
-		assert_int_equal(bn_http_new(base, good[i], "test", answer, &calls, &h), 0);
+		assert_int_equal(bn_httpd_new(base, good[i], "test", answer, &calls, &h), 0);
 		for (int v6 = 0; v6 < 2; v6++)
-			expect_reply(base, dial(bn_http_port(h), v6), "GET /a HTTP/1.1\r\n\r\n",
+			expect_reply(base, dial(bn_httpd_port(h), v6), "GET /a HTTP/1.1\r\n\r\n",
 				     HEAD("200 OK", "2") "\r\n/a");
-		bn_http_freep(&h);
+		bn_httpd_freep(&h);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(bn_bind_parse(bad[i], &a), -EINVAL);
 	assert_int_equal(bn_bind_parse("localhost:80", &a), 0);
-	assert_int_equal(bn_http_new(base, "nonsense", "test", answer, &calls, &h), -EINVAL);
-	assert_int_equal(bn_http_new(base, "", "test", answer, &calls, &h), 0);
+	assert_int_equal(bn_httpd_new(base, "nonsense", "test", answer, &calls, &h), -EINVAL);
+	assert_int_equal(bn_httpd_new(base, "", "test", answer, &calls, &h), 0);
 	assert_null(h);
-	assert_int_equal(bn_http_new(base, "0", "test", answer, &calls, &h), 0);
+	assert_int_equal(bn_httpd_new(base, "0", "test", answer, &calls, &h), 0);
 	assert_null(h);
 	/* a port that is taken is no error: it is tried again */
-	assert_int_equal(bn_http_new(base, "127.0.0.1:0", "test", answer, &calls, &taken), 0);
-	snprintf(text, sizeof(text), "127.0.0.1:%u", bn_http_port(taken));
-	assert_int_equal(bn_http_new(base, text, "second", answer, &calls, &h), 0);
-	assert_int_equal(bn_http_port(h), 0);
-	bn_http_freep(&taken);
-	for (int i = 0; i < BN_HTTP_RETRY_S * 100 + 300 && !bn_http_port(h); i++)
+	assert_int_equal(bn_httpd_new(base, "127.0.0.1:0", "test", answer, &calls, &taken), 0);
+	snprintf(text, sizeof(text), "127.0.0.1:%u", bn_httpd_port(taken));
+	assert_int_equal(bn_httpd_new(base, text, "second", answer, &calls, &h), 0);
+	assert_int_equal(bn_httpd_port(h), 0);
+	bn_httpd_freep(&taken);
+	for (int i = 0; i < BN_HTTP_RETRY_S * 100 + 300 && !bn_httpd_port(h); i++)
 		turn(base, 10);
-	assert_int_not_equal(bn_http_port(h), 0);
-	bn_http_freep(&h);
+	assert_int_not_equal(bn_httpd_port(h), 0);
+	bn_httpd_freep(&h);
 	event_base_free(base);
 }
 
