@@ -197,6 +197,29 @@ int bn_kernel_attach_iface(struct bn_kernel *k, uint32_t ifindex, enum bn_role r
 	return 0;
 }
 
+int bn_attach_pod(struct bn_kernel *k, uint32_t ifindex, int from_pod, int to_pod)
+{
+	int fds[] = {[BN_TC_IN] = from_pod, [BN_TC_OUT] = to_pod}, r = 0;
+
+	for (int i = BN_TC__MAX - 1; i >= 0 && !r; i--)
+		r = attach_hook(k, ifindex, &pod_hooks[i], fds[i]);
+	return r;
+}
+
+int bn_programs_pin(struct bn_kernel *k)
+{
+	char pin[32];
+	int r = 0;
+
+	for (int i = 0; i < BN_TC__MAX && !r; i++) {
+		int fd = bn_kernel_prog_fd(k, pod_hooks[i].prog);
+
+		snprintf(pin, sizeof(pin), "prog_%s", pod_hooks[i].prog);
+		r = fd < 0 ? 0 : bn_link_put(k, fd, pin);
+	}
+	return r;
+}
+
 int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex)
 {
 	struct bn_map_ids ours;

@@ -56,7 +56,12 @@ static int remove_files(const char *dir, bool (*mine)(const char *name), int (*d
 static bool is_link(const char *name)
 {
 	return !strncmp(name, "tcx_", 4) || !strncmp(name, "xdp_", 4) || !strncmp(name, "cg_", 3) ||
-	       !strncmp(name, "tmp_", 4);
+	       !strncmp(name, "prog_", 5) || !strncmp(name, "tmp_", 4);
+}
+
+static bool is_any(const char *name _unused_)
+{
+	return true;
 }
 
 static bool is_map(const char *name)
@@ -213,6 +218,9 @@ static void clean_run_dir(struct clean *c, const char *run_dir)
 	}
 	if (n)
 		said(c, "record in %s", run_dir);
+	snprintf(path, sizeof(path), "%s/cni", run_dir); /* notes of bpfnet-cni */
+	remove_files(path, is_any, unlink);
+	rmdir(path);
 	rmdir(run_dir); /* stays when something else is in it */
 }
 

@@ -73,6 +73,12 @@ const char *bn_libbpf_last(void);     /* the last lines of them */
 
 /* attach.c */
 int bn_attach_open(struct bn_kernel *k, char **err); /* puts our programs into the links that are there */
+/* For bpfnet-cni, which has no objects: these programs on a pod's interface. Needs k->p with links,
+ * netns_cookie and clsact only.
+ */
+int bn_attach_pod(struct bn_kernel *k, uint32_t ifindex, int from_pod, int to_pod);
+/* Leaves the pod programs as links/prog_<name> for it. */
+int bn_programs_pin(struct bn_kernel *k);
 
 /* links.c: what a link is attached to; layouts newer than the build's linux/bpf.h. */
 struct bn_link {

@@ -134,6 +134,10 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 	r = bn_attach_open(k, err);
 	if (r < 0)
 		return r;
+	r = bn_programs_pin(k);
+	if (r < 0)
+		bn_knote(k, "bpfnet-cni cannot isolate pods while bpfnetd is down: pinning programs: %s",
+			 strerror(-r));
 	*ret = TAKE_PTR(k);
 	return 0;
 }

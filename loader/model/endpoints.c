@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "loader/kernel/kernel.h"
@@ -328,6 +329,21 @@ static void set_timer(struct bn_endpoints *e)
 	evtimer_add(e->timer, &tv);
 }
 
+static int collect_cni(struct bn_endpoints *e)
+{
+	const struct bn_cni_entry *const *a, *const *b, **v;
+	size_t na = bn_cnicache_entries(e->cni, &a), nb = bn_cnicache_entries(e->notes, &b), i;
+
+	v = reallocarray(e->centries, na + nb + 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (i = 0; i < na + nb; i++)
+		v[i] = i < na ? a[i] : b[i - na];
+	e->centries = v;
+	e->ncentries = na + nb;
+	return 0;
+}
+
 int bn_endpoints_sync(struct bn_endpoints *e)
 {
 	bool could;
@@ -350,6 +366,7 @@ int bn_endpoints_sync(struct bn_endpoints *e)
 		err = err ?: r;
 	}
 	r = collect_links(e);
+	r = r ?: collect_cni(e);
 	if (r < 0)
 		return r;
 	if (e->hosts_dirty) {
@@ -408,6 +425,7 @@ static int adopt_iface(uint32_t ifindex, const struct bn_iface *i, void *data)
 int bn_endpoints_new(const struct bn_endpoints_env *env, struct bn_endpoints **ret)
 {
 	_cleanup_(bn_endpoints_freep) struct bn_endpoints *e = calloc(1, sizeof(*e));
+	char notes[4096];
 	int r;
 
 	if (!e)
@@ -429,6 +447,12 @@ int bn_endpoints_new(const struct bn_endpoints_env *env, struct bn_endpoints **r
 			    &e->cni);
 	if (r < 0)
 		return log_err_r(r, "following the CNI cache");
+	snprintf(notes, sizeof(notes), "%s/cni", env->opts->run_dir ?: "/run/bpfnet");
+	if (env->kernel)
+		mkdir(notes, 0700);
+	r = bn_cnicache_new(env->base, notes, on_cni, e, &e->notes);
+	if (r < 0)
+		return log_err_r(r, "following what bpfnet-cni leaves in '%s'", notes);
 	if (env->base) {
 		e->timer = evtimer_new(env->base, on_timer, e);
 		if (!e->timer)
@@ -458,6 +482,8 @@ void bn_endpoints_freep(struct bn_endpoints **ep)
 	for (i = 0; i < e->nifs; i++)
 		free(e->ifs[i]);
 	bn_cnicache_freep(&e->cni);
+	bn_cnicache_freep(&e->notes);
+	freep(&e->centries);
 	bn_netstate_freep(&e->net);
 	bn_pods_freep(&e->pods);
 	freep(&e->ifs);

@@ -140,8 +140,8 @@ static void want_addr(const struct bn_endpoints *e, const struct ep_pod *p, cons
 /* Room for all that p may have; NULL without memory. */
 static struct ep_local *wanted_addrs(const struct bn_endpoints *e, const struct ep_pod *p, uint32_t *n)
 {
-	const struct bn_cni_entry *const *c;
-	size_t nc = bn_cnicache_entries(e->cni, &c), i;
+	const struct bn_cni_entry *const *c = e->centries;
+	size_t i;
 	uint32_t max = p->obj->nips + 4 * BN_CNI_ADDRS, k;
 	struct ep_local *v = calloc(max, sizeof(*v));
 
@@ -150,7 +150,7 @@ static struct ep_local *wanted_addrs(const struct bn_endpoints *e, const struct 
 		return v;
 	for (k = 0; k < p->obj->nips; k++)
 		want_addr(e, p, &p->obj->ips[k], v, n, max);
-	for (i = 0; i < nc; i++)
+	for (i = 0; i < e->ncentries; i++)
 		if (!strcmp(c[i]->ns, p->obj->o.ns) && !strcmp(c[i]->pod, p->obj->o.name))
 			for (k = 0; k < c[i]->naddrs; k++)
 				want_addr(e, p, &c[i]->addrs[k], v, n, max);

@@ -107,10 +107,10 @@ static bool better(const struct ep_pod *a, const struct ep_pod *b)
 
 struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a)
 {
-	const struct bn_cni_entry *const *c;
+	const struct bn_cni_entry *const *c = e->centries;
 	struct ep_pod *best = NULL, *p;
 	int64_t newest = INT64_MIN;
-	size_t i, n;
+	size_t i;
 
 	for (i = 0; i < e->nlpods; i++) {
 		p = e->lpods[i];
@@ -119,8 +119,7 @@ struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a
 	}
 	if (best)
 		return best;
-	n = bn_cnicache_entries(e->cni, &c);
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < e->ncentries; i++) {
 		if (c[i]->mtime_ns <= newest || !has(c[i]->addrs, c[i]->naddrs, a))
 			continue;
 		p = pod_named(e, c[i]->ns, c[i]->pod);
@@ -134,15 +133,26 @@ struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a
 
 /* --- evidence -------------------------------------------------------------------------------- */
 
+bool ep_named_by_cni(const struct bn_endpoints *e, const struct ep_if *f)
+{
+	uint32_t k;
+	size_t i;
+
+	for (i = 0; i < e->ncentries; i++)
+		for (k = 0; k < e->centries[i]->nhostifs; k++)
+			if (!strcmp(e->centries[i]->hostifs[k], f->l->name))
+				return true;
+	return false;
+}
+
 static struct ep_pod *by_cni(const struct bn_endpoints *e, const struct ep_if *f)
 {
-	const struct bn_cni_entry *const *c;
-	size_t n = bn_cnicache_entries(e->cni, &c), i;
-	const struct bn_cni_entry *best = NULL;
+	const struct bn_cni_entry *const *c = e->centries, *best = NULL;
 	struct ep_pod *p;
 	uint32_t k;
+	size_t i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < e->ncentries; i++)
 		for (k = 0; k < c[i]->nhostifs; k++)
 			if (!strcmp(c[i]->hostifs[k], f->l->name) &&
 			    (!best || c[i]->mtime_ns > best->mtime_ns))

@@ -97,7 +97,9 @@ struct ep_range { /* of addresses near each other that pods of the cluster have 
 struct bn_endpoints {
 	struct bn_endpoints_env env;
 	struct bn_netstate *net;
-	struct bn_cnicache *cni;
+	struct bn_cnicache *cni, *notes; /* libcni's, and what bpfnet-cni left in the run dir */
+	const struct bn_cni_entry **centries; /* of both, during a sync */
+	size_t ncentries;
 	struct bn_pods *pods;
 	struct event *timer;
 	struct ep_if **ifs; /* by index */
@@ -148,6 +150,8 @@ bool ep_candidate(const struct bn_endpoints *e, const struct ep_if *f);
 /* The pod of this node that an address belongs to, or NULL. */
 struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a);
 void ep_look_bypass(struct bn_endpoints *e);
+/* libcni says that it is some pod's, whether that pod is known or not. */
+bool ep_named_by_cni(const struct bn_endpoints *e, const struct ep_if *f);
 bool ep_bypass(const struct bn_endpoints *e, const struct ep_if *f);
 void ep_match(struct bn_endpoints *e);
 void ep_unknown(struct bn_endpoints *e, struct ep_if *f); /* no pod claims it: open or closed? */

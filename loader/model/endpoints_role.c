@@ -374,6 +374,8 @@ void ep_unknown(struct bn_endpoints *e, struct ep_if *f)
 	}
 	if (!e->ready && !e->ncidrs) /* too little is known to tell */
 		f->unmanaged = false;
+	if (ep_named_by_cni(e, f))
+		f->unmanaged = f->trunk = false;
 	if (f->unmanaged && !is_port(f->l) && !e->env.opts->ndevices) {
 		f->role = BN_ROLE_UPLINK; /* a network, not a pod */
 		return;

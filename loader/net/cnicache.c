@@ -176,7 +176,7 @@ static int look_at(struct bn_cnicache *c, int dirfd, const char *name, bool *cha
 	int64_t mtime;
 	size_t i;
 
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+	if (name[0] == '.' || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
 		return 0;
 	mtime = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
 	for (i = 0; i < c->nfiles && !f; i++)
