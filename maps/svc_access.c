@@ -11,6 +11,7 @@
 struct apply_list {
 	uint32_t base; /* NONE: not placed yet */
 	int err;
+	bool used; /* by some front */
 };
 
 struct apply {
@@ -57,13 +58,16 @@ static void lists_keep(struct apply *a)
 		const struct bn_want_front *f = &a->w->fronts[i];
 		struct sv_rec *r = sv_rec_find(a->m, &f->key);
 		const struct bn_svc *s = r ? sv_svc(a->m, r->idx) : NULL;
+		bool inner = f->list_int >= 0 && (f->flags & BN_SVC_F_SPLIT);
 
-		if (!s)
-			continue;
-		if (f->list >= 0)
-			list_hold(a, f->list, s->range);
-		if (f->list_int >= 0 && (f->flags & BN_SVC_F_SPLIT))
-			list_hold(a, f->list_int, s->range_int);
+		if (f->list >= 0) {
+			a->lists[f->list].used = true;
+			list_hold(a, f->list, s ? s->range : 0);
+		}
+		if (inner) {
+			a->lists[f->list_int].used = true;
+			list_hold(a, f->list_int, s ? s->range_int : 0);
+		}
 	}
 }
 
@@ -74,7 +78,7 @@ static void lists_place(struct apply *a)
 		struct apply_list *al = &a->lists[i];
 		uint32_t len = l->n + l->members;
 
-		if (al->base != NONE)
+		if (al->base != NONE || !al->used)
 			continue;
 		if (!l->n || l->n > UINT16_MAX) {
 			al->err = -E2BIG;
@@ -181,9 +185,10 @@ static void ports_place(struct apply *a)
 		r->port->mark = a->m->round;
 		port_rename(a, r->port, &w->ports[f->port]);
 	}
-	for (uint32_t i = 0; i < w->nports; i++)
-		if (!a->ports[i])
-			a->ports[i] = port_make(a, &w->ports[i]);
+	/* one without frontends (all of them another service's) needs no name */
+	for (uint32_t i = 0; i < w->nfronts; i++)
+		if (!a->ports[w->fronts[i].port])
+			a->ports[w->fronts[i].port] = port_make(a, &w->ports[w->fronts[i].port]);
 }
 
 static void port_unref(struct bn_svcmap *m, struct bn_svc_owner *o, struct sv_port *p)
@@ -261,8 +266,11 @@ static void set_place(struct apply *a)
 {
 	struct bn_want_src *v = a->w->src;
 	uint32_t n = 0;
+	bool used = false;
 
-	if (!a->w->nsrc)
+	for (uint32_t i = 0; i < a->w->nfronts && !used; i++)
+		used = a->w->fronts[i].flags & BN_SVC_F_SRC_RANGES;
+	if (!a->w->nsrc || !used)
 		return;
 	qsort(v, a->w->nsrc, sizeof(*v), src_cmp);
 	for (uint32_t i = 0; i < a->w->nsrc; i++)

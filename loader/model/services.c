@@ -435,6 +435,8 @@ void bn_services_freep(struct bn_services **p)
 	}
 	bn_htab_clear(&s->ents);
 	bn_htab_clear(&s->losses);
+	if (s->started) /* leave nothing for the next daemon to clean up */
+		bn_svcmap_reclaim(s->map, true);
 	bn_svcmap_freep(&s->map);
 	free(s->triggers);
 	free(s->node_name);

@@ -290,8 +290,21 @@ void services_losses_drop(struct bn_services *s, struct svc_ent *e)
 	}
 }
 
+/* Whoever lost this front before tries again, after this entry. */
+static void losers_wake(struct bn_services *s, const struct svc_ent *e, const struct bn_front_key *key)
+{
+	struct bn_hnode *n = bn_htab_first(&s->losses, bn_hash_bytes(key, sizeof(*key)));
+
+	for (; n; n = bn_htab_next(n)) {
+		struct svc_loss *l = bn_container(n, struct svc_loss, h);
+
+		if (l->ent != e && !memcmp(&l->key, key, sizeof(*key)))
+			services_dirty(s, l->ent);
+	}
+}
+
 /* True if the front is ours. A holder that does not want it any more, or less than we do, loses it:
- * apply moves it over without a gap.
+ * apply moves it over without a gap. Others may have waited for that holder to let go.
  */
 static bool front_won(struct bn_services *s, struct svc_ent *e, const struct bn_svc_owner *self,
 		      const struct bn_want_front *f)
@@ -303,13 +316,13 @@ static bool front_won(struct bn_services *s, struct svc_ent *e, const struct bn_
 	if (!holder || holder == self)
 		return true;
 	other = owner_ent(s, holder);
-	if (!ent_claims(s, other, &f->key, &kind))
-		return true;
-	if (bn_front_precedence(kind_of(f->flags), &e->svc->o, kind, &other->svc->o) < 0) {
+	if (ent_claims(s, other, &f->key, &kind)) {
+		if (bn_front_precedence(kind_of(f->flags), &e->svc->o, kind, &other->svc->o) > 0)
+			return false;
 		services_dirty(s, other);
-		return true;
 	}
-	return false;
+	losers_wake(s, e, &f->key);
+	return true;
 }
 
 static int conflicts_settle(struct bn_services *s, struct svc_ent *e,
@@ -374,15 +387,8 @@ static void wait_wake(struct bn_services *s, struct svc_ent *e, struct waiting *
 		for (uint32_t j = 0; now && j < now->w.nfronts && !same; j++)
 			same = !memcmp(&now->fronts[j].key, key, sizeof(*key)) &&
 			       kind_of(now->fronts[j].flags) == w->v[i].kind;
-		if (same)
-			continue;
-		for (struct bn_hnode *n = bn_htab_first(&s->losses, bn_hash_bytes(key, sizeof(*key))); n;
-		     n = bn_htab_next(n)) {
-			struct svc_loss *l = bn_container(n, struct svc_loss, h);
-
-			if (l->ent != e && !memcmp(&l->key, key, sizeof(*key)))
-				services_dirty(s, l->ent);
-		}
+		if (!same)
+			losers_wake(s, e, key);
 	}
 }
 
