@@ -50,15 +50,15 @@ static inline double now_s(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-static inline void api_start(struct api *a, const char *const *extra)
+/* dir: made by the caller, removed by api_stop. */
+static inline void api_start_in(struct api *a, const char *dir, const char *const *extra)
 {
 	const char *argv[24] = { "/usr/bin/python3", "tests/apiserver/apiserver.py", "--dir" };
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int in[2], out[2], n = 3;
 	ssize_t got = 0;
 
-	strcpy(a->dir, "/tmp/kube-test-XXXXXX");
-	assert_non_null(mkdtemp(a->dir));
+	snprintf(a->dir, sizeof(a->dir), "%s", dir);
 	argv[n++] = a->dir;
 	while (extra && *extra)
 		argv[n++] = *extra++;
@@ -83,6 +83,14 @@ static inline void api_start(struct api *a, const char *const *extra)
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/control", a->dir);
 	a->control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(connect(a->control, (void *)&sa, sizeof(sa)), 0);
+}
+
+static inline void api_start(struct api *a, const char *const *extra)
+{
+	char dir[] = "/tmp/kube-test-XXXXXX";
+
+	assert_non_null(mkdtemp(dir));
+	api_start_in(a, dir, extra);
 }
 
 static inline void api_stop(struct api *a)

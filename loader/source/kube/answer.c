@@ -211,7 +211,7 @@ static void broken(struct bn_reflector *r, const struct bn_rest_result *res, enu
 
 	if (was == STREAMING && r->headed && r->failures) /* twice: rather pages */
 		r->streaming = false;
-	if (res->err == -EBADMSG || res->err == -EFBIG) {
+	if (!*res->error && (res->err == -EBADMSG || res->err == -EFBIG)) {
 		bn_refl_relist(r, BN_RELIST_GARBAGE);
 		bn_refl_error(r, "%s: %s: the server's answer is %s", plural, verb,
 			  res->err == -EFBIG ? "too large" : "garbage");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "loader/source/kube/fields.h"
+#include "policy/yaml.h"
 
 /* One file of the list, in order. */
 struct doc {
@@ -75,12 +76,23 @@ void bn_kube_config_freep(struct bn_kube_config **cp)
 	*cp = NULL;
 }
 
+/* The first one; what comes after it is not read, as client-go does. */
+static int take_document(json_t *node, unsigned line, bool item, void *data)
+{
+	json_t **root = data;
+
+	(void)line;
+	if (!item && !*root)
+		*root = json_incref(node);
+	return 0;
+}
+
 static int add_file(struct docs *d, const char *path, bool may_miss, char *err)
 {
 	struct bn_secret text = { 0 };
+	struct bn_yaml_err why = { 0 };
+	json_t *root = NULL;
 	struct doc *v;
-	char why[256];
-	json_t *root;
 	int r;
 
 	r = bn_secret_set_file(&text, path, BN_KUBE_FILE_MAX);
@@ -90,15 +102,20 @@ static int add_file(struct docs *d, const char *path, bool may_miss, char *err)
 		snprintf(err, 512, "kubeconfig '%s': %s", path, strerror(-r));
 		return r;
 	}
-	r = bn_kube_yaml_load(text.p, text.n, &root, why);
+	r = bn_yaml_parse(text.p, text.n, take_document, &root, &why);
 	bn_secret_clear(&text);
+	if (r == 0 && !root)
+		root = json_object();
 	if (r == 0 && !json_is_object(root)) {
-		json_decref(root);
-		snprintf(why, sizeof(why), "not a mapping");
+		snprintf(err, 512, "kubeconfig '%s': not a mapping", path);
 		r = -EINVAL;
+	} else if (r < 0) {
+		snprintf(err, 512, "kubeconfig '%s': line %u: %s", path, why.line,
+			 r == -ENOMEM ? "no memory" : why.msg);
 	}
 	if (r < 0) {
-		snprintf(err, 512, "kubeconfig '%s': %s", path, r == -ENOMEM ? "no memory" : why);
+		wipe_json(root);
+		json_decref(root);
 		return r;
 	}
 	v = reallocarray(d->v, d->n + 1, sizeof(*v));

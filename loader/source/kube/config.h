@@ -61,9 +61,4 @@ int bn_kube_config_load(const struct bn_kube_config_opts *o, struct bn_kube_conf
 			char err[static 512]);
 void bn_kube_config_freep(struct bn_kube_config **c);
 
-/* One YAML or JSON document as JSON (for kubeconfig: scalars that are quoted are strings).
- * In yaml.c; err gets "line N: ...".
- */
-int bn_kube_yaml_load(const char *text, size_t n, json_t **ret, char err[static 256]);
-
 #endif

@@ -409,7 +409,7 @@ static void on_auth(void *data)
 
 static int watchdog_arm(struct bn_rest *h)
 {
-	static const struct timeval tick = { 0, TICK_MS * 1000 };
+	static const struct timeval tick = { TICK_MS / 1000, TICK_MS % 1000 * 1000 };
 	struct timeval idle = { PING_AFTER_MS / 1000, 0 };
 	int64_t quiet = now_ms() - h->last_rx_ms;
 
