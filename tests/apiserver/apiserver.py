@@ -140,7 +140,7 @@ REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFo
 class Server:
     def __init__(self, args):
         self.args = args
-        self.store = Store()
+        self.store = Store(args.rv)
         self.tokens = list(args.token)
         self.faults = []
         self.log = []
@@ -421,7 +421,6 @@ class Server:
                 events = store.events_after(res, rv)
                 if not events:
                     store.cond.wait(max(0.0, min(mark, until, time.time() + 1) - time.time()))
-                    now_rv = store.rv
             for e in events:
                 rv = e.rv
                 seen = e.seen_by(match) if ns in (None, e.key[0]) else None
@@ -429,7 +428,7 @@ class Server:
                     self.event(st, f, *seen)
             if time.time() >= mark:
                 mark = time.time() + self.bookmark_s
-                if not events and now_rv >= rv:
+                if not events:
                     # what happened between the look and now is not covered by a bookmark
                     with store.cond:
                         if store.events_after(res, rv):
@@ -635,6 +634,7 @@ def main():
     p.add_argument("--plain", action="store_true", help="no TLS")
     p.add_argument("--token", action="append", default=[])
     p.add_argument("--bookmark", type=float, default=60)
+    p.add_argument("--rv", type=int, default=1000, help="where resource versions begin")
     args = p.parse_args()
     os.makedirs(args.dir, exist_ok=True)
     tls = None

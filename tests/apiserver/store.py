@@ -77,10 +77,10 @@ class Event:
 
 
 class Store:
-    def __init__(self):
+    def __init__(self, rv=1000):
         self.cond = threading.Condition()
-        self.rv = 1000
-        self.compacted = 0
+        self.rv = rv
+        self.compacted = rv  # what was before is not known
         self.objects = {r: {} for r in RESOURCES}   # (ns, name) -> (bytes, labels)
         self.log = {r: [] for r in RESOURCES}
         self.snapshots = {}

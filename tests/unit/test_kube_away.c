@@ -55,13 +55,12 @@ static void test_hiccup(void **state)
 }
 
 /* Killed and started again with other objects: what is gone goes, what is new comes. */
-static void test_restart(void **state)
+static void restart(const char *rv)
 {
 	struct cluster c;
 	char port[16], path[160], cmd[800];
 	double t;
 
-	(void)state;
 	cluster_start(&c, NULL);
 	api_service(&c.api, "old", "10.96.0.1");
 	api_service(&c.api, "both", "10.96.0.2");
@@ -77,7 +76,8 @@ static void test_restart(void **state)
 	spin(&c, 5);
 	assert_int_equal(count(&c, BN_KIND_SERVICE), 2); /* what was read stays */
 	c.puts = 0;
-	api_start_in(&c.api, path, (const char *[]){ "--port", port, NULL });
+	api_start_in(&c.api, path, (const char *[]){ "--port", port, "--rv", rv, "--bookmark",
+							    "2", NULL });
 	api_service(&c.api, "both", "10.96.0.2");
 	api_service(&c.api, "new", "10.96.0.3");
 	t = now_s();
@@ -89,6 +89,19 @@ static void test_restart(void **state)
 	print_message("in sync %.1f s after the restart\n", now_s() - t);
 	wait_for_s(&c, 35, !bn_source_failing(c.src, ALL_KINDS, 0));
 	cluster_stop(&c);
+}
+
+static void test_restart(void **state)
+{
+	(void)state;
+	restart("5000");
+}
+
+/* Another etcd, or a restored one: its versions are behind ours, and no watch would ever tell. */
+static void test_restart_in_the_past(void **state)
+{
+	(void)state;
+	restart("1");
 }
 
 /* Nobody there: fewer and fewer attempts, hardly any work. */
@@ -121,6 +134,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_hiccup),
 		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_restart_in_the_past),
 		cmocka_unit_test(test_backoff),
 	};
 

@@ -78,6 +78,18 @@ static void on_head(void *data)
 	bn_refl_timer(r, SETTLE_MS);
 }
 
+/* Versions are numbers that only grow, unless etcd was restored or replaced: then a watch from our
+ * place would wait for a future that was elsewhere.
+ */
+static bool went_back(const char *now, const char *before)
+{
+	size_t n = strlen(now), m = strlen(before);
+
+	if (strspn(now, "0123456789") != n || strspn(before, "0123456789") != m)
+		return false;
+	return n != m ? n < m : strcmp(now, before) < 0;
+}
+
 int bn_refl_event(void *data, const char *p, size_t n)
 {
 	struct bn_reflector *r = data;
@@ -102,6 +114,10 @@ int bn_refl_event(void *data, const char *p, size_t n)
 		bn_refl_timer(r, SETTLE_MS);
 		list_complete(r, ev.rv);
 		return r->state == WATCHING ? 0 : -ECANCELED;
+	}
+	if (went_back(ev.rv, r->rv)) {
+		bn_refl_relist(r, BN_RELIST_WENT_BACK);
+		return -ESTALE;
 	}
 	memcpy(r->rv, ev.rv, sizeof(r->rv));
 	return 0;
@@ -215,6 +231,8 @@ static void broken(struct bn_reflector *r, const struct bn_rest_result *res, enu
 		bn_refl_relist(r, BN_RELIST_GARBAGE);
 		bn_refl_error(r, "%s: %s: the server's answer is %s", plural, verb,
 			  res->err == -EFBIG ? "too large" : "garbage");
+	} else if (res->err == -ESTALE) {
+		bn_refl_error(r, "%s: watch: the server's versions went back: another etcd?", plural);
 	} else {
 		r->unreachable = true;
 		bn_refl_error(r, "%s: %s: %s", plural, verb, *res->error ? res->error

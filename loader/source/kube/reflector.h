@@ -22,6 +22,7 @@
 	X(ERROR_EVENT, "error-event")                                                              \
 	X(GARBAGE, "garbage")                                                                      \
 	X(WATCH_FAILED, "watch-failed")                                                            \
+	X(WENT_BACK, "went-back") /* the server's versions are behind ours: another etcd */       \
 	X(ABSENT, "absent")	  /* the kind did not exist */
 #define X(name, text) BN_RELIST_##name,
 enum bn_relist { BN_RELIST_LIST(X) BN_RELIST__MAX };
