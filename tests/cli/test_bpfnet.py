@@ -638,6 +638,38 @@ def test_man_bpfnetd():
     eq(page, set(re.findall(r"^  --([a-z-]+)", p.stdout, re.M)))
 
 
+# --- pages that lists in the sources have -------------------------------------------------------------
+
+
+def source(path):
+    with open(os.path.join(ROOT, path)) as f:
+        return f.read()
+
+
+def test_doc_of_drops():
+    """Every reason, in the order of the numbers, with the header's own words."""
+    header = re.findall(r'^\tX\((\w+),\s+"([^"]*)"\)', source("maps/drop.h"), re.M)
+    page = re.findall(r"^\| ([A-Z0-9_]+) \| ([^|]*) \|", source("docs/drops.md"), re.M)
+    assert len(header) > 20
+    eq(page, header)
+
+
+def test_doc_of_metrics():
+    have = set()
+    for dir, _, names in os.walk(os.path.join(ROOT, "loader")):
+        for name in names:
+            if name.endswith(".c"):
+                text = source(os.path.join(dir, name)).replace('{ P "', '"kubeproxy_sync_proxy_rules_')
+                have |= set(re.findall(r'"((?:bpfnet|kubeproxy|rest_client|kubernetes|process)_[a-z0-9_]+)"',
+                                       text))
+    have.discard("kubeproxy_sync_proxy_rules_")
+    assert len(have) > 60, have
+    page = set(re.findall(r"\b((?:bpfnet|kubeproxy|rest_client|kubernetes|process)_[a-z0-9_]+)\b",
+                          source("docs/METRICS.md")))
+    eq(sorted(have - page), [])
+    eq(sorted(page - have), [])
+
+
 def main():
     passed = failed = 0
     only = sys.argv[1:]
