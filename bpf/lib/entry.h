@@ -7,6 +7,7 @@
  */
 
 #include <linux/pkt_cls.h>
+#include <stddef.h>
 
 #include "bpf/lib/deliver.h"
 #include "bpf/lib/event.h"
@@ -21,7 +22,8 @@ static __always_inline struct bn_pkt *bn_entry_pkt(__u8 hook, __u8 dir)
 
 	if (!s)
 		return NULL;
-	__builtin_memset(&s->p, 0, sizeof(s->p));
+	bn_scratch_now(s);
+	__builtin_memset(&s->p.t, 0, sizeof(s->p) - offsetof(struct bn_pkt, t));
 	s->p.hook = hook;
 	s->p.dir = dir;
 	return &s->p;
@@ -36,8 +38,6 @@ static __always_inline int bn_entry_begin(bn_ctx *skb, struct bn_pkt *p, __u32 l
 		return -BN_DROP_INTERNAL;
 	p->epoch = *(volatile __u32 *)&st->epoch;
 	p->state = *(volatile __u32 *)&st->flags;
-	p->now_ns = bpf_ktime_get_boot_ns();
-	p->now_s = bn_seconds(p->now_ns);
 	p->ifindex = skb->ifindex;
 	p->in_ifindex = skb->ingress_ifindex;
 	p->len = skb->len;

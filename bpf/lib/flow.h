@@ -57,6 +57,7 @@ struct bn_quote { /* an ICMP error */
 
 struct bn_scratch {
 	struct bn_pkt p;
+	__u64 jiffies, now_ns; /* when this CPU last read the clock */
 	struct bpf_fib_lookup fib; /* bpf/lib/net.h */
 	struct bpf_redir_neigh nh;
 	struct bn_quote quote;
@@ -81,6 +82,19 @@ static __always_inline struct bn_scratch *bn_scratch_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+/* The boot-time clock, read at most once a tick and CPU: reading it costs 45 ns, jiffies cost 1. */
+static __always_inline void bn_scratch_now(struct bn_scratch *s)
+{
+	__u64 j = bpf_jiffies64();
+
+	if (s->jiffies != j) {
+		s->jiffies = j;
+		s->now_ns = bpf_ktime_get_boot_ns();
+	}
+	s->p.now_ns = s->now_ns;
+	s->p.now_s = bn_seconds(s->now_ns);
 }
 
 static __always_inline void bn_ends_of(const struct bn_ct_entry *e, struct bn_ends *ends)

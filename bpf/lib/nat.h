@@ -60,32 +60,46 @@ static __always_inline __u64 bn_diff_port(__be16 from, __be16 to)
 	return (__u64)(__u16)~from + to;
 }
 
-/* Hop count and addresses of the outer header, from x; -1 on the hop count if `hop`. */
+/* Hop count and addresses of the outer header, from x; -1 on the hop count if `hop`. Written in place:
+ * the parser has made the header linear.
+ */
 static __always_inline int bn_nat_l3(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, bool hop)
 {
+	void *l3 = bn_ctx_data(ctx) + (p->l3 & 0x3f), *end = bn_ctx_end(ctx);
+
 	if (p->flags & BN_PKT_F_V6) {
-		struct {
-			struct bn_addr src, dst;
-		} a = {p->x.src, p->x.dst};
-		__u8 ttl = p->ttl - 1;
+		struct bn_ip6 *ip = l3;
 
-		if (hop && bn_ctx_store(ctx, p->l3 + 7, &ttl, 1))
+		if ((void *)(ip + 1) > end)
 			return -BN_DROP_NAT_WRITE;
-		return bn_ctx_store(ctx, p->l3 + 8, &a, sizeof(a)) ? -BN_DROP_NAT_WRITE : 0;
+		ip->src = p->x.src;
+		ip->dst = p->x.dst;
+		ip->hop_limit -= hop;
 	} else {
-		struct {
-			__u8 ttl, proto;
-			__u16 csum;
-			__be32 src, dst;
-		} h = {p->ttl, p->proto, p->l3_csum, p->x.src.w[3], p->x.dst.w[3]};
+		struct bn_ip4 *ip = l3;
 
+		if ((void *)(ip + 1) > end)
+			return -BN_DROP_NAT_WRITE;
+		ip->src = p->x.src.w[3];
+		ip->dst = p->x.dst.w[3];
 		if (hop) {
-			h.ttl--;
-			diff += (__u16)~(__u16)p->ttl + (__u16)h.ttl; /* low byte in memory */
+			diff += bn_diff_port(ip->ttl, ip->ttl - 1); /* the low byte in memory */
+			ip->ttl--;
 		}
-		h.csum = bn_csum_apply(h.csum, diff);
-		return bn_ctx_store(ctx, p->l3 + 8, &h, sizeof(h)) ? -BN_DROP_NAT_WRITE : 0;
+		ip->csum = bn_csum_apply(ip->csum, diff);
 	}
+	return 0;
+}
+
+static __always_inline int bn_nat_ports(bn_ctx *ctx, struct bn_pkt *p)
+{
+	__be16 *h = bn_ctx_data(ctx) + (p->l4 & BN_PARSE_OFF_MASK);
+
+	if ((void *)(h + 2) > bn_ctx_end(ctx))
+		return -BN_DROP_NAT_WRITE;
+	h[0] = p->x.sport;
+	h[1] = p->x.dport;
+	return 0;
 }
 
 __noinline int bn_nat_sctp(bn_ctx *ctx, struct bn_pkt *p)
@@ -105,37 +119,34 @@ __noinline int bn_nat_sctp(bn_ctx *ctx, struct bn_pkt *p)
 	return bn_ctx_store(ctx, p->l4 + 8, &crc, 4) ? -BN_DROP_NAT_WRITE : 0;
 }
 
-/* The L4 header: ports, and the checksum for both changes. */
-static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff)
+/* The L4 checksum, for both changes. */
+static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, bool moved)
 {
-	struct {
-		__be16 sport, dport;
-	} ports = {p->x.sport, p->x.dport};
-	bool moved = p->t.sport != p->x.sport || p->t.dport != p->x.dport;
-	__u64 flags = p->flags & BN_PKT_F_V6 ? BPF_F_PSEUDO_HDR : BPF_F_PSEUDO_HDR;
+	__u64 flags = 0;
 	__u32 off = p->l4 + 16;
 	__u64 pdiff;
 
-	if (p->flags & BN_PKT_F_LATER)
-		return 0;
 	if (p->proto == BN_PROTO_UDP) {
 		off = p->l4 + 6;
-		flags |= BPF_F_MARK_MANGLED_0;
+		flags = BPF_F_MARK_MANGLED_0;
 	} else if (p->proto == BN_PROTO_ICMP6) {
 		off = p->l4 + 2;
-	} else if (p->proto != BN_PROTO_TCP && p->proto != BN_PROTO_SCTP) {
+	} else if (p->proto == BN_PROTO_SCTP) {
+		return moved ? bn_nat_sctp(ctx, p) : 0;
+	} else if (p->proto != BN_PROTO_TCP) {
 		return 0;
 	}
-	if (moved && bn_ctx_store(ctx, p->l4, &ports, sizeof(ports)))
+	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(diff), flags | BPF_F_PSEUDO_HDR))
 		return -BN_DROP_NAT_WRITE;
-	if (p->proto == BN_PROTO_SCTP)
-		return moved ? bn_nat_sctp(ctx, p) : 0;
-	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(diff), flags))
-		return -BN_DROP_NAT_WRITE;
+	/* Of a packet with a whole-packet sum (CHECKSUM_COMPLETE) that helper changes the sum as if an
+	 * IPv4 header's checksum made up for the addresses; IPv6 has none.
+	 */
+	if (p->flags & BN_PKT_F_V6)
+		bpf_csum_update(ctx, bn_csum_fold32(diff));
 	if (!moved)
 		return 0;
 	pdiff = bn_diff_port(p->t.sport, p->x.sport) + bn_diff_port(p->t.dport, p->x.dport);
-	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(pdiff), flags & ~BPF_F_PSEUDO_HDR))
+	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(pdiff), flags))
 		return -BN_DROP_NAT_WRITE;
 	return 0;
 }
@@ -143,12 +154,16 @@ static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff)
 /* Turns the packet's tuple t into x. */
 static __always_inline int bn_nat_write(bn_ctx *ctx, struct bn_pkt *p, bool hop)
 {
-	bool v6 = p->flags & BN_PKT_F_V6;
+	bool v6 = p->flags & BN_PKT_F_V6, head = !(p->flags & BN_PKT_F_LATER);
+	bool moved = p->t.sport != p->x.sport || p->t.dport != p->x.dport;
 	__u64 diff = bn_diff_addr(&p->t.src, &p->x.src, v6) +
 		     bn_diff_addr(&p->t.dst, &p->x.dst, v6);
-	int r;
+	int r = 0;
 
-	r = bn_nat_l4(ctx, p, diff);
+	if (head)
+		r = bn_nat_l4(ctx, p, diff, moved);
+	if (!r && head && moved)
+		r = bn_nat_ports(ctx, p);
 	return r ? r : bn_nat_l3(ctx, p, diff, hop);
 }
 

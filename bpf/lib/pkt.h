@@ -60,10 +60,11 @@ struct bn_tuple {
 };
 
 struct bn_pkt {
-	struct bn_tuple t; /* as it came in; ICMP echo: both ports are the identifier */
+	/* Set by the time anyone reads them; everything from `t` on is zeroed for each packet. */
 	struct bn_tuple x; /* with BN_DO_NAT: as it shall leave */
 	__u64 now_ns;
 	__u32 now_s, rnd;
+	struct bn_tuple t; /* as it came in; ICMP echo: both ports are the identifier */
 	__u32 len;     /* bytes of the frame */
 	__u32 l4_len;  /* bytes from the L4 header to the end of the IP packet */
 	__u32 ifindex; /* of the interface that the hook is on */

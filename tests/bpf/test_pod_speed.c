@@ -4,13 +4,12 @@
  */
 #include "pod_env.h"
 
-static double cost(struct env *e, const struct run *r, const struct pk *p, int v6)
+static double cost_frame(struct env *e, const struct run *r, const struct frame *in)
 {
-	struct frame f, out;
+	struct frame f = *in, out;
 	struct __sk_buff ctx = {.ifindex = r->ifindex, .ingress_ifindex = r->in_ifindex};
 	double best = 1e9;
 
-	build(&f, p, v6);
 	for (int i = 0; i < 7; i++) {
 		LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = f.b, .data_size_in = f.len,
 			    .data_out = out.b, .data_size_out = sizeof(out.b), .ctx_in = &ctx,
@@ -25,21 +24,52 @@ static double cost(struct env *e, const struct run *r, const struct pk *p, int v
 	return best;
 }
 
+static double cost(struct env *e, const struct run *r, const struct pk *p, int v6)
+{
+	struct frame f;
+
+	build(&f, p, v6);
+	return cost_frame(e, r, &f);
+}
+
+static void not_ip(void **state)
+{
+	struct env *e = env_new(&(struct env_opts){});
+	struct frame f = {.len = 60};
+
+	(void)state;
+	memcpy(f.b, "\xff\xff\xff\xff\xff\xff\2\0\0\0\0\2\x08\x06", 14);
+	print_message("ARP: %.0f ns\n", cost_frame(e, &(struct run)OUT_OF(IF_A), &f));
+	env_free(e);
+}
+
+/* One packet is run over and over as it comes out of the last run: let what the translation makes of
+ * it be translated back by the same path.
+ */
+static void ping_pong(struct env *e)
+{
+	struct bn_ct_bucket b;
+	uint32_t zero = 0;
+
+	assert_int_equal(bn_map_get(e->m, BN_MAP_ct, &zero, &b), 0);
+	for (int i = 0; i < BN_CT_WAYS; i++)
+		if (b.tag[i] && (b.e[i].flags & BN_CT_F_NAT))
+			b.e[i].flags |= BN_CT_F_ALIAS;
+	assert_int_equal(bn_map_put(e->m, BN_MAP_ct, &zero, &b), 0);
+}
+
 static void established(void **state)
 {
-	/* The packet is the same in every repetition, so the backend is the service's own address:
-	 * everything is done, and changes nothing.
-	 */
-	static const struct be same[] = {{VIP, 80}};
-	struct env *e = env_new(&(struct env_opts){});
+	static const struct be there[] = {{VIP2, 81}};
+	struct env *e = env_new(&(struct env_opts){.buckets = 1});
 	double ns;
 
 	(void)state;
-	svc_put(e, VIP, 80, TCP, 0, same, 1);
+	svc_put(e, VIP, 80, TCP, 0, there, 1);
 	for (int v6 = 0; v6 < 2; v6++) {
 		struct run out = OUT_OF(IF_A), in = INTO(IF_A, IF_UP);
 		struct pk syn = {A, VIP, 1000, 80, TCP, SYN}, ack = {A, VIP, 1000, 80, TCP, ACK};
-		struct pk sa = {VIP, A, 80, 1000, TCP, SYN | ACK}, data = {VIP, A, 80, 1000, TCP, ACK};
+		struct pk sa = {VIP2, A, 81, 1000, TCP, SYN | ACK}, data = {VIP2, A, 81, 1000, TCP, ACK};
 		struct pk dsyn = {A, REMOTE, 2000, 80, TCP, SYN}, dack = {A, REMOTE, 2000, 80, TCP, ACK};
 		struct pk dsa = {REMOTE, A, 80, 2000, TCP, SYN | ACK}, ddata = {REMOTE, A, 80, 2000, TCP, ACK};
 		struct frame f;
@@ -49,6 +79,9 @@ static void established(void **state)
 		run_frame(e, &out, &f, &res);
 		build(&f, &sa, v6);
 		run_frame(e, &in, &f, &res);
+		build(&f, &ack, v6);
+		run_frame(e, &out, &f, &res);
+		ping_pong(e);
 		build(&f, &dsyn, v6);
 		run_frame(e, &out, &f, &res);
 		build(&f, &dsa, v6);
@@ -56,7 +89,7 @@ static void established(void **state)
 		ns = cost(e, &out, &ack, v6);
 		print_message("v%d from_pod, established, translated: %.0f ns\n", v6 ? 6 : 4, ns);
 		assert_true(ns < 2000);
-		print_message("v%d to_pod, reply of it: %.0f ns\n", v6 ? 6 : 4, cost(e, &in, &data, v6));
+		(void)data;
 		print_message("v%d from_pod, established, direct: %.0f ns\n", v6 ? 6 : 4,
 			      cost(e, &out, &dack, v6));
 		print_message("v%d to_pod, direct: %.0f ns\n", v6 ? 6 : 4, cost(e, &in, &ddata, v6));
@@ -67,6 +100,7 @@ static void established(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(not_ip),
 		cmocka_unit_test(established),
 	};
 
