@@ -6,7 +6,7 @@ set -u
 build="gcc make git pkg-config libbpf-dev libelf-dev zlib1g-dev libjansson-dev
  libcurl4-openssl-dev libyaml-dev libevent-dev libmnl-dev libaugeas-dev libsmartcols-dev libcap-dev
  uthash-dev linux-libc-dev"
-tools="libcmocka-dev iproute2 nftables iptables ethtool nginx-light curl wrk iperf3 dnsmasq-base
+tools="libcmocka-dev iproute2 iputils-ping nftables iptables ethtool nginx-light curl wrk iperf3 dnsmasq-base
  dnsutils netcat-openbsd socat python3 python3-yaml python3-scapy python3-h2 prometheus openssl tcpdump procps
  mandoc util-linux conntrack zsh"
 

@@ -114,7 +114,7 @@ class Host:
     def enter(self):
         """This thread and process inside the host's namespace and cgroup (not re-entrant)."""
         with self.cluster.lock:
-            home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
             ns = os.open("/var/run/netns/" + self.ns, os.O_RDONLY)
             try:
                 self._join(self.cgroup)

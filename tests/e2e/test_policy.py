@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """NetworkPolicy with real packets: isolation, directions, changes under traffic, explanations."""
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 import json
 import socket
 import time
@@ -35,18 +36,16 @@ def cluster(prefix, topology="routed", args=()):
 
 def reach(c, host, timeout=0.6):
     """What of web this host reaches: a set of tcp, udp, other, by address and by service."""
-    out = set()
+    asks = []
     for fam, vip in ((4, VIP), (6, VIP6)):
         a = c.web.addr(fam)
-        for label, addr, port, kind in (("tcp", a, 8080, "tcp"), ("udp", a, 5353, "udp"),
-                                        ("other", a, 9090, "tcp"), ("svc", vip, 80, "tcp"),
-                                        ("svcudp", vip, 53, "udp")):
-            r = who(host.ask(addr, port, kind, timeout=timeout))
-            if r == "web":
-                out.add(f"{label}{fam}")
-            else:
-                assert r in ("timeout", "refused"), (host.name, label, r)
-    return out
+        asks += [(f"tcp{fam}", a, 8080, "tcp"), (f"udp{fam}", a, 5353, "udp"), (f"other{fam}", a, 9090, "tcp"),
+                 (f"svc{fam}", vip, 80, "tcp"), (f"svcudp{fam}", vip, 53, "udp")]
+    with ThreadPoolExecutor(len(asks)) as pool:
+        got = list(pool.map(lambda x: who(host.ask(x[1], x[2], x[3], timeout=timeout)), asks))
+    for a, r in zip(asks, got):
+        assert r in ("web", "timeout", "refused"), (host.name, a, r)
+    return {a[0] for a, r in zip(asks, got) if r == "web"}
 
 
 def both(*labels):
