@@ -10,7 +10,7 @@
  * it get the backend's. At from_pod of a server nothing is translated: the stack carries the error to
  * the client's to_pod, or to the interface where its flow came from.
  *
- * A quote that is a later fragment, or has extension headers, belongs to no flow. Errors that belong
+ * A quote that is a later fragment, or has other extension headers, belongs to no flow. Errors that belong
  * to none are judged as any packet of their protocol and begin no flow.
  */
 
@@ -42,14 +42,23 @@ static __always_inline int bn_icmp_inner6(bn_ctx *ctx, struct bn_pkt *p, struct 
 					  __u32 left)
 {
 	struct bn_ip6 ip;
+	__u32 len = sizeof(ip);
+	__u8 frag[8];
 
-	if (left < sizeof(ip) + 8 || bn_ctx_load(ctx, in->l3, &ip, sizeof(ip)))
+	if (left < len + 8 || bn_ctx_load(ctx, in->l3, &ip, sizeof(ip)))
 		return -1;
 	in->t.src = ip.src;
 	in->t.dst = ip.dst;
 	in->proto = ip.next;
-	in->l4 = in->l3 + sizeof(ip);
-	in->avail = left - sizeof(ip);
+	if (ip.next == BN_EXT_FRAGMENT) { /* "packet too big" is most often about a datagram in fragments */
+		if (left < len + 16 || bn_ctx_load(ctx, in->l3 + len, frag, sizeof(frag)) ||
+		    (*(__be16 *)(frag + 2) & bpf_htons(0xfff8)))
+			return -1;
+		in->proto = frag[0];
+		len += sizeof(frag);
+	}
+	in->l4 = in->l3 + len;
+	in->avail = left - len;
 	return 0;
 }
 
