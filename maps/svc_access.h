@@ -111,7 +111,7 @@ struct bn_svc_view {
 
 typedef int (*bn_svc_view_fn)(const struct bn_svc_view *v, void *data);
 
-/* All fronts, owners in order of name, fronts of an owner in the order of maps/svc.h's keys; or of
+/* All fronts, owners in order of name, fronts of an owner by port, kind, family and key; or those of
  * one owner. Stops at the first non-zero answer and returns it.
  */
 int bn_svcmap_each(const struct bn_svcmap *m, bn_svc_view_fn fn, void *data);

@@ -104,6 +104,8 @@ static int view_cmp(const void *pa, const void *pb)
 		return a->svc->svc_id < b->svc->svc_id ? -1 : 1;
 	if (ka != kb)
 		return ka < kb ? -1 : 1;
+	if (bn_addr_is_v4(&a->svc->key.addr) != bn_addr_is_v4(&b->svc->key.addr))
+		return bn_addr_is_v4(&a->svc->key.addr) ? -1 : 1;
 	return memcmp(&a->svc->key, &b->svc->key, sizeof(a->svc->key));
 }
 
