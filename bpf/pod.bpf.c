@@ -171,6 +171,7 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 {
 	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
+	bool shifted = false;
 
 	if (p->flags & BN_PKT_F_ICMP_ERR) {
 		int r = bn_flow_out(p, 0, 0);
@@ -187,15 +188,13 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 		 */
 		bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
 		bn_ct_find(&ref, &hit);
-		if (!hit.e || bn_ct_expired(hit.e, p->now_s) || bn_pod_reborn(&hit, p)) {
-			p->rnd = bpf_get_prandom_u32();
-			return bn_flow_out(p, 1, 1);
-		}
-		return bn_pod_known(p, &hit);
+		shifted = true;
+		if (hit.e && bn_ct_expired(hit.e, p->now_s))
+			hit.e = NULL;
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(p, 0, !!hit.e);
+		return bn_flow_out(p, shifted, shifted || hit.e);
 	}
 	return bn_pod_known(p, &hit);
 }

@@ -11,7 +11,7 @@
 #define BN_CRC32C_POLY 0x82f63b78u
 
 /* a * b modulo the polynomial, without a branch for the verifier to follow. */
-static __always_inline __u32 bn_crc32c_mul(__u32 a, __u32 b)
+__noinline __u32 bn_crc32c_mul(__u32 a, __u32 b)
 {
 	__u32 r = 0;
 

@@ -271,9 +271,13 @@ static __always_inline __u64 bn_ct_max(__u64 a, __u64 b)
 }
 
 /* The way of this bucket that is best given up (low byte), with its weight. */
-static __noinline __u64 bn_ct_victim(struct bn_ct_bucket *b, const struct bn_ct_new *n)
+__noinline __u64 bn_ct_victim(__u32 bucket, struct bn_ct_new *n)
 {
+	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u64 best = 0;
+
+	if (!b || !n)
+		return 0;
 
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
@@ -323,25 +327,24 @@ static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const 
 	*(volatile __u32 *)&e->gen = gen;
 }
 
-static __always_inline __u64 bn_ct_victim_free(const struct bn_ct_bucket *b)
+/* Free ways, from the tags alone: one cache line, which the look-up has just read. Their number in the
+ * second byte, one of them in the first, as a weight.
+ */
+__noinline __u64 bn_ct_free_way(__u32 bucket)
 {
-	__u64 at = 0;
+	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
+	__u64 at = 0, n = 0;
 
+	if (!b)
+		return 0;
 #pragma clang loop unroll(full)
-	for (__u32 i = 0; i < BN_CT_WAYS; i++)
-		at = bn_ct_max(at, (0 - bn_eq(*(volatile __u32 *)&b->tag[i], 0)) & (BN_CT_W_FREE | i));
-	return at;
-}
+	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
+		__u64 is = bn_eq(*(volatile __u32 *)&b->tag[i], 0);
 
-/* Free ways, from the tags alone: one cache line, which the look-up has just read. */
-static __always_inline __u32 bn_ct_free_ways(const struct bn_ct_bucket *b)
-{
-	__u32 n = 0;
-
-#pragma clang loop unroll(full)
-	for (__u32 i = 0; i < BN_CT_WAYS; i++)
-		n += bn_eq(*(volatile __u32 *)&b->tag[i], 0);
-	return n;
+		n += is;
+		at = bn_ct_max(at, (0 - is) & (BN_CT_W_FREE | i));
+	}
+	return at + (n << 8);
 }
 
 /* Under the lock: expired ways become free, so that not every insertion has to read eight entries. */
@@ -358,12 +361,14 @@ static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
 /* Puts n into the way named by the low byte of `w`, if that is still to be given up as willingly and
  * nobody inserted the key meanwhile. 0, or -1: look again.
  */
-static __noinline int bn_ct_place(struct bn_ct_bucket *b, const struct bn_ct_new *n, __u64 w)
+__noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 {
+	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u32 at = w & 0xff;
 	int r = -1;
 
-	if (at >= BN_CT_WAYS)
+	BN_OPAQUE(at); /* the checked register is the one used */
+	if (!b || !n || at >= BN_CT_WAYS)
 		return -1;
 	bpf_spin_lock(&b->lock);
 	if (bn_ct_way_of(b, n) == BN_CT_WAYS &&
@@ -389,11 +394,15 @@ static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e, const
 	       bn_addr_same(&e->xd, &n->e.xd) && e->xsp == n->e.xsp && e->xdp == n->e.xdp;
 }
 
-static __noinline int bn_ct_overwrite(struct bn_ct_bucket *b, const struct bn_ct_new *n)
+__noinline int bn_ct_overwrite(__u32 bucket, struct bn_ct_new *n)
 {
-	__u32 at = bn_ct_way_of(b, n);
+	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
+	__u32 at;
 	int r = 0;
 
+	if (!b || !n)
+		return 0;
+	at = bn_ct_way_of(b, n);
 	if (at >= BN_CT_WAYS)
 		return 0;
 	bpf_spin_lock(&b->lock);
@@ -411,30 +420,26 @@ static __noinline int bn_ct_overwrite(struct bn_ct_bucket *b, const struct bn_ct
 /* Inserts n. 0: done; 1: a live entry of this key is there and stays; -BN_DROP_CT_FULL. */
 __noinline int bn_ct_insert(struct bn_ct_new *n)
 {
-	struct bn_ct_bucket *b0, *b1;
-	__u32 bucket;
+	__u32 b0, b1;
 	__u64 w0, w1;
 	int r;
 
 	if (!n)
 		return -BN_DROP_INTERNAL;
-	bucket = n->h.bucket[0];
-	b0 = bpf_map_lookup_elem(&ct, &bucket);
-	bucket = n->h.bucket[1];
-	b1 = bpf_map_lookup_elem(&ct, &bucket);
-	if (!b0 || !b1)
-		return -BN_DROP_INTERNAL;
+	b0 = n->h.bucket[0];
+	b1 = n->h.bucket[1];
 	r = bn_ct_overwrite(b0, n);
 	if (!r)
 		r = bn_ct_overwrite(b1, n);
 	if (r)
 		return r < 0;
 	/* The emptier bucket, the first one as long as it is half empty: it is looked at first. */
-	w0 = bn_ct_free_ways(b0);
-	w1 = bn_ct_free_ways(b1);
-	if (w0 && (w0 >= BN_CT_WAYS / 2 || w0 >= w1) && !bn_ct_place(b0, n, bn_ct_victim_free(b0)))
+	w0 = bn_ct_free_way(b0);
+	w1 = bn_ct_free_way(b1);
+	if (w0 && ((w0 & 0xff00) >= (BN_CT_WAYS / 2) << 8 || (w0 & 0xff00) >= (w1 & 0xff00)) &&
+	    !bn_ct_place(b0, n, w0))
 		return 0;
-	if (w1 && !bn_ct_place(b1, n, bn_ct_victim_free(b1)))
+	if (w1 && !bn_ct_place(b1, n, w1))
 		return 0;
 	for (int i = 0; i < 3; i++) {
 		w0 = bn_ct_victim(b0, n);
