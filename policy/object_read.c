@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "maps/util.h"
 #include "policy/intern.h"
@@ -13,6 +14,7 @@
  * object is 1.5 MB of JSON.
  */
 #define SCRATCH_SIZE (16u << 20)
+#define SCRATCH_KEEP (256u << 10)
 
 static struct {
 	char *mem;
@@ -23,10 +25,16 @@ static struct {
 int bn_rd_begin(struct bn_rd *rd, struct bn_err *err, size_t size, struct bn_obj **ret)
 {
 	if (!scratch.mem) {
-		scratch.mem = calloc(1, SCRATCH_SIZE);
-		if (!scratch.mem)
+		void *p = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p == MAP_FAILED)
 			return -ENOMEM;
+		scratch.mem = p;
 	}
+	/* a giant is not remembered in memory; the address stays, the digest depends on it */
+	if (scratch.dirty > SCRATCH_KEEP && madvise(scratch.mem, SCRATCH_SIZE, MADV_DONTNEED) == 0)
+		scratch.dirty = 0;
 	memset(scratch.mem, 0, scratch.dirty);
 	scratch.dirty = (size + 7) & ~(size_t)7;
 	*rd = (struct bn_rd){

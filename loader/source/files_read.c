@@ -178,24 +178,23 @@ static int settle_missing(struct reading *rd)
 	return r;
 }
 
-static bool has_reject(const struct content *c, const char *key)
+static int cmp_text(const void *a, const void *b)
 {
-	size_t i;
-
-	for (i = 0; i < c->nrejects; i++) {
-		if (!strcmp(c->rejects[i], key))
-			return true;
-	}
-	return false;
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 void bn_file_settle_rejects(struct bn_files *fs, struct bn_file *f, const struct content *now)
 {
 	size_t i;
 
+	if (f->c.nrejects && now->nrejects)
+		qsort(now->rejects, now->nrejects, sizeof(*now->rejects), cmp_text);
 	for (i = 0; i < f->c.nrejects; i++) {
-		if (!has_reject(now, f->c.rejects[i]))
-			bn_source_unreject(fs->source, f->c.rejects[i]);
+		char **key = &f->c.rejects[i];
+
+		if (!now->nrejects ||
+		    !bsearch(key, now->rejects, now->nrejects, sizeof(*key), cmp_text))
+			bn_source_unreject(fs->source, *key);
 	}
 }
 

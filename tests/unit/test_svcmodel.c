@@ -500,8 +500,8 @@ static void test_lookup(void **state _unused_)
 	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "no", 80, BN_PROTO_TCP, &c), -ENOENT);
 	bn_store_del(store, BN_KIND_SERVICE, "d", "web");
 	look(x, "n1", "10.0.0.1", 80, -ENOENT, NULL, 0);
+	bn_svcindex_freep(&x); /* it listens to the store */
 	bn_store_freep(&store);
-	bn_svcindex_freep(&x);
 	bn_intern_reset();
 }
 
