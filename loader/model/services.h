@@ -44,6 +44,11 @@ uint64_t bn_services_pending_ns(const struct bn_services *s);
 
 /* `svc list`: what is in force, from the mirror of the maps. A new reference, NULL: no memory. */
 json_t *bn_services_json(const struct bn_services *s);
+/* The same in pieces, for lists that are too long to be held: the names ("namespace/name") of what is
+ * in force, and the row of one of them; NULL with errno ENOENT when it has gone since.
+ */
+json_t *bn_services_names(const struct bn_services *s);
+json_t *bn_services_row(const struct bn_services *s, const char *name);
 /* `svc show`: one service in detail; NULL with errno ENOENT when there is none in force. */
 json_t *bn_services_show(const struct bn_services *s, const char *ns, const char *name);
 

@@ -161,6 +161,39 @@ json_t *bn_services_json(const struct bn_services *s)
 	return list_map(s->map, &out) < 0 ? NULL : out;
 }
 
+static int add_name(struct bn_svc_owner *o _unused_, const char *name, void *data)
+{
+	return json_array_append_new(data, json_string_nocheck(name)) ? -ENOMEM : 0;
+}
+
+json_t *bn_services_names(const struct bn_services *s)
+{
+	json_t *out = json_array();
+
+	if (!out || bn_svcmap_owners(s->map, add_name, out) < 0) {
+		json_decref(out);
+		return NULL;
+	}
+	return out;
+}
+
+json_t *bn_services_row(const struct bn_services *s, const char *name)
+{
+	const struct bn_svc_owner *o = bn_svcmap_find(s->map, name);
+	struct lister l = { 0 };
+	json_t *row = NULL;
+
+	if (!o) {
+		errno = ENOENT;
+		return NULL;
+	}
+	l.out = json_array();
+	if (l.out && !bn_svcmap_each_of(s->map, o, list_front, &l))
+		row = json_incref(json_array_get(l.out, 0));
+	json_decref(l.out);
+	return row;
+}
+
 int bn_svc_list_pinned(const struct bn_maps *maps, json_t **ret)
 {
 	_cleanup_(bn_svcmap_freep) struct bn_svcmap *map = NULL;

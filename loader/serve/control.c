@@ -38,6 +38,9 @@ struct bn_control_stream {
 	struct evbuffer *held; /* what a stream's handler sends before it has accepted */
 	json_t *rows; /* array that is written piece by piece */
 	size_t row;
+	json_t *(*make_row)(const json_t *element, void *data);
+	void *make_row_data;
+	bool some_row; /* one was written: the next needs a comma */
 	unsigned long lost;
 	void (*on_close)(void *data);
 	void *on_close_data;
@@ -125,11 +128,17 @@ static bool pump_rows(struct bn_control_stream *s)
 	size_t n = json_array_size(s->rows);
 
 	while (s->row < n && evbuffer_get_length(out) < OUT_HIGH) {
-		if (s->row)
+		json_t *row = json_array_get(s->rows, s->row++);
+
+		row = s->make_row ? s->make_row(row, s->make_row_data) : json_incref(row);
+		if (!row)
+			continue;
+		if (s->some_row)
 			evbuffer_add(out, ",", 1);
-		if (dump(out, json_array_get(s->rows, s->row)) < 0)
+		s->some_row = true;
+		if (dump(out, row) < 0)
 			evbuffer_add(out, "null", 4);
-		s->row++;
+		json_decref(row);
 	}
 	if (s->row < n)
 		return false;
@@ -139,15 +148,19 @@ static bool pump_rows(struct bn_control_stream *s)
 	return true;
 }
 
-static void send_data(struct bn_control_stream *s, json_t *data)
+static void send_data(struct bn_control_stream *s, const struct bn_reply *r)
 {
 	struct evbuffer *out = conn_out(s);
+	json_t *data = r->data;
 
 	evbuffer_add_printf(out, "{\"ok\":true,\"data\":");
 	if (json_is_array(data)) {
 		evbuffer_add(out, "[", 1);
 		s->rows = data;
 		s->row = 0;
+		s->some_row = false;
+		s->make_row = r->row;
+		s->make_row_data = r->row_data;
 		pump_rows(s);
 		return;
 	}
@@ -229,7 +242,7 @@ static void dispatch(struct bn_control_stream *s, const json_t *req)
 		send_error(s, -err, r.error[0] ? r.error : strerror(-err));
 		return;
 	}
-	send_data(s, r.data);
+	send_data(s, &r);
 }
 
 static void conn_request(struct bn_control_stream *s, const char *line, size_t len)

@@ -44,6 +44,12 @@ struct bn_control_stream;
  */
 struct bn_reply {
 	json_t *data;
+	/* With an array as data: makes the row that is written for an element of it, as late as the
+	 * client reads it; a new reference, NULL leaves the row out. For lists of which all rows at
+	 * once would be too much. row_data must live as long as the socket.
+	 */
+	json_t *(*row)(const json_t *element, void *row_data);
+	void *row_data;
 	char error[512];
 };
 

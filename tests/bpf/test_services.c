@@ -645,6 +645,10 @@ static void test_show(void **state _unused_)
 	assert_int_equal(json_array_size(json_object_get(show, "frontends")), 1);
 	assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(show, "ports"), 0), "endpoints")), 2);
 	json_decref(show);
+	assert_null(bn_services_row(w.svc, "d/nope"));
+	show = bn_services_row(w.svc, "d/web");
+	assert_string_equal(json_string_value(json_object_get(show, "name")), "web");
+	json_decref(show);
 	assert_null(bn_services_show(w.svc, "d", "nope"));
 	assert_int_equal(errno, ENOENT);
 	/* before the first list after a restart: what is known, which is what is in force */

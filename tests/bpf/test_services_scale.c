@@ -150,6 +150,28 @@ static double kernel_part(struct bn_maps *maps)
 	return took[CHANGES * 99 / 100];
 }
 
+/* As the control socket lists: row by row. */
+static void listing(struct bn_services *svc, unsigned want)
+{
+	double t = now_us(), first;
+	json_t *names = bn_services_names(svc), *name;
+	unsigned n = 0;
+	size_t i;
+
+	assert_non_null(names);
+	first = now_us() - t;
+	json_array_foreach(names, i, name) {
+		json_t *row = bn_services_row(svc, json_string_value(name));
+
+		n += json_array_size(json_object_get(row, "frontends")) == 1;
+		json_decref(row);
+	}
+	json_decref(names);
+	assert_int_equal(n, want);
+	print_message("  svc list: names in %.0f ms, rows in %.0f ms, RSS %ld MB\n", first / 1e3,
+		      (now_us() - t) / 1e3, rss_kb() / 1024);
+}
+
 static void test_scale(void **state _unused_)
 {
 	static const unsigned sizes[] = { 1000, 10000, 50000 };
@@ -176,6 +198,7 @@ static void test_scale(void **state _unused_)
 		have = sizes[i];
 		p99 = changes(store, svc, have);
 		assert_true(kernel_part(maps) < 100);
+		listing(svc, have);
 	}
 	st = bn_services_stats(svc);
 	print_message("slots: %lu used, %lu free (longest run %lu), %lu pending; %lu grace periods\n",
