@@ -215,27 +215,23 @@ static int explain(const struct bn_tracer *t, const struct bn_flow *f, enum bn_d
 	return 0;
 }
 
-/* Requests: those of the set's rules that match. Without an evaluator nothing is claimed. */
-static int judge_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f,
-		      bool *allow, json_t *j, json_t **err)
+/* Requests: those of the set's rules that match. Without an evaluator nothing passes, as in the kernel. */
+static void judge_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f,
+		       bool *allow, json_t *j)
 {
 	const uint32_t *ids;
 	size_t n = bn_compiler_http_rules(t->c, cell->http, &ids);
 	json_t *list = json_array();
 
-	*allow = !f->q->http_method;
+	*allow = t->http && !f->q->http_method;
 	for (size_t k = 0; k < n; k++) {
 		struct bn_rule_ref ref;
 
 		if (bn_compiler_rule(t->c, ids[k], &ref) < 0)
 			continue;
 		json_array_append_new(list, rule_json(ref.policy, ref.dir, ref.index));
-		if (!f->q->http_method || *allow)
+		if (!t->http || *allow)
 			continue;
-		if (!t->http) {
-			json_decref(list);
-			return bn_trace_fail(err, -EOPNOTSUPP, "HTTP requests cannot be traced yet");
-		}
 		*allow = t->http(ref.rule, f->q);
 		if (*allow)
 			json_object_set_new(j, "rule", rule_json(ref.policy, ref.dir, ref.index));
@@ -243,8 +239,10 @@ static int judge_http(struct bn_tracer *t, const struct bn_cell *cell, const str
 	json_object_set_new(j, "http", json_pack("{s:o,s:s}", "rules", list, "note",
 						 "requests are judged one by one"));
 	if (!*allow)
-		json_object_set_new(j, "reason", json_string("no HTTP rule allows the request"));
-	return 0;
+		json_object_set_new(j, "reason",
+				    json_string(t->http ? "no HTTP rule allows the request" :
+							  "only HTTP rules match, which this version does "
+							  "not enforce: denied"));
 }
 
 static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir, json_t **ret,
@@ -297,9 +295,9 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		json_object_set_new(j, "nearest", json_null());
 		json_object_set_new(j, "reason", json_string("no policy of the pod has a rule for it"));
 	}
+	if (cell.action == BN_ACT_HTTP)
+		judge_http(t, &cell, f, &allow, j);
 	r = verify(t, f, dir, m, allow, j);
-	if (!r && cell.action == BN_ACT_HTTP)
-		r = judge_http(t, &cell, f, &allow, j, err);
 	if (v.audit && !allow)
 		json_object_set_new(j, "audit", json_true());
 	json_object_set_new(j, "verdict", json_string(allow ? "allow" : "deny"));
@@ -524,6 +522,12 @@ void bn_tracer_freep(struct bn_tracer **tp)
 	bn_compiler_freep(&t->own_c);
 	bn_idents_freep(&t->own_ids);
 	free(t);
+}
+
+void bn_tracer_http(struct bn_tracer *t,
+		    bool (*match)(const struct bn_rule *rule, const struct bn_trace_query *q))
+{
+	t->http = match;
 }
 
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops)

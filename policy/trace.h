@@ -46,6 +46,12 @@ struct bn_verify_ops {
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
 
+/* The HTTP engine's side: does a rule (one with http) allow the request of the query? Without it, what only
+ * HTTP rules match is denied, as the kernel does it.
+ */
+void bn_tracer_http(struct bn_tracer *t,
+		    bool (*match)(const struct bn_rule *rule, const struct bn_trace_query *q));
+
 /* Returns 0 (allow), 1 (deny), or negative: then *ret is {"error": "..."}: a name that is not known
  * (-ENOENT), nonsense (-EINVAL). *ret is always set unless memory is out.
  *
