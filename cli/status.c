@@ -10,6 +10,7 @@
 static const struct bn_col source_cols[] = {
 	{ "SOURCE", "name", 0 },
 	{ "SYNCED", "synced", 0 },
+	{ "OBJECTS", "objects", BN_COL_RIGHT },
 	{ "AGE", "ageSeconds", BN_COL_RIGHT },
 	{ "ERROR", "error", 0 },
 	{ 0 },
@@ -26,6 +27,41 @@ static const struct bn_col rejected_cols[] = {
 	{ 0 },
 };
 
+static const struct bn_col policy_cols[] = {
+	{ "NOT IN FORCE", "kind", 0 },
+	{ "NAMESPACE", "namespace", 0 },
+	{ "NAME", "name", 0 },
+	{ "WHY", "error", 0 },
+	{ 0 },
+};
+
+static const struct bn_col problem_cols[] = {
+	{ "PROBLEM", "kind", 0 },
+	{ "NAMESPACE", "namespace", 0 },
+	{ "NAME", "name", 0 },
+	{ "INTERFACE", "interface", 0 },
+	{ "ADDRESSES", "addresses", 0 },
+	{ "CLOSED", "closed", 0 },
+	{ 0 },
+};
+
+static const struct bn_col order_cols[] = {
+	{ "BEFORE OURS ON", "interface", 0 },
+	{ "HOOK", "hook", 0 },
+	{ "PROGRAMS", "before", 0 },
+	{ 0 },
+};
+
+/* Lists that have a table of their own, in this order; one that is empty is not shown. */
+static const struct {
+	const char *key;
+	const struct bn_col *cols;
+} tables[] = {
+	{ "sources", source_cols },	      { "rejected", rejected_cols },
+	{ "policyErrors", policy_cols },      { "endpointProblems", problem_cols },
+	{ "programsBeforeOurs", order_cols },
+};
+
 /* The contract's object when there is no daemon to make it. */
 static json_t *down_status(const char *why)
 {
@@ -36,63 +72,87 @@ static json_t *down_status(const char *why)
 			 "kernel", u.release, "features", "rejected", "error", why);
 }
 
-/* A line for every scalar that is there beside what has a place of its own. */
-static void print_rest(const json_t *s)
+/* Has it a place of its own, or nothing to say? */
+static bool skipped(const char *key, const json_t *v)
 {
-	static const char *const own[] = { "ready", "sources", "rejected", "features" };
-	const char *key;
+	if (!strcmp(key, "ready") || json_is_null(v) || (json_is_array(v) && !json_array_size(v)) ||
+	    (json_is_string(v) && !*json_string_value(v)))
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+		if (!strcmp(key, tables[i].key))
+			return true;
+	return false;
+}
+
+/* "key=value key=value" */
+static void print_pairs(const json_t *o)
+{
+	const char *key, *sep = "";
 	json_t *v;
 
-	json_object_foreach((json_t *)s, key, v) {
-		_cleanup_(freep) char *text = NULL;
-		bool skip = json_is_object(v) || json_is_null(v);
+	json_object_foreach((json_t *)o, key, v) {
+		_cleanup_(freep) char *text = bn_out_cell(o, key);
 
-		for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-			skip = skip || !strcmp(key, own[i]);
-		if (skip || (json_is_array(v) && !json_array_size(v)) ||
-		    (json_is_string(v) && !*json_string_value(v)))
-			continue;
-		text = bn_out_cell(s, key);
-		printf("%-18s %s\n", key, text ?: "?");
+		printf("%s%s=%s", sep, key, text ?: "?");
+		sep = " ";
 	}
 }
 
-static void print_features(const json_t *features)
+/* A line for each of the rest: fields that a newer daemon has are shown, too. */
+static void print_rest(const json_t *s, bool wide)
 {
+	const json_t *e;
 	const char *key;
 	json_t *v;
-	bool any = false;
+	size_t i;
 
-	json_object_foreach((json_t *)features, key, v) {
-		_cleanup_(freep) char *text = bn_out_cell(features, key);
+	json_object_foreach((json_t *)s, key, v) {
+		if (skipped(key, v) || (!wide && !strcmp(key, "features")))
+			continue;
+		if (json_is_array(v)) {
+			json_array_foreach(v, i, e) {
+				_cleanup_(freep) char *text = bn_out_cell(e, "");
 
-		printf("%s%s=%s", any ? " " : "features           ", key, text ?: "?");
-		any = true;
+				printf("%-18s %s\n", i ? "" : key, text ?: "?");
+			}
+			continue;
+		}
+		printf("%-18s ", key);
+		if (json_is_object(v)) {
+			print_pairs(v);
+			putchar('\n');
+		} else {
+			_cleanup_(freep) char *text = bn_out_cell(s, key);
+
+			printf("%s\n", text ?: "?");
+		}
 	}
-	if (any)
-		putchar('\n');
 }
 
 static int print_status(const struct bn_cli *c, const json_t *s)
 {
-	bool wide = c->format == BN_WIDE;
-	const json_t *sources = json_object_get(s, "sources");
-	const json_t *rejected = json_object_get(s, "rejected");
 	int r = 0;
 
 	printf("%-18s %s\n", "ready", json_is_true(json_object_get(s, "ready")) ? "yes" : "no");
-	print_rest(s);
-	if (wide)
-		print_features(json_object_get(s, "features"));
-	if (json_array_size(sources)) {
+	print_rest(s, c->format == BN_WIDE);
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+		const json_t *rows = json_object_get(s, tables[i].key);
+
+		if (!json_array_size(rows))
+			continue;
 		putchar('\n');
-		r = bn_out_table(stdout, sources, source_cols, wide);
-	}
-	if (json_array_size(rejected)) {
-		putchar('\n');
-		r = r ?: bn_out_table(stdout, rejected, rejected_cols, wide);
+		r = r ?: bn_out_table(stdout, rows, tables[i].cols, c->format == BN_WIDE);
 	}
 	return r;
+}
+
+/* A daemon that has just begun does not know everything yet: scripts find the contract's fields. */
+static void complete(json_t *s)
+{
+	if (!json_object_get(s, "sources"))
+		json_object_set_new(s, "sources", json_array());
+	if (!json_object_get(s, "features"))
+		json_object_set_new(s, "features", json_object());
 }
 
 int bn_cmd_status(struct bn_cli *c)
@@ -107,6 +167,7 @@ int bn_cmd_status(struct bn_cli *c)
 		if (!s)
 			return bn_cli_fail("out of memory");
 	}
+	complete(s);
 	if (c->format == BN_JSON)
 		r = bn_out_json(stdout, s);
 	else if (c->format == BN_YAML)

@@ -70,7 +70,7 @@ static json_t *waiting_json(struct bn_daemon *d)
 json_t *bn_daemon_status(struct bn_daemon *d)
 {
 	struct utsname u;
-	json_t *o, *errors = NULL, *order = NULL;
+	json_t *o, *errors = NULL, *order = NULL, *problems = NULL;
 
 	uname(&u);
 	o = json_pack("{sb ss ss ss ss}", "ready", bn_daemon_ready(d), "version", BN_VERSION,
@@ -82,6 +82,8 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "rejected", bn_source_rejected_json(d->source));
 	json_object_set_new(o, "waiting", waiting_json(d));
 	json_object_set_new(o, "endpoints", endpoints_json(d));
+	if (bn_endpoints_problems(d->endpoints, &problems) == 0)
+		json_object_set_new(o, "endpointProblems", problems);
 	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));
 	if (bn_policies_errors(d->policies, &errors) == 0)
