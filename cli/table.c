@@ -37,7 +37,7 @@ static const struct bn_opt trace_opts[] = {
 	{ .name = "header", .arg = "'NAME: VALUE'", .help = "a header of the request",
 	  .repeat = true },
 	{ .name = "batch", .arg = "FILE", .help = "a query a line (- is stdin), answers as JSON lines" },
-	{ .name = "verify", .help = "ask the loaded kernel program, too" },
+	{ .name = "verify", .help = "ask the kernel program, too" },
 	{ .name = "manifests", .arg = "DIR", .help = "judge these files; needs no daemon, no root" },
 	{ 0 },
 };

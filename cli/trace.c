@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/control_client.h"
 #include "cli/out.h"
+#include "loader/model/verify.h"
 #include "policy/manifest.h"
 #include "policy/trace.h"
 
@@ -12,6 +13,7 @@ struct answerer {
 	struct bn_client *client;
 	struct bn_store *store;
 	struct bn_tracer *tracer;
+	struct bn_verify *kernel; /* of manifests: programs loaded for the question alone */
 	bool verify;
 };
 
@@ -19,6 +21,7 @@ static void answerer_done(struct answerer *a)
 {
 	bn_client_freep(&a->client);
 	bn_tracer_freep(&a->tracer);
+	bn_verify_freep(&a->kernel);
 	bn_store_freep(&a->store);
 }
 
@@ -40,10 +43,6 @@ static int answerer_init(const struct bn_cli *c, struct answerer *a)
 			bn_cli_say("%s%s", err, bn_client_down(r) ? "; --manifests needs none" : "");
 		return r;
 	}
-	if (a->verify) {
-		bn_cli_say("--verify asks the program that a daemon has loaded: not with --manifests");
-		return -EINVAL;
-	}
 	r = bn_store_new(&a->store);
 	if (r < 0)
 		return r;
@@ -53,9 +52,20 @@ static int answerer_init(const struct bn_cli *c, struct answerer *a)
 		return r;
 	}
 	r = bn_tracer_new(a->store, &a->tracer);
-	if (r < 0)
+	if (r < 0) {
 		bn_cli_say("--manifests %s: cannot compile: %s", dir, strerror(-r));
-	return r;
+		return r;
+	}
+	if (!a->verify)
+		return 0;
+	r = bn_verify_new(NULL, -1, -1, &a->kernel);
+	if (r < 0) {
+		bn_cli_say("--verify: cannot load the program: %s%s", strerror(-r),
+			   r == -EPERM || r == -EACCES ? "; run as root" : "");
+		return r;
+	}
+	bn_tracer_verify(a->tracer, bn_verify_ops(a->kernel));
+	return 0;
 }
 
 static json_t *query_json(const struct bn_trace_query *q, bool verify)

@@ -467,6 +467,9 @@ def test_trace_offline():
         eq(r.rc, 1)
         has(r.out, "deny")
         eq(nowhere(*q, "shop/nobody", "--port", "80").rc, 2)
+        for port, verdict in ((5432, "allow"), (80, "deny")):  # the kernel agrees; as root
+            o = nowhere(*q, "shop/db", "--port", str(port), "--verify", "-o", "json").json()
+            eq((o["verdict"], o["ingress"]["kernel"]["verdict"]), (verdict, verdict))
         path = dir + "/queries"
         with open(path, "w") as f:
             f.write("shop/web shop/db tcp 5432\nshop/web shop/db udp 5432")
