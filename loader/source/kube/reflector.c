@@ -297,8 +297,11 @@ void bn_reflector_silent(struct bn_reflector *r, unsigned seconds)
 	if (!st->error[0])
 		bn_refl_error(r, "%s: the server has been silent for %u s", bn_kind_plural(r->env.kind),
 			  seconds);
-	if (st->failing_ns > since)
+	if (st->failing_ns > since) {
 		st->failing_ns = since;
+		if (st->synced && st->synced_ns > since)
+			st->synced_ns = since;
+	}
 }
 
 const struct bn_reflector_stats *bn_reflector_stats(const struct bn_reflector *r)
@@ -334,6 +337,7 @@ int bn_reflector_new(const struct bn_reflector_env *env, struct bn_reflector **r
 	r->in.source = env->source;
 	r->in.kind = env->kind;
 	r->streaming = env->streaming;
+	env->source->state[env->kind].live = true;
 	r->timer = evtimer_new(env->base, on_timer, r);
 	if (!r->timer)
 		return -ENOMEM;
