@@ -40,13 +40,24 @@ static void sync_models(struct bn_daemon *d)
 		bn_health_updated(d->health);
 }
 
+/* Nodes say in which zone we are and who the other nodes are. Where they cannot be read (a right that
+ * is missing) status says so and is not ready, but services and pods do not wait for ever.
+ */
+static unsigned without_denied_nodes(const struct bn_daemon *d, unsigned kinds)
+{
+	const struct bn_source_state *nodes = &d->source->state[BN_KIND_NODE];
+
+	return !nodes->synced && nodes->failing_ns ? kinds & ~(1u << BN_KIND_NODE) : kinds;
+}
+
 static void set_ready(struct bn_daemon *d)
 {
+	unsigned for_services = without_denied_nodes(d, bn_daemon_service_kinds(d));
+	unsigned for_pods = without_denied_nodes(d, 1u << BN_KIND_POD | 1u << BN_KIND_NODE);
 	bool policies = bn_source_synced(d->source, bn_daemon_policy_kinds(d));
-	bool endpoints = bn_source_synced(d->source, 1u << BN_KIND_POD | 1u << BN_KIND_NODE);
+	bool endpoints = bn_source_synced(d->source, for_pods);
 
-	bn_services_set_ready(d->services,
-			      bn_source_synced(d->source, bn_daemon_service_kinds(d)));
+	bn_services_set_ready(d->services, bn_source_synced(d->source, for_services));
 	bn_policies_set_ready(d->policies, policies);
 	bn_endpoints_set_ready(d->endpoints, endpoints);
 }
