@@ -33,6 +33,10 @@ int bn_files_mark_all(struct bn_files *fs, int dirfd);
  * done stays marked.
  */
 int bn_files_process(struct bn_files *fs, int dirfd);
+/* After the first reading: if a text could not be read, what the state directory has and no file says
+ * may stand there, and counts as said by it until it can be read.
+ */
+void bn_files_restore(struct bn_files *fs);
 /* A file that cannot be read, or NULL; and why. */
 const char *bn_files_unreadable(const struct bn_files *fs, int *err);
 void bn_files_clear(struct bn_files *fs);

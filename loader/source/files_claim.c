@@ -44,7 +44,7 @@ void bn_content_free(struct content *c)
 /* Room for one more. */
 static int grow(void *array, size_t n, size_t *max, size_t size)
 {
-	size_t more = *max ? *max + *max / 2 : 4;
+	size_t more = *max + *max / 2 + 4;
 	void *p;
 
 	if (n < *max)
@@ -226,6 +226,15 @@ static int settle_owner(struct bn_files *fs, struct bn_claim *c, const struct bn
 		bn_file_mark(fs, best, true);
 	c->owner = best;
 	return 0;
+}
+
+int bn_claim_restore(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f)
+{
+	struct bn_claim *c;
+	int r = bn_content_add_id(&f->c, id, 0);
+
+	c = r < 0 ? NULL : make_claim(fs, id, f);
+	return c ? settle_owner(fs, c, f) : -ENOMEM;
 }
 
 void bn_claim_release(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f)

@@ -48,7 +48,8 @@ struct bn_file {
 	struct content c;
 	bool marked, gone;
 	bool force; /* what did not change counts, too: an object became ours */
-	int error;  /* why it cannot be read */
+	bool unreadable; /* a part of it */
+	int error;	 /* why all of it cannot be read */
 	UT_hash_handle hh;
 };
 
@@ -87,6 +88,8 @@ void bn_file_settle_rejects(struct bn_files *fs, struct bn_file *f, const struct
 /* Borrowed until the next claim is made or dropped; NULL: there is none. */
 struct bn_claim *bn_claim_find(struct bn_files *fs, const struct bn_source_id *id);
 void bn_claims_clear(struct bn_files *fs);
+/* The file is taken to say what it cannot be asked for. */
+int bn_claim_restore(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f);
 /* The file does not have the object any more: another one's turn, or it is gone. */
 void bn_claim_release(struct bn_files *fs, const struct bn_source_id *id, struct bn_file *f);
 /* The file says something of the object; *counts tells whether that is what is in force. What a

@@ -5,6 +5,7 @@
 
 #include "loader/log.h"
 #include "loader/source/files_priv.h"
+#include "loader/source/laststate.h"
 #include "maps/util.h"
 #include "policy/intern.h"
 #include "policy/manifest.h"
@@ -235,6 +236,36 @@ int bn_file_read(struct bn_files *fs, struct bn_file *f, int dirfd)
 	f->c = rd.c;
 	if (f->c.nchunks)
 		qsort(f->c.chunks, f->c.nchunks, sizeof(*f->c.chunks), cmp_hash);
+	f->unreadable = rd.unreadable;
 	f->force = false;
 	return 0;
+}
+
+struct restore {
+	struct bn_files *fs;
+	struct bn_file *file;
+};
+
+static void restore_one(struct bn_obj *o, void *data)
+{
+	struct restore *r = data;
+	struct bn_source_id id = { o->kind, o->ns, o->name };
+
+	if (bn_claim_restore(r->fs, &id, r->file) < 0 || bn_obj_set_origin(o, r->file->name, 0) < 0 ||
+	    bn_store_put(r->fs->source->store, o) < 0)
+		log_warn("manifests: %s %s/%s could not be restored: no memory",
+			 bn_kind_name(o->kind), o->ns, o->name);
+}
+
+void bn_files_restore(struct bn_files *fs)
+{
+	struct restore r = { .fs = fs };
+	struct bn_file *f, *next;
+
+	HASH_ITER(hh, fs->files, f, next) {
+		if (f->unreadable && (!r.file || strcmp(f->name, r.file->name) < 0))
+			r.file = f;
+	}
+	if (r.file && fs->source->last)
+		bn_laststate_unseen(fs->source->last, restore_one, &r);
 }

@@ -430,6 +430,21 @@ void bn_laststate_seen(struct bn_laststate *l, enum bn_kind kind, const char *ns
 		e->seen = true;
 }
 
+void bn_laststate_unseen(struct bn_laststate *l, void (*fn)(struct bn_obj *o, void *data),
+			 void *data)
+{
+	struct entry *e, *next;
+
+	HASH_ITER(hh, l->entries, e, next) {
+		_cleanup_(bn_obj_unrefp) struct bn_obj *o = NULL;
+
+		if (e->seen || bn_laststate_get(l, (int)e->key.kind, e->key.ns, e->key.name, &o) < 0)
+			continue;
+		e->seen = true;
+		fn(o, data);
+	}
+}
+
 void bn_laststate_prune(struct bn_laststate *l, enum bn_kind kind)
 {
 	struct entry *e, *next;

@@ -27,6 +27,11 @@ void bn_laststate_put(struct bn_laststate *l, enum bn_kind kind, const char *ns,
 void bn_laststate_del(struct bn_laststate *l, enum bn_kind kind, const char *ns, const char *name);
 /* The object is still there, though refused: prune must not forget it. */
 void bn_laststate_seen(struct bn_laststate *l, enum bn_kind kind, const char *ns, const char *name);
+/* Calls fn with each kept object that was neither put nor seen since the open, which it is then; fn
+ * takes its own reference.
+ */
+void bn_laststate_unseen(struct bn_laststate *l, void (*fn)(struct bn_obj *o, void *data),
+			 void *data);
 /* Forgets what was neither put nor seen since the open. */
 void bn_laststate_prune(struct bn_laststate *l, enum bn_kind kind);
 void bn_laststate_flush(struct bn_laststate *l);

@@ -110,6 +110,8 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 		log_err_r(r, "manifests: %s, trying again", m->dir);
 		plan(m);
 	} else {
+		if (!m->source.state[0].synced)
+			bn_files_restore(&m->files);
 		update_states(m);
 	}
 	if (m->source.last)

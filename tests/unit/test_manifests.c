@@ -281,6 +281,34 @@ static void test_bad_object(void **state)
 	assert_true(bn_store_get(e->store, BN_KIND_NETPOL, "default", "good")->refused);
 }
 
+/* At start a text that cannot be read hides what may be policies: what they were stays in force. */
+static void test_bad_text_at_start(void **state)
+{
+	struct env *e = *state;
+	struct bn_obj *o;
+
+	put(e, "a.yaml", POLICY("first", "Ingress") "---\n" POLICY("second", "Egress"));
+	put(e, "b.yaml", NS("one", "x"));
+	assert_true(wait_for(e, has_ns, "one"));
+	stop(e);
+	put(e, "a.yaml", POLICY("first", "Ingress") "---\nkind: [\n");
+	start(e);
+	assert_true(wait_for(e, has_ns, "one"));
+	assert_true(wait_for(e, synced, NULL));
+	o = bn_store_get(e->store, BN_KIND_NETPOL, "default", "second");
+	assert_non_null(o);
+	assert_false(o->refused);
+	assert_true(((struct bn_netpol *)o)->egress);
+	put(e, "b.yaml", NS("two", "x"));
+	assert_true(wait_for(e, no_ns, "one"));
+	assert_non_null(bn_store_get(e->store, BN_KIND_NETPOL, "default", "second"));
+	put(e, "a.yaml", POLICY("first", "Ingress") "---\n" NS("three", "x"));
+	assert_true(wait_for(e, has_ns, "three"));
+	assert_null(bn_store_get(e->store, BN_KIND_NETPOL, "default", "second"));
+	assert_non_null(bn_store_get(e->store, BN_KIND_NETPOL, "default", "first"));
+	assert_true(none_rejected(e, NULL));
+}
+
 static void test_copies(void **state)
 {
 	struct env *e = *state;
@@ -500,6 +528,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_life),	   T(test_bad_text),  T(test_bad_object), T(test_copies),
+		T(test_bad_text_at_start),
 		T(test_configmap), T(test_directory), T(test_unreadable), T(test_random),
 	};
 

@@ -6,6 +6,7 @@
 
 #include "loader/log.h"
 #include "loader/source/kube/kube_metrics.h"
+#include "loader/source/laststate.h"
 
 #define PROXY_NAME "service.kubernetes.io/service-proxy-name"
 #define HEADLESS "service.kubernetes.io/headless"
@@ -37,6 +38,8 @@ static void on_changed(evutil_socket_t fd, short what, void *data)
 
 	(void)fd;
 	(void)what;
+	if (k->s.last)
+		bn_laststate_flush(k->s.last);
 	if (!k->stopped && k->s.cb.changed)
 		k->s.cb.changed(k->s.cb.data);
 }
