@@ -59,11 +59,8 @@ static int answerer_init(const struct bn_cli *c, struct answerer *a)
 	if (!a->verify)
 		return 0;
 	r = bn_verify_new(NULL, -1, -1, &a->kernel);
-	if (r < 0) {
-		bn_cli_say("--verify: cannot load the program: %s%s", strerror(-r),
-			   r == -EPERM || r == -EACCES ? "; run as root" : "");
+	if (r < 0)
 		return r;
-	}
 	bn_tracer_verify(a->tracer, bn_verify_ops(a->kernel));
 	return 0;
 }
