@@ -1,2 +1,9 @@
 # objects.c takes in whichever objects there are: it is built again when another one comes.
 $(B)/obj/loader/kernel/objects.o: $(SKELS)
+
+# A program for a test only.
+$(B)/bpf/grace.bpf.o: tests/bpf/grace.bpf.c
+	@mkdir -p $(@D)
+	@echo "  CLANG-BPF $@"
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
+$(B)/obj/tests/bpf/test_grace.o: $(B)/skel/grace.skel.h
