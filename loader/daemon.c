@@ -33,6 +33,9 @@ static void sync_models(struct bn_daemon *d)
 	if (r < 0 && bn_log_ratelimit(10))
 		bn_log_err(r, "policies: not all of them could be written; tried again");
 	failed |= r;
+	/* Whether an unknown pod is closed depends on whether a policy could select it. */
+	r = bn_endpoints_sync(d->endpoints);
+	failed |= r;
 	r = bn_services_sync(d->services);
 	failed |= r;
 	bn_healthcheck_sync(d->healthcheck);

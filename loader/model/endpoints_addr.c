@@ -125,6 +125,11 @@ static size_t own_addrs(const struct bn_endpoints *e, struct bn_addr *ret)
 
 	for (i = 0; i < n; i++) {
 		const struct bn_addr *x = &a[i].addr;
+		const struct ep_if *f = ep_if_get(e, a[i].ifindex);
+
+		/* What kube-proxy's IPVS mode left behind holds the services' addresses. */
+		if (f && !strcmp(f->l->name, "kube-ipvs0"))
+			continue;
 
 		if (bn_addr_is_v4(x) ? x->b[12] == 127 || !x->w[3] :
 				       a[i].scope >= RT_SCOPE_LINK)
