@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "loader/log.h"
+#include "loader/model/verify.h"
 #include "loader/source/kube/kube.h"
 #include "loader/source/laststate.h"
 #include "loader/source/manifests.h"
@@ -213,6 +214,11 @@ static int open_models(struct bn_daemon *d)
 	r = bn_services_new(d->store, maps, &svc_env, &d->services);
 	if (r < 0)
 		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
+	r = bn_verify_new(maps, bn_kernel_prog_fd(d->kernel, "from_pod"),
+			  bn_kernel_prog_fd(d->kernel, "to_pod"), &d->verify);
+	if (r < 0)
+		return log_err_r(r, "policy trace --verify");
+	pol_env.verify = bn_verify_ops(d->verify);
 	pol_env.eps = d->eps;
 	r = bn_policies_new(d->store, maps, &pol_env, &d->policies);
 	if (r < 0)
@@ -340,6 +346,7 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	bn_health_freep(&d->health);
 	bn_endpoints_freep(&d->endpoints);
 	bn_policies_freep(&d->policies);
+	bn_verify_freep(&d->verify);
 	bn_services_freep(&d->services);
 	bn_eps_freep(&d->eps);
 	bn_store_freep(&d->store);

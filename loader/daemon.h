@@ -26,6 +26,8 @@
 #include "loader/source/source.h"
 #include "maps/ep_access.h"
 
+struct bn_verify;
+
 struct bn_daemon {
 	const struct bn_opts *opts;
 	struct event_base *base;
@@ -43,6 +45,7 @@ struct bn_daemon {
 	struct bn_eps *eps;
 	struct bn_services *services;
 	struct bn_policies *policies;
+	struct bn_verify *verify; /* policy trace --verify */
 	struct bn_endpoints *endpoints;
 	struct bn_flows *flows;
 	struct bn_laststate *last;
