@@ -17,8 +17,9 @@ import time
 import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BPFNET = os.path.join(ROOT, "build/bpfnet")
-BPFNETD = os.path.join(ROOT, "build/bpfnetd")
+BUILD = os.environ.get("BN_BUILD", os.path.join(ROOT, "build"))
+BPFNET = os.path.join(BUILD, "bpfnet")
+BPFNETD = os.path.join(BUILD, "bpfnetd")
 
 
 class Daemon:
