@@ -1,0 +1,195 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""A real kube-apiserver and etcd behind the same control socket as apiserver.py, as far as a server that
+behaves can follow: put, delete, present, compact, drop (restart), stop, start, delete_in_etcd, tokens.
+
+    KUBE_APISERVER=... ETCD=... real.py --dir DIR
+"""
+import base64
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apiserver  # noqa: E402
+from store import KINDS, RESOURCES  # noqa: E402
+
+CRD = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+       "metadata": {"name": "httpnetworkpolicies.bpfnet.io"},
+       "spec": {"group": "bpfnet.io", "scope": "Namespaced",
+                "names": {"plural": "httpnetworkpolicies", "singular": "httpnetworkpolicy",
+                          "kind": "HTTPNetworkPolicy", "listKind": "HTTPNetworkPolicyList"},
+                "versions": [{"name": "v1alpha1", "served": True, "storage": True,
+                              "schema": {"openAPIV3Schema": {
+                                  "type": "object",
+                                  "x-kubernetes-preserve-unknown-fields": True}}}]}}
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+class Real:
+    def __init__(self, d):
+        self.d, self.procs = d, {}
+        self.port, self.etcd_port = free_port(), free_port()
+        self.peer_port = free_port()
+        self.token = "admin-token"
+        apiserver.make_certs(d, ["DNS:localhost", "IP:127.0.0.1"])
+        apiserver.openssl("genrsa", "-out", f"{d}/sa.key", "2048")
+        self.write_tokens([self.token])
+        self.log = open(f"{d}/servers.log", "ab")
+
+    def write_tokens(self, tokens):
+        with open(f"{self.d}/tokens.csv", "w", encoding="ascii") as f:
+            for i, t in enumerate(tokens):
+                f.write(f'{t},admin-{i},{i},"system:masters"\n')
+
+    def spawn(self, name, *argv):
+        self.procs[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log,
+                                            stderr=self.log)
+
+    def start_etcd(self):
+        url = f"http://127.0.0.1:{self.etcd_port}"
+        peer = f"http://127.0.0.1:{self.peer_port}"
+        self.spawn("etcd", os.environ["ETCD"], "--data-dir", f"{self.d}/etcd", "--listen-client-urls",
+                   url, "--advertise-client-urls", url, "--listen-peer-urls", peer,
+                   "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}")
+        self.wait(lambda: self.etcd("/v3/kv/range", {"key": "eA=="}))
+
+    def start_api(self):
+        d = self.d
+        self.spawn("api", os.environ["KUBE_APISERVER"],
+                   f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", "--bind-address=127.0.0.1",
+                   f"--secure-port={self.port}", f"--cert-dir={d}", f"--tls-cert-file={d}/tls.crt",
+                   f"--tls-private-key-file={d}/tls.key", f"--client-ca-file={d}/ca.crt",
+                   f"--token-auth-file={d}/tokens.csv", "--authorization-mode=RBAC",
+                   f"--service-account-key-file={d}/sa.key",
+                   f"--service-account-signing-key-file={d}/sa.key",
+                   "--service-account-issuer=https://kubernetes.default.svc",
+                   "--service-cluster-ip-range=10.96.0.0/16", "--allow-privileged=true",
+                   "--disable-admission-plugins=ServiceAccount")
+        self.wait(lambda: self.call("GET", "/readyz", parse=False), 120)
+
+    def stop_api(self):
+        self.procs["api"].kill()
+        self.procs["api"].wait()
+
+    def wait(self, fn, limit=60):
+        until = time.time() + limit
+        while True:
+            try:
+                return fn()
+            except (OSError, RuntimeError, http.client.HTTPException) as e:
+                if time.time() > until:
+                    raise RuntimeError(f"not up after {limit} s: {e!r}") from e
+                time.sleep(0.2)
+
+    def etcd(self, path, body):
+        c = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=10)
+        c.request("POST", path, json.dumps(body))
+        r = c.getresponse()
+        text = r.read()
+        if r.status != 200:
+            raise RuntimeError(f"etcd {path}: {r.status} {text[:200]}")
+        return json.loads(text)
+
+    def call(self, method, path, body=None, parse=True, missing_ok=False):
+        ctx = ssl.create_default_context(cafile=f"{self.d}/ca.crt")
+        c = http.client.HTTPSConnection("127.0.0.1", self.port, context=ctx, timeout=20)
+        c.request(method, path, json.dumps(body) if body else None,
+                  {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
+        r = c.getresponse()
+        text = r.read()
+        if r.status == 404 and missing_ok:
+            return None
+        if r.status >= 300:
+            raise RuntimeError(f"{method} {path}: {r.status} {text[:300]}")
+        return json.loads(text) if parse else text
+
+
+def path_of(res, ns, name=None):
+    pre, _, _, namespaced = RESOURCES[res]
+    where = f"{pre}/namespaces/{ns or 'default'}/{res}" if namespaced else f"{pre}/{res}"
+    return where + (f"/{name}" if name else "")
+
+
+class Control(apiserver.Control):
+    def do_put(self, object, raw=None):
+        assert raw is None
+        res, meta = KINDS[object["kind"]], object["metadata"]
+        ns, name = meta.get("namespace"), meta["name"]
+        old = self.s.call("GET", path_of(res, ns, name), missing_ok=True)
+        if old:
+            meta["resourceVersion"] = old["metadata"]["resourceVersion"]
+            out = self.s.call("PUT", path_of(res, ns, name), object)
+        else:
+            out = self.s.call("POST", path_of(res, ns), object)
+        return {"rv": int(out["metadata"]["resourceVersion"])}
+
+    def do_delete(self, resource, name, namespace="", silent=False):
+        self.s.call("DELETE", path_of(resource, namespace, name))
+
+    def do_present(self, resource, present):
+        base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        if present:
+            self.s.call("POST", base, CRD)
+            self.s.wait(lambda: self.s.call("GET", path_of(resource, "default")))
+        else:
+            self.s.call("DELETE", f"{base}/{CRD['metadata']['name']}")
+
+    def do_compact(self):
+        rev = self.s.etcd("/v3/kv/range", {"key": base64.b64encode(b"x").decode()})
+        self.s.etcd("/v3/kv/compaction", {"revision": rev["header"]["revision"], "physical": True})
+
+    def do_delete_in_etcd(self, key):
+        """What nobody sees who does not list."""
+        out = self.s.etcd("/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
+        assert int(out.get("deleted", 0)) == 1, out
+
+    def do_stop(self):
+        self.s.stop_api()
+
+    def do_start(self):
+        self.s.start_api()
+
+    def do_drop(self):
+        self.s.stop_api()
+        self.s.start_api()
+
+    def do_tokens(self, tokens):
+        self.s.write_tokens(tokens)
+        self.s.token = tokens[0]
+        self.do_drop()
+
+
+def main():
+    d = sys.argv[sys.argv.index("--dir") + 1]
+    real = Real(d)
+    try:
+        real.start_etcd()
+        real.start_api()
+        url = f"https://127.0.0.1:{real.port}"
+        apiserver.write_kubeconfig(d, url, real.token)
+        control = Control(real)
+        apiserver.threading.Thread(target=control.serve, args=(f"{d}/control.new",),
+                                   daemon=True).start()
+        while not os.path.exists(f"{d}/control.new"):
+            time.sleep(0.01)
+        os.rename(f"{d}/control.new", f"{d}/control")
+        print(url, flush=True)
+        while sys.stdin.buffer.read(4096):
+            pass
+    finally:
+        for p in real.procs.values():
+            p.kill()
+
+
+if __name__ == "__main__":
+    main()
