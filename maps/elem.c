@@ -12,7 +12,11 @@
 
 void *bn_map_at(const struct bn_maps *m, enum bn_map map, uint32_t idx)
 {
+	size_t end = (idx + (size_t)1) * BN_MAP_STRIDE(map);
+
 	if (!m->mem[map] || idx >= m->entries[map])
+		return NULL;
+	if (end > m->mapped[map] && bn_map_extend(m, map, end) < 0)
 		return NULL;
 	return (char *)m->mem[map] + idx * BN_MAP_STRIDE(map);
 }

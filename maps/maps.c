@@ -33,18 +33,42 @@ static size_t mem_bytes(const struct bn_maps *m, enum bn_map map)
 	return (m->entries[map] * BN_MAP_STRIDE(map) + page - 1) / page * page;
 }
 
+/* Whose users index mem themselves. */
+static bool map_in_full(enum bn_map map)
+{
+	return map == BN_MAP_state || map == BN_MAP_pods || map == BN_MAP_eps;
+}
+
+#define MAP_STEP ((size_t)256 * 1024)
+
+int bn_map_extend(const struct bn_maps *m, enum bn_map map, size_t bytes)
+{
+	size_t have = m->mapped[map], all = mem_bytes(m, map);
+	size_t want = (bytes + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
+	int prot = PROT_READ | (m->writable ? PROT_WRITE : 0);
+
+	want = want < all ? want : all;
+	if (want <= have)
+		return 0;
+	if (mmap((char *)m->mem[map] + have, want - have, prot, MAP_SHARED | MAP_FIXED, m->fd[map],
+		 (off_t)have) == MAP_FAILED)
+		return -errno;
+	m->mapped[map] = want;
+	return 0;
+}
+
+/* Takes the addresses; the memory comes as it is asked for. */
 static int map_memory(struct bn_maps *m, enum bn_map map)
 {
-	int prot = PROT_READ | (m->writable ? PROT_WRITE : 0);
 	void *p;
 
 	if (!(bn_map_defs[map].flags & BPF_F_MMAPABLE))
 		return 0;
-	p = mmap(NULL, mem_bytes(m, map), prot, MAP_SHARED, m->fd[map], 0);
+	p = mmap(NULL, mem_bytes(m, map), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	m->mem[map] = p;
-	return 0;
+	return bn_map_extend(m, map, map_in_full(map) ? mem_bytes(m, map) : 1);
 }
 
 void bn_maps_free(struct bn_maps *m)
@@ -56,6 +80,7 @@ void bn_maps_free(struct bn_maps *m)
 			munmap(m->mem[i], mem_bytes(m, i));
 		closep(&m->fd[i]);
 	}
+	free(m->mapped);
 	free(m);
 }
 
@@ -71,6 +96,11 @@ static struct bn_maps *maps_alloc(bool writable)
 
 	if (!m)
 		return NULL;
+	m->mapped = calloc(BN_MAP__MAX, sizeof(*m->mapped));
+	if (!m->mapped) {
+		free(m);
+		return NULL;
+	}
 	m->writable = writable;
 	for (int i = 0; i < BN_MAP__MAX; i++)
 		m->fd[i] = -1;
@@ -219,18 +249,21 @@ int bn_maps_open(const char *bpffs, bool writable, struct bn_maps **ret)
 int bn_map_copy_memory(const struct bn_maps *m, enum bn_map map, int from)
 {
 	struct bn_maps src = {.writable = false};
+	void *p;
 	int r;
 
 	if (!m->mem[map])
 		return -EINVAL;
 	if (!bn_maps_fits(map, from, &src.entries[map]) || src.entries[map] > m->entries[map])
 		return -EMEDIUMTYPE;
-	src.fd[map] = from;
-	r = map_memory(&src, map);
+	r = bn_map_extend(m, map, src.entries[map] * BN_MAP_STRIDE(map));
 	if (r < 0)
 		return r;
-	memcpy(m->mem[map], src.mem[map], src.entries[map] * BN_MAP_STRIDE(map));
-	munmap(src.mem[map], mem_bytes(&src, map));
+	p = mmap(NULL, mem_bytes(&src, map), PROT_READ, MAP_SHARED, from, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	memcpy(m->mem[map], p, src.entries[map] * BN_MAP_STRIDE(map));
+	munmap(p, mem_bytes(&src, map));
 	return 0;
 }
 

@@ -42,6 +42,7 @@ struct bn_maps {
 	int fd[BN_MAP__MAX];
 	uint32_t entries[BN_MAP__MAX];
 	void *mem[BN_MAP__MAX]; /* of mmapable maps, else NULL; PROT_READ only unless writable */
+	size_t *mapped; /* per map: how many bytes of mem are there already, see bn_map_at */
 	bool writable;
 };
 
@@ -84,8 +85,13 @@ int bn_maps_grace(void);
 /* Element idx of a mapped array; NULL when idx is outside or the map is not mapped. The kernel rounds
  * the distance between elements up to 8 bytes (a __u32 takes 8, struct bn_cell 16): never index
  * `mem` as an array of the value's type, use this or BN_MAP_STRIDE.
+ *
+ * Mapped pages count as the daemon's memory, so only state, pods and eps are mapped in full; of the
+ * others what lies up to the highest element asked for so far: go through this for each element, or
+ * for the last one of a run before the run is used.
  */
 #define BN_MAP_STRIDE(map) (((size_t)bn_map_defs[map].value_size + 7) & ~(size_t)7)
+int bn_map_extend(const struct bn_maps *m, enum bn_map map, size_t bytes); /* for bn_map_at */
 void *bn_map_at(const struct bn_maps *m, enum bn_map map, uint32_t idx);
 
 int bn_map_get(const struct bn_maps *m, enum bn_map map, const void *key, void *ret); /* -ENOENT */

@@ -77,6 +77,7 @@ static void lists_place(struct apply *a)
 		const struct bn_want_list *l = &a->w->lists[i];
 		struct apply_list *al = &a->lists[i];
 		uint32_t len = l->n + l->members;
+		struct bn_backend *slots;
 
 		if (al->base != NONE || !al->used)
 			continue;
@@ -89,7 +90,14 @@ static void lists_place(struct apply *a)
 			al->base = NONE;
 			continue;
 		}
-		memcpy(sv_slot(a->m, al->base), l->v, len * sizeof(*l->v));
+		slots = sv_slots(a->m, al->base, len);
+		if (!slots) {
+			bn_ranges_give(a->m->ra, al->base, len);
+			al->base = NONE;
+			al->err = -ENOMEM;
+			continue;
+		}
+		memcpy(slots, l->v, len * sizeof(*l->v));
 		sv_word_ref(a->m, BN_RANGE(al->base, l->n, 0));
 		a->m->writes += len;
 	}

@@ -111,12 +111,15 @@ static int names_unused(struct adopt *a)
 static bool word_ok(const struct bn_svcmap *m, uint64_t word)
 {
 	uint64_t base = BN_RANGE_BASE(word), n = BN_RANGE_COUNT(word);
+	const struct bn_backend *v;
 
 	if (!n)
 		return true;
 	if (base + n > m->slots_max)
 		return false;
-	return base + n + sv_slot(m, (uint32_t)base)->members <= m->slots_max;
+	v = sv_slot(m, (uint32_t)base);
+	n += v ? v->members : 0;
+	return v && base + n <= m->slots_max && sv_slots(m, (uint32_t)base, (uint32_t)n);
 }
 
 static bool record_ok(const struct bn_svcmap *m, const struct bn_front_key *key, uint32_t idx)
@@ -342,14 +345,28 @@ static int ranges_adopt(struct adopt *a)
 	return 0;
 }
 
-/* Records that no front points at may still carry a key that a flow remembers. */
-static void records_check(struct bn_svcmap *m)
+/* Records that no front points at may still carry a key that a flow remembers. (Read by the walk and
+ * not in place: most of the array is not mapped.)
+ */
+static int record_check(const void *key, const void *val, void *data)
 {
 	static const struct bn_front_key zero;
+	struct bn_svcmap *m = ((struct adopt *)data)->m;
+	struct sv_broken *b = &m->broken;
+	struct bn_svc s;
+	uint32_t idx, *v;
 
-	for (uint32_t i = 1; i < m->idx_max && !m->broken.any; i++)
-		if (!m->by_idx[i] && memcmp(&sv_svc(m, i)->key, &zero, sizeof(zero)))
-			m->broken.any = true;
+	memcpy(&idx, key, sizeof(idx));
+	memcpy(&s, val, sizeof(s));
+	if (!idx || idx >= m->idx_max || m->by_idx[idx] || !memcmp(&s.key, &zero, sizeof(zero)))
+		return 0;
+	v = reallocarray(b->records, b->nrecords + 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	b->records = v;
+	v[b->nrecords++] = idx;
+	b->any = true;
+	return 0;
 }
 
 int sv_adopt(struct bn_svcmap *m)
@@ -362,10 +379,10 @@ int sv_adopt(struct bn_svcmap *m)
 	r = r ? r : bn_map_each(m->maps, BN_MAP_fronts, adopt_front, &a);
 	r = r ? r : names_unused(&a);
 	r = r ? r : ranges_adopt(&a);
+	r = r ? r : bn_map_each(m->maps, BN_MAP_svcs, record_check, &a);
 	if (!r) {
 		addrs_check(m);
 		sets_sort(m);
-		records_check(m);
 	}
 	names_free(&a);
 	free(a.ranges);
@@ -409,13 +426,9 @@ static void repair_sets(struct bn_svcmap *m)
 
 static void repair_records(struct bn_svcmap *m)
 {
-	static const struct bn_front_key zero;
+	for (uint32_t i = 0; i < m->broken.nrecords; i++) {
+		struct bn_svc *s = sv_svc(m, m->broken.records[i]);
 
-	for (uint32_t i = 1; i < m->idx_max; i++) {
-		struct bn_svc *s = sv_svc(m, i);
-
-		if (m->by_idx[i] || !memcmp(&s->key, &zero, sizeof(zero)))
-			continue;
 		memset(&s->key, 0, sizeof(s->key));
 		s->range = BN_RANGE(0, 0, (BN_RANGE_GEN(s->range) + 1) & 0xffff);
 		s->range_int = BN_RANGE(0, 0, (BN_RANGE_GEN(s->range_int) + 1) & 0xffff);
@@ -451,6 +464,7 @@ int bn_svcmap_repair(struct bn_svcmap *m)
 	bn_svcmap_reclaim(m, true);
 	free(b->fronts);
 	free(b->names);
+	free(b->records);
 	*b = (struct sv_broken){ 0 };
 	return 0;
 }

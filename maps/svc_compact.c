@@ -139,11 +139,18 @@ static bool copy_out(struct compact *c)
 {
 	for (size_t i = c->lo; i < c->hi; i++) {
 		struct sv_live *l = &c->live[i];
+		struct bn_backend *to;
 
 		l->to = bn_ranges_take(c->m->ra, l->len);
 		if (l->to == BN_RANGES_NONE)
 			return false;
-		memcpy(sv_slot(c->m, l->to), sv_slot(c->m, l->base), l->len * sizeof(struct bn_backend));
+		to = sv_slots(c->m, l->to, l->len);
+		if (!to) {
+			bn_ranges_give(c->m->ra, l->to, l->len);
+			l->to = BN_RANGES_NONE;
+			return false;
+		}
+		memcpy(to, sv_slot(c->m, l->base), l->len * sizeof(struct bn_backend));
 		c->m->writes += l->len;
 	}
 	return true;

@@ -80,8 +80,8 @@ struct bn_svcmap {
 	uint32_t next_svc_id, next_set, round;
 	struct sv_broken { /* found at the start, for bn_svcmap_repair */
 		struct bn_front_key *fronts;
-		uint32_t *names;
-		uint32_t nfronts, nnames;
+		uint32_t *names, *records;
+		uint32_t nfronts, nnames, nrecords;
 		bool any;
 	} broken;
 	int (*grace)(void *data);
@@ -93,7 +93,9 @@ struct bn_svcmap {
 /* --- svc_store.c: elements, references, what is free ------------------------------------------ */
 
 struct bn_svc *sv_svc(const struct bn_svcmap *m, uint32_t idx);
+/* The slots of a range in force, or of one that was made ready to be written. */
 struct bn_backend *sv_slot(const struct bn_svcmap *m, uint32_t base);
+struct bn_backend *sv_slots(const struct bn_svcmap *m, uint32_t base, uint32_t len);
 /* Slots that a range takes, members included. */
 uint32_t sv_range_len(const struct bn_svcmap *m, uint64_t word);
 

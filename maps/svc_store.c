@@ -17,6 +17,14 @@ struct bn_backend *sv_slot(const struct bn_svcmap *m, uint32_t base)
 	return bn_map_at(m->maps, BN_MAP_slots, base);
 }
 
+/* Its last element first: see bn_map_at. */
+struct bn_backend *sv_slots(const struct bn_svcmap *m, uint32_t base, uint32_t len)
+{
+	if (!bn_map_at(m->maps, BN_MAP_slots, base + len - 1))
+		return NULL;
+	return sv_slot(m, base);
+}
+
 uint32_t sv_range_len(const struct bn_svcmap *m, uint64_t word)
 {
 	uint32_t n = BN_RANGE_COUNT(word);
@@ -108,6 +116,8 @@ static void pend_finish(struct bn_svcmap *m, const struct sv_pend *p)
 		word_drop(m, p->a, 1);
 		m->busy[p->a / 64] &= ~(1ULL << (p->a % 64));
 		m->idx_used--;
+		if (p->a < m->idx_hint)
+			m->idx_hint = p->a; /* low ones first: what is never used is never mapped */
 		break;
 	case SV_PEND_RANGE:
 		bn_ranges_give(m->ra, p->a, p->n);

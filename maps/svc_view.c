@@ -83,6 +83,7 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 	free(m->pend);
 	free(m->broken.fronts);
 	free(m->broken.names);
+	free(m->broken.records);
 	free(m);
 	*p = NULL;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -48,6 +49,8 @@ static void fill(struct bn_store *s, unsigned version)
 }
 
 /* The daemon: changes without end. */
+static uint32_t *progress; /* shared with the child: its changes so far */
+
 static void child(struct bn_maps *maps, unsigned round)
 {
 	struct bn_store *store;
@@ -71,6 +74,7 @@ static void child(struct bn_maps *maps, unsigned round)
 			put(store, k, version);
 		if (bn_services_sync(svc) < 0)
 			_exit(3);
+		__atomic_add_fetch(progress, 1, __ATOMIC_RELEASE);
 	}
 }
 
@@ -145,16 +149,22 @@ static void test_kill(void **state _unused_)
 	struct bn_maps *maps;
 	uint64_t writes, repaired = 0;
 
+	progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(progress, MAP_FAILED);
 	small.entries[BN_MAP_slots] = 600; /* so that slots are reused all the time */
 	assert_int_equal(bn_maps_create(&small, &maps), 0);
 	json_decref(run_once(maps, 1, &writes));
 	for (unsigned i = 0; i < KILLS; i++) {
-		struct timespec t = { .tv_nsec = 5000000 + (i * 7919 % 23) * 1000000 + i * 131 };
-		pid_t pid = fork();
+		struct timespec t = { .tv_nsec = (i * 7919 % 23) * 100000 + i * 131 };
+		pid_t pid;
 		int status;
 
+		*progress = 0;
+		pid = fork();
 		if (!pid)
 			child(maps, i);
+		while (__atomic_load_n(progress, __ATOMIC_ACQUIRE) < 1 + i % 7)
+			usleep(500);
 		nanosleep(&t, NULL);
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
