@@ -278,6 +278,8 @@ static int open_source(struct bn_daemon *d)
 	if (r < 0) /* a convenience that must not stop anything */
 		log_warn("--state-dir %s: %s; refused objects lose their last good version at the next start",
 			 d->opts->state_dir, strerror(-r));
+	else
+		bn_laststate_note(d->last, d->opts->run_dir);
 	if (d->opts->manifests) {
 		r = bn_manifests_new(d->base, d->opts->manifests, d->last, d->store, &cb,
 				     &d->source);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "loader/kernel/internal.h"
+#include "loader/source/laststate.h"
 
 struct clean {
 	const char *bpffs;
@@ -209,6 +210,7 @@ static int lock_or_say(const char *bpffs, const struct bn_record *rec, int *ret,
 static void clean_run_dir(struct clean *c, const char *run_dir)
 {
 	const char *const names[] = {"record.json", ".record.json.tmp", "control.sock"};
+	_cleanup_(freep) char *journal = NULL;
 	char path[4096];
 	int n = 0;
 
@@ -218,6 +220,9 @@ static void clean_run_dir(struct clean *c, const char *run_dir)
 	}
 	if (n)
 		said(c, "record in %s", run_dir);
+	journal = bn_laststate_cleanup(run_dir);
+	if (journal)
+		said(c, "last good versions in %s", journal);
 	snprintf(path, sizeof(path), "%s/cni", run_dir); /* notes of bpfnet-cni */
 	remove_files(path, is_any, unlink);
 	rmdir(path);

@@ -2,6 +2,7 @@
 #include "loader/source/laststate.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -527,14 +528,37 @@ void bn_laststate_freep(struct bn_laststate **lp)
 	freep(lp);
 }
 
-int bn_laststate_remove(const char *dir, const char *instance)
+void bn_laststate_note(const struct bn_laststate *l, const char *run_dir)
 {
-	_cleanup_(freep) char *path = file_path(dir, instance);
+	_cleanup_(freep) char *path = realpath(l->path, NULL);
+	_cleanup_(fclosep) FILE *f = NULL;
+	char note[PATH_MAX];
 
-	if (!path)
-		return -ENOMEM;
-	if (unlink(path) < 0 && errno != ENOENT)
-		return -errno;
-	rmdir(dir); /* only if it is empty */
-	return 0;
+	if (l->fd < 0)
+		return; /* said already */
+	snprintf(note, sizeof(note), "%s/" BN_LASTSTATE_NOTE, run_dir);
+	f = path ? fopen(note, "we") : NULL;
+	if (!f || fputs(path, f) < 0)
+		log_warn("%s: %s; 'bpfnet cleanup' will not find %s", note, strerror(errno), l->path);
+}
+
+char *bn_laststate_cleanup(const char *run_dir)
+{
+	_cleanup_(freep) char *path = calloc(1, PATH_MAX);
+	_cleanup_(fclosep) FILE *f = NULL;
+	char note[PATH_MAX], *slash;
+
+	snprintf(note, sizeof(note), "%s/" BN_LASTSTATE_NOTE, run_dir);
+	f = fopen(note, "re");
+	if (!f || !path || !fgets(path, PATH_MAX, f))
+		return NULL;
+	unlink(note);
+	/* whatever stands in the note, nothing but a journal is removed */
+	slash = strrchr(path, '/');
+	if (!slash || strncmp(slash, "/objects-", 9) || strlen(slash) != 9 + 16 || unlink(path) < 0)
+		return NULL;
+	*slash = 0;
+	rmdir(path); /* only if it is empty */
+	*slash = '/';
+	return TAKE_PTR(path);
 }

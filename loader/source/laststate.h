@@ -21,6 +21,12 @@ struct bn_laststate;
 int bn_laststate_open(const char *dir, const char *instance, struct bn_laststate **ret);
 void bn_laststate_freep(struct bn_laststate **l);
 
+/* Leaves word in the run directory where the journal is, and acts on it: `cleanup` removes it. */
+#define BN_LASTSTATE_NOTE "journal"
+void bn_laststate_note(const struct bn_laststate *l, const char *run_dir);
+/* The path that was removed, for the caller to free, or NULL. */
+char *bn_laststate_cleanup(const char *run_dir);
+
 /* Kinds that are not kept are ignored by all of these. */
 void bn_laststate_put(struct bn_laststate *l, enum bn_kind kind, const char *ns, const char *name,
 		      const json_t *json);
@@ -39,8 +45,5 @@ void bn_laststate_flush(struct bn_laststate *l);
 /* 0 with a new reference, or -ENOENT. */
 int bn_laststate_get(struct bn_laststate *l, enum bn_kind kind, const char *ns, const char *name,
 		     struct bn_obj **ret);
-
-/* For clean-up: removes the instance's file, and dir if it is then empty. */
-int bn_laststate_remove(const char *dir, const char *instance);
 
 #endif
