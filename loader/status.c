@@ -69,6 +69,7 @@ static json_t *waiting_json(struct bn_daemon *d)
 
 json_t *bn_daemon_status(struct bn_daemon *d)
 {
+	const char *routing, *because = "";
 	struct utsname u;
 	json_t *o, *errors = NULL, *order = NULL, *problems = NULL;
 
@@ -84,6 +85,8 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "endpoints", endpoints_json(d));
 	if (bn_endpoints_problems(d->endpoints, &problems) == 0)
 		json_object_set_new(o, "endpointProblems", problems);
+	routing = bn_endpoints_host_routing(d->endpoints, &because);
+	json_object_set_new(o, "hostRouting", json_pack("{ss ss}", "mode", routing, "because", because));
 	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));
 	if (bn_policies_errors(d->policies, &errors) == 0)

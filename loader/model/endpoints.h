@@ -51,8 +51,8 @@ int bn_endpoints_sync(struct bn_endpoints *e);
 /* Pods and Nodes have been read in full: an adopted mapping that no pod claims goes. */
 void bn_endpoints_set_ready(struct bn_endpoints *e, bool ready);
 
-/* Every local pod that is there (has an interface in sight, or an address and is not finished) is
- * mapped, or has been looked for long enough to be called unenforced.
+/* Every local pod that has an address and is not finished is mapped, or has been looked for long
+ * enough to be called unenforced; and every interface that should have programs has them.
  */
 bool bn_endpoints_settled(const struct bn_endpoints *e);
 

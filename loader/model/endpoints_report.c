@@ -43,6 +43,9 @@ bool bn_endpoints_settled(const struct bn_endpoints *e)
 		if (ep_pod_wants(p) && !(p->ifindex && p->slot) && !looked_for(e, p))
 			return false;
 	}
+	for (i = 0; i < e->nifs; i++)
+		if (e->ifs[i]->role && e->ifs[i]->attach_err)
+			return false;
 	return true;
 }
 

@@ -428,6 +428,32 @@ static void uplinks(void **state _unused_)
 	assert_true(flags_at("198.51.100.1") & BN_ADDR_F_HOST);
 }
 
+/* Overlays: found by the routes to other nodes' pods, with and without an Ethernet header. */
+static void tunnels(void **state _unused_)
+{
+	struct bn_iface v;
+
+	node("node1", "192.0.2.1", "10.244.1.0/24");
+	node("node2", "192.0.2.2", "10.244.2.0/24");
+	sh("ip -n %s-n link add up0 type veth peer name up1 && ip -n %s-n link set up0 up && "
+	   "ip -n %s-n link set up1 up && ip -n %s-n addr add 192.0.2.1/24 dev up0 && "
+	   "ip -n %s-n link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1 nolearning && "
+	   "ip -n %s-n addr add 10.244.1.0/32 dev flannel.1 && ip -n %s-n link set flannel.1 up && "
+	   "ip -n %s-n route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink && "
+	   "ip -n %s-n tuntap add t0 mode tun && "
+	   "ip -n %s-n link set t0 up && ip -n %s-n route add 10.99.0.0/16 dev t0",
+	   w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag, w.tag);
+	ready();
+	eventually(iface("flannel.1") && iface("flannel.1")->role == BN_ROLE_TUNNEL);
+	eventually(iface("t0") && iface("t0")->role == BN_ROLE_TUNNEL);
+	eventually(iface("up0") && iface("up0")->role == BN_ROLE_UPLINK);
+	assert_int_equal(bn_pods_iface(w.ep->pods, iface("flannel.1")->ifindex, &v), 0);
+	assert_int_equal(v.l2_len, 14);
+	assert_int_equal(v.addr4.b[13], 244);
+	assert_int_equal(bn_pods_iface(w.ep->pods, iface("t0")->ifindex, &v), 0);
+	assert_int_equal(v.l2_len, 0);
+}
+
 static void devices_override(void **state _unused_)
 {
 	const char *pattern = "up*";
@@ -796,6 +822,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bridged, setup, teardown),
 		cmocka_unit_test_setup_teardown(unmanaged, setup, teardown),
 		cmocka_unit_test_setup_teardown(uplinks, setup, teardown),
+		cmocka_unit_test_setup_teardown(tunnels, setup, teardown),
 		cmocka_unit_test_setup_teardown(devices_override, setup, teardown),
 		cmocka_unit_test_setup_teardown(restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(interface_replaced, setup, teardown),
