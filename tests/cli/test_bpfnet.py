@@ -674,6 +674,27 @@ def test_doc_of_metrics():
     eq(sorted(page - have), [])
 
 
+def test_dashboard_and_alerts():
+    """What they ask for exists; the rules and every expression of the dashboard parse."""
+    known = set(re.findall(r"\b((?:bpfnet|kubeproxy|rest_client|process)_[a-z0-9_]+)\b",
+                           source("docs/METRICS.md")))
+    exprs = [t["expr"] for p in json.loads(source("deploy/grafana/bpfnet.json"))["panels"]
+             for t in p["targets"]]
+    assert len(exprs) > 20
+    for e in exprs + [source("deploy/grafana/alerts.yaml")]:
+        for name in re.findall(r"\b((?:bpfnet|kubeproxy|rest_client|process)_[a-z0-9_]+)\b", e):
+            assert re.sub(r"_(bucket|count|sum)$", "", name) in known, name
+    rules = {"groups": [{"name": "d", "rules": [
+        {"record": f"r{i}", "expr": e.replace("$__rate_interval", "5m").replace("$node", ".*")
+            .replace("$job", ".*")} for i, e in enumerate(exprs)]}]}
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        json.dump(rules, f)  # JSON is YAML
+        f.flush()
+        for path in (f.name, os.path.join(ROOT, "deploy/grafana/alerts.yaml")):
+            p = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
+            assert p.returncode == 0, p.stdout + p.stderr
+
+
 def main():
     passed = failed = 0
     only = sys.argv[1:]
