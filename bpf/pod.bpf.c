@@ -57,6 +57,7 @@ static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 		p->refuse = BN_REFUSE_UNREACH;
 		return -BN_DROP_NO_BACKEND;
 	}
+	p->rnd = bpf_get_prandom_u32();
 	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
 }
 
@@ -77,6 +78,7 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
 		if (r)
 			return r;
+		hit->flags = *(volatile __u32 *)&e->flags;
 	}
 	if (hit->flags & BN_CT_F_ALIAS) {
 		if (e->svc_idx && (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {
@@ -96,6 +98,7 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 /* A packet of the reply direction: this pod is the server. */
 static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
+	const __u32 bypassed = cfg_bypass ? BN_CT_F_BYPASS : 0;
 	struct bn_ct_entry *e = hit->e;
 	__u32 need = BN_NEED_REPLY;
 	int r;
@@ -111,9 +114,10 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
 		if (r)
 			return r;
+		hit->flags = *(volatile __u32 *)&e->flags;
 	}
 	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
-	    ((hit->flags & (BN_CT_F_BYPASS | BN_CT_F_HAIRPIN)) ||
+	    ((hit->flags & (bypassed | BN_CT_F_HAIRPIN)) ||
 	     (!e->ifindex && !(hit->flags & BN_CT_F_NET)))) {
 		p->x.src = e->xd;
 		p->x.dst = e->xs;
@@ -150,6 +154,13 @@ static __always_inline bool bn_pod_turns(const struct bn_pkt *p, const struct bn
 	       p->proto != BN_PROTO_TCP && !(hit->flags & (BN_CT_F_NAT | BN_CT_F_REPLIED));
 }
 
+/* The entry for the replies was given up before the flow was established: may it begin again? */
+static __always_inline bool bn_pod_begins(const struct bn_ct_hit *hit, const struct bn_pkt *p)
+{
+	return (hit->flags & BN_CT_F_ALIAS) && !hit->reply && !(p->flags & BN_PKT_F_LATER) &&
+	       (p->proto != BN_PROTO_TCP || !bn_flow_mid(p));
+}
+
 static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(p, hit);
@@ -158,11 +169,15 @@ static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
 		return bn_flow_out(p, 0, 1);
 	if (r)
 		return r == BN_DONE_PASS ? 0 : r;
-	bn_pod_bypass(p, hit);
 	if (!bn_ct_same(hit))
 		return -BN_DROP_INTERNAL;
-	if (bn_ct_due(hit, p))
-		bn_ct_track(hit->e, p, hit->flags, hit->reply);
+	if (bn_ct_due(hit, p) && bn_ct_track(hit->e, p, hit->flags, hit->reply) &&
+	    bn_pod_begins(hit, p)) {
+		p->todo = 0;
+		p->rnd = bpf_get_prandom_u32();
+		return bn_flow_out(p, !!(hit->flags & BN_CT_F_SHIFTED), 1);
+	}
+	bn_pod_bypass(p, hit);
 	bn_ct_count(hit->e, p, hit->reply);
 	return 0;
 }

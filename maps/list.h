@@ -29,7 +29,7 @@
 	X(src_ranges, LPM_TRIE,     struct bn_src_key,   __u32,                16384,   BN_NOPREALLOC) \
 	X(sk_peers,   SK_STORAGE,   int,                 struct bn_sk_peers,   0,       BN_NOPREALLOC) \
 	X(sk_rev,     LRU_HASH,     struct bn_skrev_key, struct bn_skrev_val,  8192,    0)             \
-	X(ct,         ARRAY,        __u32,               struct bn_ct_bucket,  36864,   0)             \
+	X(ct,         ARRAY,        __u32,               struct bn_ct_bucket,  40961,   0)             \
 	X(addrs,      HASH,         struct bn_addr,      __u32,                131072,  BN_NOPREALLOC) \
 	X(eps,        ARRAY,        __u32,               struct bn_ep,         65536,   BN_MMAP)       \
 	X(cidrs,      LPM_TRIE,     struct bn_lpm_key,   __u32,                65536,   BN_NOPREALLOC) \

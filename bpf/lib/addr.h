@@ -42,6 +42,13 @@ static __always_inline __u32 bn_addr_slot(const struct bn_addr *a)
 	return ep ? BN_EP_SLOT(*(volatile __u64 *)&ep->word) : 0;
 }
 
+static __always_inline bool bn_addr_is_host(const struct bn_addr *a)
+{
+	const struct bn_ep *ep = bn_addr_ep(a);
+
+	return ep && (ep->flags & BN_ADDR_F_HOST);
+}
+
 __noinline int bn_addr_who(const struct bn_addr *a, struct bn_who *w)
 {
 	const struct bn_ep *ep;

@@ -531,7 +531,9 @@ static __always_inline void bn_ct_apply(struct bn_ct_entry *e, __u32 old, __u32 
 #define BN_CT_SHARED                                                                               \
 	(BN_CT_F_REPLIED | BN_CT_F_ASSURED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_CLOSED)
 
-/* A packet of this flow passes: state and expiry, of the flow's other entry too. */
+/* A packet of this flow passes: state and expiry, of the flow's other entry too. Returns 1 when that is
+ * gone (flows that are not established yet are given up one entry at a time).
+ */
 __noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags, __u32 reply)
 {
 	struct bn_ct_ref other;
@@ -553,7 +555,7 @@ __noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags,
 			  BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN);
 	bn_ct_find(&other, &hit);
 	if (!hit.e || !(hit.flags & BN_CT_F_NAT))
-		return 0;
+		return 1;
 	bn_ct_apply(hit.e, hit.flags,
 		    (hit.flags & ~BN_CT_SHARED) | (next & BN_CT_SHARED), expires);
 	return 0;

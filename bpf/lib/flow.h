@@ -199,6 +199,20 @@ enum {
 	BN_NEED_HERE_IN = 1 << 4, /* at to_pod: the pod behind the hook receives */
 };
 
+/* The other end of a flow that skips the stack: is it still there, and where? Its slot. */
+static __always_inline __u32 bn_flow_far(struct bn_ct_entry *e, const struct bn_addr *a,
+					 __u32 *ifindex)
+{
+	const struct bn_ep *ep = bn_addr_ep(a);
+	__u32 slot = ep ? BN_EP_SLOT(*(volatile __u64 *)&ep->word) : 0;
+
+	if (!slot || !ep->ifindex)
+		e->flags &= ~BN_CT_F_BYPASS;
+	else if (*ifindex != ep->ifindex)
+		*ifindex = ep->ifindex;
+	return slot;
+}
+
 static __always_inline int bn_flow_readmit(struct bn_pkt *p, struct bn_scratch *s,
 					   struct bn_ct_entry *e, __u32 dir, __u32 slot)
 {
@@ -229,18 +243,16 @@ __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen,
 		return slot;
 	bn_ends_of(e, &s->ends);
 	s->ends.fresh = 0;
-	s->ends.host = !e->ifindex;
+	s->ends.host = !e->ifindex && bn_addr_is_host(&s->ends.t.src);
 	if (need & BN_NEED_EGRESS) {
-		peer = client ? slot : bn_addr_slot(&s->ends.t.src);
+		peer = client ? slot : bn_flow_far(e, &s->ends.t.src, &e->ifindex);
 		r = bn_flow_readmit(p, s, e, BN_DIR_EGRESS, peer);
 		if (r)
 			return r;
 		*(volatile __u64 *)&e->eg_stamp = BN_CT_STAMP(p->epoch, gen);
 	}
 	if (need & BN_NEED_INGRESS) {
-		peer = client ? bn_addr_slot(&s->ends.t.dst) : slot;
-		if (client && !peer) /* its pod is gone: never past the stack again */
-			e->flags &= ~BN_CT_F_BYPASS;
+		peer = client ? bn_flow_far(e, &s->ends.t.dst, &e->rifindex) : slot;
 		r = bn_flow_readmit(p, s, e, BN_DIR_INGRESS, peer);
 		if (r)
 			return r;
@@ -345,7 +357,7 @@ static __always_inline int bn_flow_bypass(struct bn_pkt *p, struct bn_scratch *s
 	const struct bn_iface *to;
 	int r;
 
-	if (!cfg_bypass || !bn_iface_bypass(from) || (p->flags & BN_PKT_F_FRAG))
+	if (!cfg_bypass || !bn_iface_bypass(from) || (p->flags & BN_PKT_F_FRAG) || p->ttl <= 1)
 		return 0;
 	if (bn_addr_who(&s->ends.t.dst, &s->who))
 		return -BN_DROP_INTERNAL;

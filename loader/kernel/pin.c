@@ -206,7 +206,7 @@ static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const str
 	memset(sizes, 0, sizeof(*sizes));
 	if (opts->ct_flows) {
 		/* Two entries a translated flow, and room so that two choices of bucket suffice. */
-		uint64_t n = ((uint64_t)opts->ct_flows * 2 / BN_CT_WAYS) * 9 / 8 + 1;
+		uint64_t n = ((uint64_t)opts->ct_flows * 2 / BN_CT_WAYS) * 5 / 4 + 1;
 
 		sizes->entries[BN_MAP_ct] = n > (1u << 24) ? 1u << 24 : n;
 	}

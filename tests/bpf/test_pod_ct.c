@@ -192,6 +192,43 @@ static void flood(void **state)
 	env_free(e);
 }
 
+/* Of a flow that is not established one of the two entries may be given up: its next packet makes the
+ * flow anew, and replies are translated again.
+ */
+static void half_a_flow(void **state)
+{
+	static const uint8_t protos[] = {TCP, UDP, SCTP};
+	struct env *e = env_new(&(struct env_opts){.buckets = 61});
+
+	(void)state;
+	for (int n = 0; n < 3; n++)
+		svc_put(e, VIP, 80, protos[n], 0, to_remote, 1);
+	for (int lose_alias = 0; lose_alias < 2; lose_alias++) {
+		for (int n = 0; n < 3; n++) {
+			uint8_t p = protos[n];
+			uint16_t sp = 1000 + lose_alias;
+
+			ROWS(e, {"first", OUT_OF(IF_A), {A, VIP, sp, 80, p, SYN}, PASS, 0,
+				 {A, REMOTE, sp, 8080, p, SYN}});
+			for (uint32_t i = 0; i < e->m->entries[BN_MAP_ct]; i++) {
+				struct bn_ct_bucket b;
+
+				assert_int_equal(bn_map_get(e->m, BN_MAP_ct, &i, &b), 0);
+				for (int k = 0; k < BN_CT_WAYS; k++)
+					if (b.tag[k] && !!(b.e[k].flags & BN_CT_F_ALIAS) == lose_alias)
+						b.tag[k] = 0;
+				assert_int_equal(bn_map_put(e->m, BN_MAP_ct, &i, &b), 0);
+			}
+			ROWS(e,
+			     {"again", OUT_OF(IF_A), {A, VIP, sp, 80, p, SYN}, PASS, 0,
+			      {A, REMOTE, sp, 8080, p, SYN}},
+			     {"reply", INTO(IF_A, IF_UP), {REMOTE, A, 8080, sp, p, SYN | ACK}, PASS, 0,
+			      {VIP, A, 80, sp, p, SYN | ACK}});
+		}
+	}
+	env_free(e);
+}
+
 /* Counters of an entry, and of the hook. */
 static void counters(void **state)
 {
@@ -260,6 +297,7 @@ int main(void)
 		cmocka_unit_test(room_is_reused),
 		cmocka_unit_test(full),
 		cmocka_unit_test(flood),
+		cmocka_unit_test(half_a_flow),
 		cmocka_unit_test(counters),
 		cmocka_unit_test(loads_either_way),
 	};

@@ -191,6 +191,13 @@ static void cells(void **state)
 	     {"from this node with another's address", INTO(IF_B, 0), {NODE, B, 1002, 99, TCP, SYN},
 	      SHOT, BN_DROP_POLICY_INGRESS},
 	     {"ping from this node", INTO(IF_B, 0), {HOST, B, 8, 9, ICMP}, PASS});
+	pods_set(e, 2, BN_POL_OPEN, BN_POL_OPEN);
+	ROWS(e, {"a local packet of another address", INTO(IF_B, 0), {NODE, B, 1003, 99, UDP}, PASS},
+	     {"and of our own", INTO(IF_B, 0), {HOST, B, 1003, 99, UDP}, PASS});
+	pods_set(e, 2, BN_POL_CLOSED, BN_POL_CLOSED);
+	ROWS(e, {"judged again: another's", INTO(IF_B, 0), {NODE, B, 1003, 99, UDP}, SHOT,
+		 BN_DROP_POLICY_INGRESS},
+	     {"judged again: ours", INTO(IF_B, 0), {HOST, B, 1003, 99, UDP}, PASS});
 	env_free(e);
 }
 

@@ -499,12 +499,32 @@ static void bypass(void **state)
 		      {A, B, 1000, 8080, p, ACK, .ttl = 1}},
 		     {"the reply at its last hop", OUT_OF(IF_B),
 		      {B, A, 8080, 1000, p, ACK, .ttl = 1}, PASS},
+		     {"begins at its last hop: the stack", OUT_OF(IF_A),
+		      {A, VIP, 1009, 80, p, SYN, .ttl = 1}, PASS, 0,
+		      {A, B, 1009, 8080, p, SYN, .ttl = 1}},
 		     {"direct", OUT_OF(IF_A), {A, B, 1001, 8080, p, SYN}, REDIR, 0,
 		      {A, B, 1001, 8080, p, SYN, .ttl = 63}},
 		     {"direct reply", OUT_OF(IF_B), {B, A, 8080, 1001, p, SYN | ACK}, REDIR, 0,
 		      {B, A, 8080, 1001, p, SYN | ACK, .ttl = 63}},
 		     {"to the outside: the stack", OUT_OF(IF_A), {A, OUT, 1002, 80, p, SYN}, PASS});
 	}
+	/* The pod comes back behind another interface, then goes for good. */
+	iface_put(e, IF_UP, 2, BN_IF_F_PEER | BN_IF_F_BYPASS);
+	ep_put(e, B, 301, 2, IF_UP, BN_ADDR_F_POD);
+	state_of(e)->epoch++;
+	ROWS(e,
+	     {"to its new interface", OUT_OF(IF_A), {A, VIP, 1000, 80, TCP, ACK}, REDIR, 0,
+	      {A, B, 1000, 8080, TCP, ACK, .ttl = 63}},
+	     {"its reply from there", OUT_OF(IF_UP), {B, A, 8080, 1000, TCP, ACK}, REDIR, 0,
+	      {VIP, A, 80, 1000, TCP, ACK, .ttl = 63}},
+	     {"which proves no other sender", OUT_OF(IF_C), {B, A, 8080, 1000, TCP, ACK}, SHOT,
+	      BN_DROP_SPOOFED});
+	ep_put(e, B, 301, 0, 0, 0);
+	state_of(e)->epoch++;
+	ROWS(e, {"gone: the stack says so", OUT_OF(IF_A), {A, VIP, 1000, 80, TCP, ACK}, PASS, 0,
+		 {A, B, 1000, 8080, TCP, ACK}});
+	ep_put(e, B, 301, 2, IF_B, BN_ADDR_F_POD);
+	state_of(e)->epoch++;
 	iface_put(e, IF_A, 1, BN_IF_F_PEER | BN_IF_F_BYPASS | BN_IF_F_BRIDGE);
 	iface_put(e, IF_B, 2, BN_IF_F_PEER | BN_IF_F_BYPASS | BN_IF_F_BRIDGE);
 	ROWS(e,

@@ -158,7 +158,7 @@ def test_udp_moves_when_endpoint_goes():
             for vip in (VIP, VIP6):
                 for connected in (True, False):
                     c.endpoints("web", BOTH, [c.b1, c.b2])
-                    wait_for("both", lambda: set(tally(c.a, VIP, 53, "udp", n=30)) == {"b1", "b2"})
+                    wait_for("both", lambda: set(tally(c.a, vip, 53, "udp", n=30)) == {"b1", "b2"})
                     s = c.a.socket(6 if ":" in vip else 4, "udp")
                     if connected:
                         s.connect((vip, 53))
@@ -174,7 +174,7 @@ def test_udp_moves_when_endpoint_goes():
                         assert {ask() for _ in range(10)} == {first}
                     other = c.b2 if first == "b1" else c.b1
                     c.endpoints("web", BOTH, [other])
-                    wait_for("only the other", lambda: set(tally(c.a, VIP, 53, "udp", n=10)) == {other.name})
+                    wait_for("only the other", lambda: set(tally(c.a, vip, 53, "udp", n=10)) == {other.name})
                     assert ask() == other.name, (args, vip, connected, first)
                     s.close()
 
