@@ -5,6 +5,7 @@
 
 #include "loader/daemon.h"
 #include "loader/log.h"
+#include "loader/serve/configz.h"
 #include "loader/serve/http.h"
 #include "loader/serve/kubeproxy.h"
 
@@ -207,10 +208,7 @@ static void answer(const char *path, struct bn_httpd_response *r, void *data)
 	} else if (!strcmp(path, "/proxyMode")) {
 		evbuffer_add_printf(r->body, "bpf");
 	} else if (!strcmp(path, "/configz")) {
-		json_t *o = json_pack("{s{ss ss ss ss ss}}", "bpfnet", "version", BN_VERSION,
-				      "nodeName", d->opts->node_name, "bpffs", d->opts->bpffs,
-				      "metricsBindAddress", d->opts->metrics_bind,
-				      "healthzBindAddress", d->opts->healthz_bind);
+		json_t *o = bn_configz(d->opts);
 		_cleanup_(freep) char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
 		json_decref(o);

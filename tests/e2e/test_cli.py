@@ -198,7 +198,9 @@ def test_metrics_and_health():
         assert values["process_open_fds"] > 10
         assert get(c, 10249, "/healthz")[::2] == (200, "ok")
         assert get(c, 10249, "/proxyMode")[::2] == (200, "bpf")
-        assert json.loads(get(c, 10249, "/configz")[2])
+        config = json.loads(get(c, 10249, "/configz")[2])
+        assert config["kubeproxy.config.k8s.io"]["hostnameOverride"] == "n1", config
+        assert config["bpfnet"]["socketLBPods"] is False, config
         assert get(c, 10249, "/nothing")[0] == 404
         for addr in ("127.0.0.1", "::1", c.n1.ip):
             code, head, body = get(c, 10256, "/healthz", addr)
