@@ -89,6 +89,7 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 {
 	_cleanup_(closep) int dirfd = -1;
 	struct bn_manifests *m = data;
+	struct stat st;
 	size_t work;
 	int r = 0;
 
@@ -100,6 +101,9 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 		lost(m, errno);
 		return;
 	}
+	/* before anything is read: what comes later is seen again */
+	if (fstat(dirfd, &st) == 0 && st.st_ino == m->dir_stat.st_ino)
+		m->dir_stat.st_mtim = st.st_mtim;
 	if (m->rescan) {
 		r = bn_files_mark_all(&m->files, dirfd);
 		m->rescan = r < 0;
@@ -212,6 +216,8 @@ static void on_check(evutil_socket_t fd _unused_, short what _unused_, void *dat
 	else if (m->watch < 0 || st.st_dev != m->dir_stat.st_dev ||
 		 st.st_ino != m->dir_stat.st_ino)
 		found(m, &st);
+	else if (memcmp(&st.st_mtim, &m->dir_stat.st_mtim, sizeof(st.st_mtim)) && !m->pending)
+		found(m, &st); /* a file system that does not tell inotify, as over a network */
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */
