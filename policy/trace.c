@@ -415,6 +415,37 @@ static int run(struct bn_tracer *t, const struct bn_trace_query *q, json_t *out,
 	return allow ? 0 : 1;
 }
 
+/* What the kernel said in each direction and of each backend, as one: it allows what it allows
+ * everywhere.
+ */
+static void sum_kernel(const json_t *j, bool *deny, bool *disagrees, const char **error)
+{
+	const json_t *k = json_object_get(j, "kernel"), *v;
+	const char *key;
+	size_t i;
+
+	if (k) {
+		*deny |= !strcmp(json_string_value(json_object_get(k, "verdict")) ?: "", "deny");
+		*disagrees |= json_is_false(json_object_get(k, "agrees"));
+		*error = json_string_value(json_object_get(k, "error")) ?: *error;
+	}
+	json_object_foreach((json_t *)j, key, v)
+		sum_kernel(v, deny, disagrees, error);
+	json_array_foreach(j, i, v)
+		sum_kernel(v, deny, disagrees, error);
+}
+
+static json_t *kernel_of(const json_t *out)
+{
+	bool deny = false, disagrees = false;
+	const char *error = NULL;
+
+	sum_kernel(out, &deny, &disagrees, &error);
+	if (error)
+		return json_pack("{s:s}", "error", error);
+	return json_pack("{s:s,s:b}", "verdict", deny ? "deny" : "allow", "agrees", !disagrees);
+}
+
 int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **ret)
 {
 	json_t *out = json_pack("{s:s,s:s,s:i,s:n}", "verdict", "deny", "protocol",
@@ -434,6 +465,8 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	}
 	json_decref(err);
 	json_object_set_new(out, "verdict", json_string(r ? "deny" : "allow"));
+	if (t->verify)
+		json_object_set_new(out, "kernel", kernel_of(out));
 	*ret = out;
 	return r;
 }

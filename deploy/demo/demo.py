@@ -112,9 +112,9 @@ def policy(c, pods):
     print("\nWhy?")
     bpfnet(c.n1, "policy", "trace", "--from", "guests/stranger", "--to", "shop/svc:api", "--proto", "tcp",
            "--port", "80", check=False)
-    show(c.n1, "bpfnet", "flows", "--drop", "--last", "1")
+    show(c.n1, "bpfnet", "flows", "--drop", "--last", "1", "--no-follow")
     flow = wait_for("the denial in the flow log",
-                    lambda: c.n1.cli("flows", "--drop", "--last", "1").stdout + c.n2.cli("flows", "--drop", "--last", "1").stdout)
+                    lambda: c.n1.cli("flows", "--drop", "--last", "1", "--no-follow").stdout + c.n2.cli("flows", "--drop", "--last", "1", "--no-follow").stdout)
     print(flow, end="")
 
 

@@ -425,7 +425,8 @@ class Cluster:
     """with Cluster("t1") as c: web = c.pod("n1", "web"); c.service(...); c.start()"""
 
     def __init__(self, prefix, nodes=2, topology="routed", daemon_args=()):
-        self.prefix = f"bn{prefix}"[:9]
+        # Two runs on one machine must not meet.
+        self.prefix = f"bn{prefix}"[:7] + f"-{os.getpid() % 46656:x}"
         self.lock = threading.RLock()
         self.dir = tempfile.mkdtemp(prefix=self.prefix + "-")
         self.manifests = os.path.join(self.dir, "manifests")

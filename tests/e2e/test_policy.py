@@ -198,7 +198,7 @@ def test_trace_flows_and_show():
         c.blue.ask(c.web.ip, 8080, timeout=0.3)
 
         def seen():
-            out = c.n1.cli("flows", "-o", "json", "--last", "200").stdout
+            out = c.n1.cli("flows", "-o", "json", "--no-follow").stdout
             return [f for f in map(json.loads, out.splitlines())
                     if f["verdict"] == "denied" and f["destinationPort"] == 8080 and f["sourcePod"] == "default/blue"]
         f = wait_for("the denial is in the flow log", seen)[0]
