@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "maps/util.h"
+#include "policy/index.h"
 #include "policy/intern.h"
 #include "policy/store.h"
 
@@ -112,11 +113,63 @@ static void test_intern(void **state)
 	assert_int_equal(bn_intern_count(), 0);
 }
 
+/* Thousands of additions, removals and moves against a plain array of flags. */
+#define NKEYS 700
+
+static struct bn_index_key key_of(const void *array, uint32_t entry)
+{
+	const unsigned *which = array;
+	static char names[NKEYS];
+
+	return (struct bn_index_key){ "ns", &names[which[entry]], which[entry] % 3 };
+}
+
+static void test_index(void **state)
+{
+	struct bn_index x = { .key = key_of };
+	unsigned where[NKEYS], array[NKEYS], n = 0, i, k, round;
+	uint64_t seed = 1;
+
+	(void)state;
+	memset(where, 0xff, sizeof(where));
+	for (round = 0; round < 60000; round++) {
+		struct bn_index_key key;
+		unsigned probe = NKEYS - 1;
+
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		k = (unsigned)(seed >> 33) % NKEYS;
+		if (where[k] == BN_INDEX_NONE) {
+			array[n] = k;
+			assert_int_equal(bn_index_add(&x, array, n), 0);
+			where[k] = n++;
+		} else {
+			i = where[k];
+			bn_index_del(&x, array, i);
+			where[k] = BN_INDEX_NONE;
+			if (i != --n) {
+				bn_index_move(&x, array, n, i);
+				array[i] = array[n];
+				where[array[i]] = i;
+			}
+		}
+		assert_int_equal(x.count, n);
+		for (; probe < NKEYS; probe -= 97) {
+			unsigned one[] = { probe };
+
+			key = key_of(one, 0);
+			assert_int_equal(bn_index_find(&x, array, &key), where[probe]);
+		}
+	}
+	assert_true(x.mask < 8192); /* what is gone is not kept for ever */
+	bn_index_clear(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_put_del),
 		cmocka_unit_test(test_intern),
+		cmocka_unit_test(test_index),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
