@@ -263,7 +263,7 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		return r;
 	if (!m) {
 		*ret = open_json("no policy selects the pod in this direction");
-		return 0;
+		return *ret ? verify(t, f, dir, NULL, true, *ret) : -ENOMEM;
 	}
 	bn_matrix_view(m, &v);
 	cell = bn_matrix_eval(m, peer->who.identity, f->proto, f->port);

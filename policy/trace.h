@@ -36,7 +36,7 @@ void bn_tracer_freep(struct bn_tracer **t);
 
 /* The kernel's own verdict, for --verify: judges a synthetic packet with the loaded program
  * (loader/kernel) and returns 1 allowed, 0 denied, negative errno. reason is a name of maps/drop.h or
- * "". src and dst are addresses after translation.
+ * "". src and dst are addresses after translation; m NULL: the pod is not isolated.
  */
 struct bn_verify_ops {
 	int (*judge)(void *data, enum bn_dir dir, const struct bn_matrix *m,
@@ -62,7 +62,8 @@ void bn_tracer_http(struct bn_tracer *t,
  *  "ingress": the same,
  *  "service": {"namespace","name","port","backends":[{"address","port","pod","verdict",
  *              "egress","ingress"}], "partial": true when they differ} | null,
- *  "reason": one sentence, "kernel": {...} with --verify}
+ *  "reason": one sentence, "kernel": {"verdict","agrees"} or {"error"} with --verify (each direction
+ *  has its own, too, except for traffic of a pod with itself or its node, which no policy judges)}
  *
  * To a service the verdict is "allow" only if every backend is allowed.
  */

@@ -271,7 +271,7 @@ static int gather(uint32_t identity, uint32_t row, void *data)
 /* Anew for each packet: identities may have been added to the matrix in the meantime. */
 static int place(struct bn_verify *v, const struct bn_matrix *m)
 {
-	size_t n = bn_matrix_npeers(m);
+	size_t n = m ? bn_matrix_npeers(m) : 0;
 	_cleanup_(freep) uint32_t *ids = calloc(n + 1, sizeof(*ids)), *rows = calloc(n + 1, sizeof(*rows));
 	struct gather g = { ids, rows, 0 };
 	struct bn_matrix_view view;
@@ -286,6 +286,8 @@ static int place(struct bn_verify *v, const struct bn_matrix *m)
 		bn_pols_seal(v->pols);
 		v->placed = 0;
 	}
+	if (!m) /* BN_POL_OPEN */
+		return r;
 	bn_matrix_view(m, &view);
 	bn_matrix_each_peer(m, gather, &g);
 	def = (struct bn_pol_def){

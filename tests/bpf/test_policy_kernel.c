@@ -34,7 +34,7 @@ static unsigned compare(json_t *answer, const char *dir)
 	json_t *d = json_object_get(answer, dir), *k = json_object_get(d, "kernel");
 
 	if (!k)
-		return 0; /* not isolated: no matrix to ask */
+		return 0; /* own traffic, own node's, no pod */
 	if (json_object_get(k, "error") || !json_is_true(json_object_get(k, "agrees")))
 		print_error("%s: %s\n", dir, json_dumps(answer, JSON_INDENT(1)));
 	assert_null(json_object_get(k, "error"));
