@@ -70,11 +70,17 @@ static void print_line(const struct bn_cli *c, const json_t *f)
 	fflush(stdout);
 }
 
+/* Who asks for the last N wants those and an end. */
+static bool follows(const struct bn_cli *c)
+{
+	return bn_cli_opt(c, "follow") || (!bn_cli_opt(c, "no-follow") && !bn_cli_opt(c, "last"));
+}
+
 static json_t *flow_args(const struct bn_cli *c)
 {
 	const char *last = bn_cli_opt(c, "last");
 	json_t *args = json_pack("{sb sb}", "drop", bn_cli_opt(c, "drop") != NULL, "follow",
-				 bn_cli_opt(c, "no-follow") == NULL);
+				 follows(c));
 	long n;
 
 	if (bn_cli_opt(c, "pod"))
@@ -111,7 +117,7 @@ int bn_cmd_flows(struct bn_cli *c)
 	}
 	if (r < 0)
 		return bn_cli_fail("%s", err);
-	if (!bn_cli_opt(c, "no-follow"))
+	if (follows(c))
 		return bn_cli_fail("the daemon has ended");
 	return BN_EXIT_OK;
 }

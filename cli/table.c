@@ -65,8 +65,9 @@ static const struct bn_opt ct_flush_opts[] = {
 static const struct bn_opt flows_opts[] = {
 	{ .name = "drop", .help = "only what was denied or dropped" },
 	{ .name = "pod", .arg = "NS/NAME", .help = "only flows of this pod" },
-	{ .name = "last", .arg = "N", .help = "begin with the last N that are remembered (default all)" },
-	{ .name = "no-follow", .help = "end after these" },
+	{ .name = "last", .arg = "N", .help = "the last N that are remembered, and end" },
+	{ .name = "follow", .letter = 'f', .help = "after --last: go on with what comes" },
+	{ .name = "no-follow", .help = "end after those that are remembered" },
 	{ 0 },
 };
 

@@ -363,8 +363,12 @@ def test_flows():
         eq(d.requests[-1]["args"], {"drop": False, "follow": False})
         r = d.run("flows", "--drop", "--pod", "a/x", "--last", "3", "-o", "json")
         eq([json.loads(x) for x in r.out.splitlines()][0], FLOW)
-        eq(d.requests[-1]["args"], {"drop": True, "follow": True, "pod": "a/x", "last": 3})
-        eq((r.rc, r.err), (2, "bpfnet: the daemon has ended\n"))
+        eq(d.requests[-1]["args"], {"drop": True, "follow": False, "pod": "a/x", "last": 3})
+        eq((r.rc, r.err), (0, ""))
+        for args, last in (([], {}), (["--last", "3", "-f"], {"last": 3})):
+            r = d.run("flows", *args)
+            eq(d.requests[-1]["args"], {"drop": False, "follow": True, **last})
+            eq((r.rc, r.err), (2, "bpfnet: the daemon has ended\n"))
         d.answers["flows"] = Error("too many subscribers")
         eq(d.run("flows").rc, 2)
 

@@ -138,7 +138,7 @@ def test_flow_log():
         c.policy("only-blue", {"podSelector": {"matchLabels": {"app": "web"}},
                                "ingress": [{"from": [{"podSelector": {"matchLabels": {"color": "blue"}}}]}]})
         for addr in (c.web.ip, c.web.ip6):
-            with following(c, "--drop", "--pod", "default/red", "--last", "0") as lines:
+            with following(c, "--drop", "--pod", "default/red", "--last", "0", "-f") as lines:
                 wait_for("denied", lambda: c.red.ask(addr, 8080, timeout=0.3) == "timeout")
                 # a SYN of the other family's attempt may come once more
                 f = next(f for f in map(json.loads, lines) if f["destination"] == addr)
