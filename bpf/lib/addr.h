@@ -19,8 +19,10 @@ struct bn_who {
 
 static __always_inline const struct bn_ep *bn_addr_ep(const struct bn_addr *a)
 {
+	struct bn_addr key = *a; /* 6.1: "R2 type=mem expected=fp, ..." for what a caller handed in */
+
 	for (int i = 0; i < 2; i++) {
-		__u32 *idx = bpf_map_lookup_elem(&addrs, a);
+		__u32 *idx = bpf_map_lookup_elem(&addrs, &key);
 		const struct bn_ep *ep;
 		__u32 at;
 
@@ -28,7 +30,7 @@ static __always_inline const struct bn_ep *bn_addr_ep(const struct bn_addr *a)
 			return NULL;
 		at = *(volatile __u32 *)idx;
 		ep = bpf_map_lookup_elem(&eps, &at);
-		if (ep && bn_addr_same(&ep->addr, a))
+		if (ep && bn_addr_eq(&ep->addr, &key))
 			return ep;
 	}
 	return NULL;

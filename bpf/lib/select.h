@@ -76,7 +76,8 @@ static __always_inline struct bn_svc *bn_sel_nodeport(const struct bn_addr *of, 
 static __always_inline bool bn_sel_answers_nodeports(const struct bn_addr *a)
 {
 	const __u16 need = BN_ADDR_F_HOST | BN_ADDR_F_NODEPORT;
-	__u32 *idx = bpf_map_lookup_elem(&addrs, a);
+	struct bn_addr key = *a; /* 6.1: "R2 type=mem expected=fp, ..." for what a caller handed in */
+	__u32 *idx = bpf_map_lookup_elem(&addrs, &key);
 	struct bn_ep *ep;
 	__u32 at;
 
