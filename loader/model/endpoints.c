@@ -158,101 +158,7 @@ static int collect_links(struct bn_endpoints *e)
 	return 0;
 }
 
-/* --- this node's pods ------------------------------------------------------------------------ */
-
-void ep_pod_free(struct ep_pod *p)
-{
-	bn_obj_unref(&p->obj->o);
-	free(p->have);
-	free(p);
-}
-
-bool ep_pod_wants(const struct ep_pod *p)
-{
-	return !p->finished && p->obj->nips;
-}
-
-static bool is_local(const struct bn_endpoints *e, const struct bn_pod *p)
-{
-	return p && p->node && !p->host_network && !strcmp(p->node, e->env.opts->node_name);
-}
-
-static void pod_set(struct ep_pod *p, const struct bn_pod *obj, uint64_t now)
-{
-	struct bn_obj *o = (struct bn_obj *)&obj->o; /* its count is all that changes */
-
-	bn_obj_ref(o);
-	if (p->obj) {
-		if (!p->obj->nips && obj->nips)
-			p->since_ns = now;
-		bn_obj_unref(&p->obj->o);
-	} else {
-		p->since_ns = now;
-	}
-	p->obj = (struct bn_pod *)o;
-	p->finished = obj->finished;
-}
-
-static struct ep_pod *pod_find(const struct bn_endpoints *e, const struct bn_obj *o, size_t *at)
-{
-	size_t i;
-
-	for (i = 0; i < e->nlpods; i++)
-		if (e->lpods[i]->obj->o.ns == o->ns && e->lpods[i]->obj->o.name == o->name) {
-			*at = i;
-			return e->lpods[i];
-		}
-	return NULL;
-}
-
-/* Out of sight at once; out of the maps by the next sync. */
-static void pod_retire(struct bn_endpoints *e, size_t at)
-{
-	struct ep_pod *p = e->lpods[at];
-	size_t i;
-
-	e->lpods[at] = e->lpods[--e->nlpods];
-	for (i = 0; i < e->nifs; i++)
-		if (e->ifs[i]->pod == p) {
-			e->ifs[i]->pod = NULL;
-			e->ifs[i]->by = EP_BY_NOTHING;
-			e->ifs[i]->ask_ns = 1; /* who has it now? */
-			e->ifs[i]->asks = 0;
-		}
-	p->ifindex = 0;
-	if (ep_room(&e->gone, e->ngone, &e->agone, sizeof(*e->gone)) < 0)
-		return; /* stays in force until the restart */
-	e->gone[e->ngone++] = p;
-}
-
-static void on_pod(struct bn_endpoints *e, const struct bn_pod *old, const struct bn_pod *new)
-{
-	const struct bn_obj *o = new ? &new->o : &old->o;
-	struct ep_pod *p;
-	size_t at = 0;
-
-	p = pod_find(e, o, &at);
-	if (p && is_local(e, new) && (!p->obj->uid || !new->uid || p->obj->uid == new->uid)) {
-		pod_set(p, new, ep_now());
-		ep_dirty(e);
-		return;
-	}
-	if (p) {
-		pod_retire(e, at);
-		ep_dirty(e);
-	}
-	if (!is_local(e, new))
-		return;
-	p = calloc(1, sizeof(*p));
-	if (!p || ep_room(&e->lpods, e->nlpods, &e->alpods, sizeof(*e->lpods)) < 0) {
-		free(p);
-		log_err_r(ENOMEM, "pod %s/%s is not enforced", o->ns, o->name);
-		return;
-	}
-	pod_set(p, new, ep_now());
-	e->lpods[e->nlpods++] = p;
-	ep_dirty(e);
-}
+/* --- events ---------------------------------------------------------------------------------- */
 
 static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *data)
 {
@@ -262,14 +168,12 @@ static void on_store(const struct bn_obj *old, const struct bn_obj *new, void *d
 	if (o->kind == BN_KIND_POD) {
 		ep_ranges_pod(e, (const struct bn_pod *)new, 1);
 		ep_ranges_pod(e, (const struct bn_pod *)old, -1);
-		on_pod(e, (const struct bn_pod *)old, (const struct bn_pod *)new);
+		ep_on_pod(e, (const struct bn_pod *)old, (const struct bn_pod *)new);
 	} else if (o->kind == BN_KIND_NODE) {
 		e->nodes_dirty = true;
 		ep_dirty(e);
 	}
 }
-
-/* --- events ---------------------------------------------------------------------------------- */
 
 static void on_net(unsigned what, int32_t nsid, void *data)
 {
@@ -475,10 +379,7 @@ void bn_endpoints_freep(struct bn_endpoints **ep)
 		return;
 	if (e->timer)
 		event_free(e->timer);
-	for (i = 0; i < e->nlpods; i++)
-		ep_pod_free(e->lpods[i]);
-	for (i = 0; i < e->ngone; i++)
-		ep_pod_free(e->gone[i]);
+	ep_pods_free(e);
 	for (i = 0; i < e->nifs; i++)
 		free(e->ifs[i]);
 	bn_cnicache_freep(&e->cni);
@@ -487,8 +388,6 @@ void bn_endpoints_freep(struct bn_endpoints **ep)
 	bn_netstate_freep(&e->net);
 	bn_pods_freep(&e->pods);
 	freep(&e->ifs);
-	freep(&e->lpods);
-	freep(&e->gone);
 	freep(&e->cidrs);
 	freep(&e->ranges);
 	freep(&e->hosts);

@@ -187,12 +187,14 @@ static int drop_addrs(struct bn_endpoints *e, const struct ep_pod *p, uint32_t s
 }
 
 struct step { /* of one pod, between the two halves of apply */
+	struct ep_pod *pod;
 	struct ep_local *want;
 	uint32_t nwant, old_slot;
 };
 
-static int pod_begin(struct bn_endpoints *e, struct ep_pod *p, struct step *s)
+static int pod_begin(struct bn_endpoints *e, struct step *s)
 {
+	struct ep_pod *p = s->pod;
 	uint32_t i;
 	int r, err = 0;
 
@@ -214,8 +216,9 @@ static int pod_begin(struct bn_endpoints *e, struct ep_pod *p, struct step *s)
 	return err;
 }
 
-static int pod_end(struct bn_endpoints *e, struct ep_pod *p, struct step *s)
+static int pod_end(struct bn_endpoints *e, struct step *s)
 {
+	struct ep_pod *p = s->pod;
 	int r;
 
 	r = drop_addrs(e, p, s->old_slot, s->want, s->nwant);
@@ -439,17 +442,30 @@ static int apply_settle(struct bn_endpoints *e)
 	return 0;
 }
 
+/* Those that have or shall have something in the maps; s has room for all. */
+static size_t concerned(const struct bn_endpoints *e, struct step *s)
+{
+	size_t n = 0, i;
+
+	for (i = 0; i < e->nlpods; i++)
+		if (e->lpods[i]->ifindex || e->lpods[i]->slot || e->lpods[i]->nhave)
+			s[n++].pod = e->lpods[i];
+	for (i = 0; i < e->ngone; i++)
+		s[n++].pod = e->gone[i];
+	return n;
+}
+
 int ep_apply(struct bn_endpoints *e)
 {
-	size_t n = e->nlpods + e->ngone, i;
-	_cleanup_(freep) struct step *s = calloc(n + 1, sizeof(*s));
+	_cleanup_(freep) struct step *s = calloc(e->nlpods + e->ngone + 1, sizeof(*s));
 	int r, err = 0, iferr = 0;
+	size_t n, i;
 
 	if (!s)
 		return -ENOMEM;
-#define POD(i) ((i) < e->nlpods ? e->lpods[i] : e->gone[(i) - e->nlpods])
+	n = concerned(e, s);
 	for (i = 0; i < n; i++) {
-		r = pod_begin(e, POD(i), &s[i]);
+		r = pod_begin(e, &s[i]);
 		err = err ?: r;
 	}
 	for (i = 0; i < e->nifs; i++) {
@@ -459,12 +475,11 @@ int ep_apply(struct bn_endpoints *e)
 	for (i = 0; i < n; i++) {
 		/* Not while an interface may still name what would be given back. */
 		if (!iferr && s[i].want) {
-			r = pod_end(e, POD(i), &s[i]);
+			r = pod_end(e, &s[i]);
 			err = err ?: r;
 		}
 		free(s[i].want);
 	}
-#undef POD
 	err = err ?: iferr;
 	if (err < 0)
 		return err;

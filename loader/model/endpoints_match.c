@@ -85,44 +85,19 @@ static bool has(const struct bn_addr *v, uint32_t n, const struct bn_addr *a)
 	return false;
 }
 
-static struct ep_pod *pod_named(const struct bn_endpoints *e, const char *ns, const char *name)
-{
-	size_t i;
-
-	for (i = 0; i < e->nlpods; i++)
-		if (!strcmp(e->lpods[i]->obj->o.ns, ns) && !strcmp(e->lpods[i]->obj->o.name, name))
-			return e->lpods[i];
-	return NULL;
-}
-
-/* Of several Pod objects with one address (an old one that lingers), the one that lives. */
-static bool better(const struct ep_pod *a, const struct ep_pod *b)
-{
-	if (!b)
-		return true;
-	if (a->obj->deleting != b->obj->deleting)
-		return b->obj->deleting;
-	return a->since_ns > b->since_ns;
-}
-
 struct ep_pod *ep_claimant(const struct bn_endpoints *e, const struct bn_addr *a)
 {
 	const struct bn_cni_entry *const *c = e->centries;
-	struct ep_pod *best = NULL, *p;
+	struct ep_pod *best = ep_pod_with(e, a), *p;
 	int64_t newest = INT64_MIN;
 	size_t i;
 
-	for (i = 0; i < e->nlpods; i++) {
-		p = e->lpods[i];
-		if (!p->finished && has(p->obj->ips, p->obj->nips, a) && better(p, best))
-			best = p;
-	}
 	if (best)
 		return best;
 	for (i = 0; i < e->ncentries; i++) {
 		if (c[i]->mtime_ns <= newest || !has(c[i]->addrs, c[i]->naddrs, a))
 			continue;
-		p = pod_named(e, c[i]->ns, c[i]->pod);
+		p = ep_pod_named(e, c[i]->ns, c[i]->pod);
 		if (p && !p->finished) {
 			best = p;
 			newest = c[i]->mtime_ns;
@@ -159,7 +134,7 @@ static struct ep_pod *by_cni(const struct bn_endpoints *e, const struct ep_if *f
 				best = c[i];
 	if (!best)
 		return NULL;
-	p = pod_named(e, best->ns, best->pod);
+	p = ep_pod_named(e, best->ns, best->pod);
 	return p && !p->finished ? p : NULL;
 }
 
@@ -354,16 +329,14 @@ static int neigh_read(const struct nlmsghdr *h, void *data)
 static void by_bridge(struct bn_endpoints *e)
 {
 	_cleanup_(freep) struct fdb_ask *a = NULL;
-	bool need = false, room = false;
+	bool need = false;
 	unsigned k, j;
 	size_t i;
 
 	for (i = 0; i < e->nifs; i++)
 		need |= e->ifs[i]->role == BN_ROLE_POD && !e->ifs[i]->pod && e->ifs[i]->l->master &&
 			e->ifs[i]->l->link_nsid < 0;
-	for (i = 0; i < e->nlpods; i++)
-		room |= ep_pod_wants(e->lpods[i]) && !e->lpods[i]->ifindex;
-	if (!need || !room)
+	if (!need)
 		return;
 	a = calloc(1, sizeof(*a));
 	if (!a)

@@ -8,6 +8,7 @@
  * known, and applies the difference: there is no state machine to get out of step.
  *
  *   endpoints.c           life, the store's and the loop's events, the order of a sync
+ *   endpoints_pods.c      this node's Pod objects
  *   endpoints_addr.c      the node's own addresses, the pods' range
  *   endpoints_role.c      which interface is an uplink, a tunnel, a pod's
  *   endpoints_match.c     which pod stands behind an interface
@@ -22,6 +23,7 @@
 #include "loader/net/cnicache.h"
 #include "loader/net/netstate.h"
 #include "maps/ep_access.h"
+#include "maps/htab.h"
 #include "maps/maps.h"
 #include "maps/pod_access.h"
 
@@ -43,7 +45,17 @@ struct ep_local {
 	struct bn_ep_local l;
 };
 
+struct ep_addr { /* an address that a Pod object has */
+	struct bn_hnode node;
+	struct bn_addr addr;
+	struct ep_pod *pod;
+};
+
 struct ep_pod {
+	struct bn_hnode by_name;
+	size_t at; /* in lpods */
+	struct ep_addr *addrs;
+	uint32_t naddrs;
 	struct bn_pod *obj;
 	uint64_t since_ns;   /* known, with an address */
 	uint32_t slot;	     /* 0: none */
@@ -106,6 +118,7 @@ struct bn_endpoints {
 	size_t nifs, aifs;
 	struct ep_pod **lpods; /* pods of this node with their own network */
 	size_t nlpods, alpods;
+	struct bn_htab by_name, by_addr; /* of them */
 	struct ep_pod **gone; /* to be taken out of the maps */
 	size_t ngone, agone;
 	struct bn_cidr *cidrs; /* of pods, from Nodes and options */
@@ -159,8 +172,11 @@ int ep_apply(struct bn_endpoints *e);
 /* The slot that an earlier daemon left on it, if no pod has taken it over. */
 void ep_drop_adopted(struct bn_endpoints *e, struct ep_if *f);
 void ep_unmap(struct bn_endpoints *e, struct ep_if *f);
+void ep_on_pod(struct bn_endpoints *e, const struct bn_pod *old, const struct bn_pod *new);
+struct ep_pod *ep_pod_named(const struct bn_endpoints *e, const char *ns, const char *name);
+struct ep_pod *ep_pod_with(const struct bn_endpoints *e, const struct bn_addr *a); /* by objects only */
 void ep_pod_free(struct ep_pod *p);
+void ep_pods_free(struct bn_endpoints *e);
 bool ep_pod_wants(const struct ep_pod *p);	     /* alive and with an address */
-bool ep_unenforced(const struct bn_endpoints *e, const struct ep_pod *p);
 
 #endif

@@ -8,41 +8,44 @@
 #define PATIENCE_NS 1000000000ull      /* for a pod with an address and no interface in sight */
 #define PATIENCE_MAX_NS 5000000000ull /* while some interface is still unknown */
 
-/* A pod with an address that no interface leads to. Not at once: the two are told by different
- * parties, in any order.
- */
-static bool looked_for(const struct bn_endpoints *e, const struct ep_pod *p)
+static bool some_unknown(const struct bn_endpoints *e)
 {
-	uint64_t age = ep_now() - p->since_ns;
 	size_t i;
 
-	if (age > PATIENCE_MAX_NS)
-		return true;
-	if (age < PATIENCE_NS)
-		return false;
 	for (i = 0; i < e->nifs; i++)
 		if (e->ifs[i]->role == BN_ROLE_POD && !e->ifs[i]->pod && !e->ifs[i]->unmanaged)
-			return false;
-	return true;
+			return true;
+	return false;
 }
 
-bool ep_unenforced(const struct bn_endpoints *e, const struct ep_pod *p)
+/* A pod with an address that no interface leads to is not missed at once: the two are told by different
+ * parties, in any order.
+ */
+static uint64_t patience(const struct bn_endpoints *e)
 {
-	return e->ready && !p->ifindex && ep_pod_wants(p) && looked_for(e, p);
+	return some_unknown(e) ? PATIENCE_MAX_NS : PATIENCE_NS;
+}
+
+static bool missing(const struct ep_pod *p)
+{
+	return ep_pod_wants(p) && !(p->ifindex && p->slot);
+}
+
+static bool unenforced(const struct ep_pod *p, uint64_t now, uint64_t patience_ns)
+{
+	return missing(p) && now - p->since_ns >= patience_ns;
 }
 
 bool bn_endpoints_settled(const struct bn_endpoints *e)
 {
+	uint64_t now = ep_now(), wait = patience(e);
 	size_t i;
 
 	if (!e->ready || !e->settled || e->dirty)
 		return false;
-	for (i = 0; i < e->nlpods; i++) {
-		const struct ep_pod *p = e->lpods[i];
-
-		if (ep_pod_wants(p) && !(p->ifindex && p->slot) && !looked_for(e, p))
+	for (i = 0; i < e->nlpods; i++)
+		if (missing(e->lpods[i]) && !unenforced(e->lpods[i], now, wait))
 			return false;
-	}
 	for (i = 0; i < e->nifs; i++)
 		if (e->ifs[i]->role && e->ifs[i]->attach_err)
 			return false;
@@ -125,6 +128,7 @@ int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret)
 {
 	_cleanup_(freep) struct ep_pod **v = sorted(e);
 	_cleanup_(json_decrefp) json_t *list = json_array();
+	uint64_t now = ep_now(), wait = patience(e);
 	json_t *j, *addrs;
 	char buf[BN_ADDR_STRLEN];
 	uint32_t k;
@@ -133,7 +137,7 @@ int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret)
 	if (!v || !list)
 		return -ENOMEM;
 	for (i = 0; i < e->nlpods; i++) {
-		if (!ep_unenforced(e, v[i]))
+		if (!e->ready || !unenforced(v[i], now, wait))
 			continue;
 		j = json_pack("{s:s, s:s, s:s}", "kind", "unenforced", "namespace", v[i]->obj->o.ns,
 			      "name", v[i]->obj->o.name);
@@ -161,11 +165,12 @@ int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret)
 void bn_endpoints_stats(const struct bn_endpoints *e, struct bn_endpoints_stats *ret)
 {
 	struct bn_endpoints_stats s = { .resyncs = bn_netstate_resyncs(e->net) };
+	uint64_t now = ep_now(), wait = patience(e);
 	size_t i;
 
 	for (i = 0; i < e->nlpods; i++) {
 		s.pods += e->lpods[i]->ifindex && e->lpods[i]->slot;
-		s.unenforced += ep_unenforced(e, e->lpods[i]);
+		s.unenforced += e->ready && unenforced(e->lpods[i], now, wait);
 	}
 	for (i = 0; i < e->nifs; i++) {
 		const struct ep_if *f = e->ifs[i];

@@ -291,7 +291,7 @@ static bool named(const struct bn_opts *o, const struct bn_nl_link *l)
 bool ep_candidate(const struct bn_endpoints *e, const struct ep_if *f)
 {
 	const struct bn_ns_hroute *h;
-	size_t n, i, k, j;
+	size_t n, i;
 
 	if (f->uplink || f->l->type == ARPHRD_LOOPBACK || is_slave(f->l))
 		return false;
@@ -303,10 +303,8 @@ bool ep_candidate(const struct bn_endpoints *e, const struct ep_if *f)
 		return false;
 	n = bn_netstate_hroutes(e->net, &h);
 	for (i = 0; i < n; i++)
-		for (k = 0; h[i].oif == f->ifindex && k < e->nlpods; k++)
-			for (j = 0; j < e->lpods[k]->obj->nips; j++)
-				if (bn_addr_eq(&h[i].addr, &e->lpods[k]->obj->ips[j]))
-					return true;
+		if (h[i].oif == f->ifindex && ep_pod_with(e, &h[i].addr))
+			return true;
 	return false;
 }
 
