@@ -639,6 +639,67 @@ static void affinity_holds(void **state _unused_)
 	spread_close(&s);
 }
 
+/* --- Cost: nanoseconds, the best of several rounds ---------------------------------------------- */
+
+#define CALLS 20000
+static double connects(const struct bn_addr *to, uint16_t port)
+{
+	double best = 1e9;
+
+	for (int round = 0; round < 7; round++) {
+		_cleanup_(closep) int u = sock_new(V4, SOCK_DGRAM);
+		double begin = now();
+
+		for (int i = 0; i < CALLS; i++)
+			dial(u, V4, to, port);
+		begin = (now() - begin) / CALLS * 1e9;
+		best = begin < best ? begin : best;
+	}
+	return best;
+}
+
+/* New sockets: creation, connect and close, the socket's storage included. */
+static double sockets(const struct bn_addr *to, uint16_t port)
+{
+	double best = 1e9;
+
+	for (int round = 0; round < 7; round++) {
+		double begin = now();
+
+		for (int i = 0; i < CALLS; i++) {
+			_cleanup_(closep) int u = sock_new(V4, SOCK_DGRAM);
+
+			dial(u, V4, to, port);
+		}
+		begin = (now() - begin) / CALLS * 1e9;
+		best = begin < best ? begin : best;
+	}
+	return best;
+}
+
+static void cost(void **state _unused_)
+{
+	_cleanup_(freep) char *root = NULL;
+	struct bn_addr vip = addr(V4, "10.96.0.30", ""), be = addr(V4, "10.99.0.1", "");
+	double bare, bare_new, other, other_new, svc, svc_new;
+
+	service1(&vip, 53, BN_PROTO_UDP, &be, 5353);
+	other = connects(&be, 5353);
+	other_new = sockets(&be, 5353);
+	svc = connects(&vip, 53);
+	svc_new = sockets(&vip, 53);
+	assert_int_equal(bn_cgroup2_find(&root), 0);
+	join_cgroup(root);
+	bare = connects(&be, 5353);
+	bare_new = sockets(&be, 5353);
+	join_cgroup(w.e->cgroup);
+	print_message("connect(): bare %.0f ns, hooked %.0f, to a service %.0f\n"
+		      "socket, connect, close: bare %.0f ns, hooked %.0f, to a service %.0f\n", bare, other,
+		      svc, bare_new, other_new, svc_new);
+	assert_true(other < bare + 3000);
+	assert_true(svc < bare + 5000);
+}
+
 static void pods_only_by_packet(void **state _unused_)
 {
 	struct bn_addr vip = addr(V4, "10.96.0.15", ""), be = addr(V4, "10.99.0.1", "");
@@ -675,6 +736,7 @@ int main(void)
 		cmocka_unit_test(datagrams_stay),
 		cmocka_unit_test(many_frontends_one_socket),
 		cmocka_unit_test(affinity_holds),
+		cmocka_unit_test(cost),
 		cmocka_unit_test(pods_only_by_packet),
 	};
 
