@@ -171,7 +171,7 @@ static bool readable(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	return poll(&p, 1, 1000) == 1;
+	return poll(&p, 1, 5000) == 1; /* the machine may be busy */
 }
 
 static void peer_is(int fd, enum form f, const struct bn_addr *a, uint16_t port)
@@ -641,63 +641,55 @@ static void affinity_holds(void **state _unused_)
 
 /* --- Cost: nanoseconds, the best of several rounds ---------------------------------------------- */
 
-#define CALLS 20000
-static double connects(const struct bn_addr *to, uint16_t port)
+#define CALLS 5000
+#define COST_ROUNDS 25
+static double cpu_now(void)
 {
-	double best = 1e9;
+	struct timespec t;
 
-	for (int round = 0; round < 7; round++) {
-		_cleanup_(closep) int u = sock_new(V4, SOCK_DGRAM);
-		double begin = now();
-
-		for (int i = 0; i < CALLS; i++)
-			dial(u, V4, to, port);
-		begin = (now() - begin) / CALLS * 1e9;
-		best = begin < best ? begin : best;
-	}
-	return best;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
-/* New sockets: creation, connect and close, the socket's storage included. */
-static double sockets(const struct bn_addr *to, uint16_t port)
+/* `anew`: creation and close of a socket for each, its storage included. */
+static void connects(const struct bn_addr *to, uint16_t port, bool anew, double *best)
 {
-	double best = 1e9;
+	_cleanup_(closep) int u = sock_new(V4, SOCK_DGRAM);
+	double begin = cpu_now(), each;
 
-	for (int round = 0; round < 7; round++) {
-		double begin = now();
-
-		for (int i = 0; i < CALLS; i++) {
-			_cleanup_(closep) int u = sock_new(V4, SOCK_DGRAM);
-
-			dial(u, V4, to, port);
+	for (int i = 0; i < CALLS; i++) {
+		if (anew) {
+			close(u);
+			u = sock_new(V4, SOCK_DGRAM);
 		}
-		begin = (now() - begin) / CALLS * 1e9;
-		best = begin < best ? begin : best;
+		dial(u, V4, to, port);
 	}
-	return best;
+	each = (cpu_now() - begin) / CALLS;
+	*best = !*best || each < *best ? each : *best;
 }
 
 static void cost(void **state _unused_)
 {
 	_cleanup_(freep) char *root = NULL;
 	struct bn_addr vip = addr(V4, "10.96.0.30", ""), be = addr(V4, "10.99.0.1", "");
-	double bare, bare_new, other, other_new, svc, svc_new;
+	double bare[2] = {}, other[2] = {}, svc[2] = {};
 
-	service1(&vip, 53, BN_PROTO_UDP, &be, 5353);
-	other = connects(&be, 5353);
-	other_new = sockets(&be, 5353);
-	svc = connects(&vip, 53);
-	svc_new = sockets(&vip, 53);
 	assert_int_equal(bn_cgroup2_find(&root), 0);
-	join_cgroup(root);
-	bare = connects(&be, 5353);
-	bare_new = sockets(&be, 5353);
-	join_cgroup(w.e->cgroup);
+	service1(&vip, 53, BN_PROTO_UDP, &be, 5353);
+	for (int i = 0; i < COST_ROUNDS; i++) {
+		for (int anew = 0; anew < 2; anew++) {
+			connects(&be, 5353, anew, &other[anew]);
+			connects(&vip, 53, anew, &svc[anew]);
+			join_cgroup(root);
+			connects(&be, 5353, anew, &bare[anew]);
+			join_cgroup(w.e->cgroup);
+		}
+	}
 	print_message("connect(): bare %.0f ns, hooked %.0f, to a service %.0f\n"
-		      "socket, connect, close: bare %.0f ns, hooked %.0f, to a service %.0f\n", bare, other,
-		      svc, bare_new, other_new, svc_new);
-	assert_true(other < bare + 3000);
-	assert_true(svc < bare + 5000);
+		      "socket, connect, close: bare %.0f ns, hooked %.0f, to a service %.0f\n", bare[0],
+		      other[0], svc[0], bare[1], other[1], svc[1]);
+	assert_true(other[0] < bare[0] + 3000);
+	assert_true(svc[0] < bare[0] + 5000);
 }
 
 static void pods_only_by_packet(void **state _unused_)
@@ -721,7 +713,7 @@ static void pods_only_by_packet(void **state _unused_)
 	w.k = kenv_open(w.e);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tcp_is_translated),
@@ -740,5 +732,7 @@ int main(void)
 		cmocka_unit_test(pods_only_by_packet),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]); /* one of them, "*" and "?" match */
 	return cmocka_run_group_tests_name("sock", tests, setup, teardown);
 }
