@@ -104,10 +104,14 @@ static void recover(const struct bn_kernel *k, struct adopt *a)
 
 		if (e->d_name[0] == '.' || bn_link_path(k, path, sizeof(path), e->d_name) < 0)
 			continue;
-		link = bpf_obj_get(path);
-		if (link < 0 || bn_link_info(link, &info) < 0)
-			continue;
-		prog = bpf_prog_get_fd_by_id(info.prog_id);
+		if (!strncmp(e->d_name, "prog_", 5)) {
+			prog = bpf_obj_get(path);
+		} else {
+			link = bpf_obj_get(path);
+			if (link < 0 || bn_link_info(link, &info) < 0)
+				continue;
+			prog = bpf_prog_get_fd_by_id(info.prog_id);
+		}
 		if (prog >= 0)
 			recover_from(a, prog);
 	}

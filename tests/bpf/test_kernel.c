@@ -8,6 +8,7 @@
 
 #include "tests/bpf/kern_env.h"
 
+/* Files in a directory, but for the programs kept for bpfnet-cni. */
 static int entries(const char *dir)
 {
 	DIR *d = opendir(dir);
@@ -17,7 +18,7 @@ static int entries(const char *dir)
 	if (!d)
 		return -1;
 	while ((e = readdir(d)))
-		n += e->d_name[0] != '.';
+		n += e->d_name[0] != '.' && strncmp(e->d_name, "prog_", 5);
 	closedir(d);
 	return n;
 }
