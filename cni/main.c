@@ -248,8 +248,10 @@ int main(void)
 		return fail(&c, CNI_ENVIRONMENT, "CNI_COMMAND is not set: started by a runtime only");
 	if (!strcmp(c.command, "VERSION"))
 		return version();
-	if (read_conf(&c))
+	if (read_conf(&c)) {
+		json_decref(c.conf);
 		return 1;
+	}
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(commands[i].name, c.command))
 			break;
