@@ -31,15 +31,28 @@ struct adopt {
 	struct sv_rec *dead; /* by next; ranges may still name them */
 };
 
+/* Room for one more behind n elements: grows by powers of two. */
+static int grow(void **v, uint32_t n, size_t size)
+{
+	void *p;
+
+	if (n & (n - 1))
+		return 0;
+	p = reallocarray(*v, n ? (size_t)n * 2 : 1, size);
+	if (!p)
+		return -ENOMEM;
+	*v = p;
+	return 0;
+}
+
 static int broken_front(struct bn_svcmap *m, const struct bn_front_key *key)
 {
 	struct sv_broken *b = &m->broken;
-	struct bn_front_key *v = reallocarray(b->fronts, b->nfronts + 1, sizeof(*v));
+	int r = grow((void **)&b->fronts, b->nfronts, sizeof(*b->fronts));
 
-	if (!v)
-		return -ENOMEM;
-	b->fronts = v;
-	v[b->nfronts++] = *key;
+	if (r < 0)
+		return r;
+	b->fronts[b->nfronts++] = *key;
 	b->any = true;
 	return 0;
 }
@@ -92,15 +105,14 @@ static int names_unused(struct adopt *a)
 
 	for (struct bn_hnode *h = bn_htab_head(&a->names); h; h = bn_htab_after(&a->names, h)) {
 		struct adopt_name *n = bn_container(h, struct adopt_name, h);
-		uint32_t *v;
+		int r;
 
 		if (n->used)
 			continue;
-		v = reallocarray(b->names, b->nnames + 1, sizeof(*v));
-		if (!v)
-			return -ENOMEM;
-		b->names = v;
-		v[b->nnames++] = n->id;
+		r = grow((void **)&b->names, b->nnames, sizeof(*b->names));
+		if (r < 0)
+			return r;
+		b->names[b->nnames++] = n->id;
 		b->any = true;
 	}
 	return 0;
@@ -225,7 +237,6 @@ static void addrs_check(struct bn_svcmap *m)
 static int adopt_src(const void *k, const void *v _unused_, void *data)
 {
 	struct bn_svcmap *m = ((struct adopt *)data)->m;
-	struct bn_want_src *src;
 	struct bn_src_key key;
 	struct sv_set *s;
 
@@ -236,12 +247,8 @@ static int adopt_src(const void *k, const void *v _unused_, void *data)
 	s = s ? s : sv_set_new(m, key.src_set);
 	if (!s)
 		return -ENOMEM;
-	if (!(s->n & (s->n - 1))) { /* grows by powers of two */
-		src = reallocarray(s->v, s->n ? s->n * 2 : 1, sizeof(*src));
-		if (!src)
-			return -ENOMEM;
-		s->v = src;
-	}
+	if (grow((void **)&s->v, s->n, sizeof(*s->v)) < 0)
+		return -ENOMEM;
 	s->v[s->n++] = (struct bn_want_src){ key.addr, key.prefixlen - 32 };
 	return 0;
 }
@@ -354,17 +361,17 @@ static int record_check(const void *key, const void *val, void *data)
 	struct bn_svcmap *m = ((struct adopt *)data)->m;
 	struct sv_broken *b = &m->broken;
 	struct bn_svc s;
-	uint32_t idx, *v;
+	uint32_t idx;
+	int r;
 
 	memcpy(&idx, key, sizeof(idx));
 	memcpy(&s, val, sizeof(s));
 	if (!idx || idx >= m->idx_max || m->by_idx[idx] || !memcmp(&s.key, &zero, sizeof(zero)))
 		return 0;
-	v = reallocarray(b->records, b->nrecords + 1, sizeof(*v));
-	if (!v)
-		return -ENOMEM;
-	b->records = v;
-	v[b->nrecords++] = idx;
+	r = grow((void **)&b->records, b->nrecords, sizeof(*b->records));
+	if (r < 0)
+		return r;
+	b->records[b->nrecords++] = idx;
 	b->any = true;
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "maps/util.h"
+#include "policy/svcmodel_priv.h"
 
 const char *bn_front_kind_name(enum bn_front_kind kind)
 {
@@ -31,25 +32,9 @@ const char *bn_svc_type_name(enum bn_svc_type type)
 	return type < BN_SVC_TYPE__MAX ? names[type] : "unknown";
 }
 
-/* Interned strings are equal by pointer; the environment's are not interned. */
-static bool streq(const char *a, const char *b)
-{
-	return a == b || (a && b && !strcmp(a, b));
-}
-
-static bool has_name(const char *const *v, uint32_t n, const char *name)
-{
-	if (!name || !*name)
-		return false;
-	for (uint32_t i = 0; i < n; i++)
-		if (streq(v[i], name))
-			return true;
-	return false;
-}
-
 bool bn_service_ours(const struct bn_service *svc, const struct bn_svc_env *env)
 {
-	if (svc->proxy_name && !streq(svc->proxy_name, env->proxy_name))
+	if (svc->proxy_name && !sm_streq(svc->proxy_name, env->proxy_name))
 		return false;
 	return svc->type != BN_SVC_EXTERNALNAME && !svc->headless && svc->ncluster_ips && !svc->o.refused;
 }
@@ -69,187 +54,6 @@ int bn_front_precedence(enum bn_front_kind ka, const struct bn_obj *a, enum bn_f
 		return ka < kb ? -1 : 1;
 	r = strcmp(a->ns, b->ns);
 	return r ? r : strcmp(a->name, b->name);
-}
-
-/* --- endpoints ------------------------------------------------------------------------------- */
-
-/* Of duplicates the one that is not terminating counts, among equals the local one (fact 1); after
- * that a ready, then a serving one, so that the answer does not depend on the order of slices.
- */
-static int ep_rank(const struct bn_sm_ep *e)
-{
-	return (e->cond & BN_EP_TERMINATING ? 0 : 8) | (e->flags & BN_SM_LOCAL ? 4 : 0) |
-	       (e->cond & BN_EP_READY ? 2 : 0) | (e->cond & BN_EP_SERVING ? 1 : 0);
-}
-
-static int addr_port_cmp(const struct bn_sm_ep *a, const struct bn_sm_ep *b)
-{
-	int r = memcmp(&a->addr, &b->addr, sizeof(a->addr));
-
-	/* Ports compare as their network-order bytes do: as numbers. */
-	return r ? r : (int)a->port - (int)b->port;
-}
-
-static int str_cmp_null(const char *a, const char *b)
-{
-	return strcmp(a ? a : "", b ? b : "");
-}
-
-static int ep_cmp(const void *pa, const void *pb)
-{
-	const struct bn_sm_ep *a = pa, *b = pb;
-	int r = addr_port_cmp(a, b);
-
-	if (!r)
-		r = ep_rank(b) - ep_rank(a);
-	if (!r)
-		r = str_cmp_null(a->ep->node, b->ep->node);
-	if (!r)
-		r = str_cmp_null(a->ep->zone, b->ep->zone);
-	if (!r) /* all that may still differ are the hints: the stricter first */
-		r = (int)a->ep->nhint_nodes - (int)b->ep->nhint_nodes;
-	return r ? r : (int)a->ep->nhint_zones - (int)b->ep->nhint_zones;
-}
-
-static void port_add_slice(struct bn_sm_port *p, const struct bn_slice *s, uint16_t port,
-			   const struct bn_svc_env *env)
-{
-	for (uint32_t i = 0; i < s->nendpoints; i++) {
-		const struct bn_endpoint *ep = &s->endpoints[i];
-		struct bn_sm_ep *e = &p->eps[p->neps];
-
-		if (!!bn_addr_is_v4(&ep->addr) != p->v4)
-			continue;
-		*e = (struct bn_sm_ep){
-			.addr = ep->addr,
-			.port = port,
-			.cond = ep->cond,
-			.ep = ep,
-		};
-		if (env->node_name && *env->node_name && streq(ep->node, env->node_name))
-			e->flags |= BN_SM_LOCAL;
-		p->neps++;
-	}
-}
-
-static bool slice_has_port(const struct bn_sm_port *p, const struct bn_slice *s,
-			   const struct bn_slice_port *sp)
-{
-	return s->v4 == p->v4 && sp->proto == p->proto && sp->port && streq(sp->name, p->name);
-}
-
-/* All endpoints of the port: by name AND protocol, the number comes from the slice. */
-static int port_collect(struct bn_sm_port *p, const struct bn_slice *const *slices, uint32_t n,
-			const struct bn_svc_env *env)
-{
-	uint64_t max = 0;
-	uint32_t w = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t j = 0; j < slices[i]->nports; j++)
-			if (slice_has_port(p, slices[i], &slices[i]->ports[j]))
-				max += slices[i]->nendpoints;
-	if (!max)
-		return 0;
-	if (max > UINT32_MAX / 2)
-		return -ENOMEM;
-	p->eps = calloc(max, sizeof(*p->eps));
-	if (!p->eps)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++)
-		for (uint32_t j = 0; j < slices[i]->nports; j++)
-			if (slice_has_port(p, slices[i], &slices[i]->ports[j]))
-				port_add_slice(p, slices[i], slices[i]->ports[j].port, env);
-	qsort(p->eps, p->neps, sizeof(*p->eps), ep_cmp);
-	for (uint32_t i = 0; i < p->neps; i++)
-		if (!w || addr_port_cmp(&p->eps[w - 1], &p->eps[i]))
-			p->eps[w++] = p->eps[i];
-	p->neps = w;
-	return 0;
-}
-
-enum topology {
-	TOPO_ANY,
-	TOPO_NODE,
-	TOPO_ZONE,
-};
-
-static bool hinted_node(const struct bn_sm_ep *e, const struct bn_svc_env *env)
-{
-	return has_name(e->ep->hint_nodes, e->ep->nhint_nodes, env->node_name);
-}
-
-static bool hinted_zone(const struct bn_sm_ep *e, const struct bn_svc_env *env)
-{
-	return has_name(e->ep->hint_zones, e->ep->nhint_zones, env->zone);
-}
-
-/* Fact 3: hints count only when every ready endpoint has them and one of them is for us. */
-static enum topology port_topology(const struct bn_sm_port *p, const struct bn_svc_env *env)
-{
-	bool all_nodes = true, all_zones = true, our_node = false, our_zone = false, any = false;
-
-	for (uint32_t i = 0; i < p->neps; i++) {
-		const struct bn_sm_ep *e = &p->eps[i];
-
-		if (!(e->cond & BN_EP_READY))
-			continue;
-		any = true;
-		all_nodes &= e->ep->nhint_nodes > 0;
-		all_zones &= e->ep->nhint_zones > 0;
-		our_node |= hinted_node(e, env);
-		our_zone |= hinted_zone(e, env);
-	}
-	if (any && all_nodes && our_node)
-		return TOPO_NODE;
-	return any && all_zones && our_zone ? TOPO_ZONE : TOPO_ANY;
-}
-
-static bool ready_for(const struct bn_sm_ep *e, enum topology t, const struct bn_svc_env *env)
-{
-	if (!(e->cond & BN_EP_READY))
-		return false;
-	return t == TOPO_ANY || (t == TOPO_NODE ? hinted_node(e, env) : hinted_zone(e, env));
-}
-
-static bool is_fallback(const struct bn_sm_ep *e)
-{
-	return (e->cond & BN_EP_SERVING) && (e->cond & BN_EP_TERMINATING);
-}
-
-/* Fact 2: ready ones (Cluster: those that the hints leave), else those that still serve while they
- * terminate; the two lists fall back independently.
- */
-static void port_categorize(struct bn_sm_port *p, const struct bn_svc_env *env)
-{
-	enum topology t = port_topology(p, env);
-
-	for (uint32_t i = 0; i < p->neps; i++) {
-		struct bn_sm_ep *e = &p->eps[i];
-
-		if (ready_for(e, t, env)) {
-			e->flags |= BN_SM_CLUSTER;
-			p->ncluster++;
-		}
-		if ((e->cond & BN_EP_READY) && (e->flags & BN_SM_LOCAL)) {
-			e->flags |= BN_SM_NEAR;
-			p->nlocal++;
-		}
-	}
-	for (uint32_t i = 0, any = p->ncluster, near = p->nlocal; i < p->neps; i++) {
-		struct bn_sm_ep *e = &p->eps[i];
-
-		if (!is_fallback(e))
-			continue;
-		if (!any) {
-			e->flags |= BN_SM_CLUSTER;
-			p->ncluster++;
-		}
-		if (!near && (e->flags & BN_SM_LOCAL)) {
-			e->flags |= BN_SM_NEAR;
-			p->nlocal++;
-		}
-	}
 }
 
 /* --- frontends ------------------------------------------------------------------------------- */
@@ -303,20 +107,44 @@ static void port_front(struct bn_sm_port *p, const struct bn_svcmodel *m, enum b
 	}
 }
 
-static int port_fronts(struct bn_sm_port *p, const struct bn_svcmodel *m, const struct bn_addr *cip)
+static uint32_t count_family(const struct bn_addr *v, uint32_t n, bool v4)
+{
+	uint32_t k = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		k += !!bn_addr_is_v4(&v[i]) == v4;
+	return k;
+}
+
+/* Addresses of the port's family, as many as *room allows. */
+static void port_addrs(struct bn_sm_port *p, struct bn_svcmodel *m, enum bn_front_kind kind,
+		       const struct bn_addr *v, uint32_t n, uint32_t *room)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (!!bn_addr_is_v4(&v[i]) != p->v4)
+			continue;
+		if (*room) {
+			port_front(p, m, kind, &v[i]);
+			--*room;
+		} else {
+			m->left_out++;
+		}
+	}
+}
+
+static int port_fronts(struct bn_sm_port *p, struct bn_svcmodel *m, const struct bn_addr *cip,
+		       uint32_t *room)
 {
 	const struct bn_service *s = m->svc;
+	uint32_t want = count_family(s->lb_ips, s->nlb_ips, p->v4) +
+			count_family(s->external_ips, s->nexternal_ips, p->v4);
 
-	p->fronts = calloc(2 + (size_t)s->nlb_ips + s->nexternal_ips, sizeof(*p->fronts));
+	p->fronts = calloc(2 + (size_t)(want < *room ? want : *room), sizeof(*p->fronts));
 	if (!p->fronts)
 		return -ENOMEM;
 	port_front(p, m, BN_FRONT_CLUSTERIP, cip);
-	for (uint32_t i = 0; i < s->nlb_ips; i++)
-		if (!!bn_addr_is_v4(&s->lb_ips[i]) == p->v4)
-			port_front(p, m, BN_FRONT_LOADBALANCER, &s->lb_ips[i]);
-	for (uint32_t i = 0; i < s->nexternal_ips; i++)
-		if (!!bn_addr_is_v4(&s->external_ips[i]) == p->v4)
-			port_front(p, m, BN_FRONT_EXTERNALIP, &s->external_ips[i]);
+	port_addrs(p, m, BN_FRONT_LOADBALANCER, s->lb_ips, s->nlb_ips, room);
+	port_addrs(p, m, BN_FRONT_EXTERNALIP, s->external_ips, s->nexternal_ips, room);
 	if (p->node_port)
 		port_front(p, m, BN_FRONT_NODEPORT, cip);
 	return 0;
@@ -428,8 +256,8 @@ static const struct bn_addr *family_ip(const struct bn_service *s, bool v4)
 }
 
 static int model_port(struct bn_svcmodel *m, const struct bn_service_port *sp,
-		      const struct bn_addr *cip, const struct bn_slice *const *slices, uint32_t n,
-		      const struct bn_svc_env *env)
+		      const struct bn_addr *cip, const struct sm_sources *sources,
+		      const struct bn_svc_env *env, uint32_t *room)
 {
 	struct bn_sm_port *p = &m->ports[m->nports++];
 	const struct bn_service *s = m->svc;
@@ -440,13 +268,10 @@ static int model_port(struct bn_svcmodel *m, const struct bn_service_port *sp,
 	p->port = sp->port;
 	p->node_port = sp->node_port;
 	p->v4 = bn_addr_is_v4(cip);
-	p->maglev = s->lb_algorithm ? streq(s->lb_algorithm, "maglev") : env->maglev;
+	p->maglev = s->lb_algorithm ? sm_streq(s->lb_algorithm, "maglev") : env->maglev;
 	p->affinity_s = s->affinity_client_ip ? s->affinity_timeout_s : 0;
-	r = port_collect(p, slices, n, env);
-	if (r < 0)
-		return r;
-	port_categorize(p, env);
-	return port_fronts(p, m, cip);
+	r = sm_port_endpoints(p, sources, env);
+	return r ? r : port_fronts(p, m, cip, room);
 }
 
 static int addr_cmp(const void *a, const void *b)
@@ -482,10 +307,11 @@ static int model_health(struct bn_svcmodel *m)
 	return 0;
 }
 
-static int model_fill(struct bn_svcmodel *m, const struct bn_slice *const *slices, uint32_t n,
+static int model_fill(struct bn_svcmodel *m, const struct sm_sources *sources,
 		      const struct bn_svc_env *env)
 {
 	const struct bn_service *s = m->svc;
+	uint32_t room = BN_SM_MAX_FRONTS;
 	int r;
 
 	m->ports = calloc(2 * (size_t)s->nports + 1, sizeof(*m->ports));
@@ -498,7 +324,7 @@ static int model_fill(struct bn_svcmodel *m, const struct bn_slice *const *slice
 
 		for (uint32_t i = 0; !r && cip && i < s->nports; i++)
 			if (s->ports[i].port)
-				r = model_port(m, &s->ports[i], cip, slices, n, env);
+				r = model_port(m, &s->ports[i], cip, sources, env, &room);
 	}
 	r = r ? r : model_unique(m);
 	return r ? r : model_health(m);
@@ -508,21 +334,16 @@ int bn_svcmodel_build(const struct bn_service *svc, const struct bn_slice *const
 		      uint32_t nslices, const struct bn_svc_env *env, struct bn_svcmodel **ret)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = calloc(1, sizeof(*m));
-	_cleanup_(freep) const struct bn_slice **use = NULL;
-	uint32_t n = 0;
+	struct sm_sources sources = { 0 };
 	int r;
 
 	if (!m)
 		return -ENOMEM;
 	m->svc = svc;
 	if (bn_service_ours(svc, env)) {
-		use = calloc((size_t)nslices + 1, sizeof(*use));
-		if (!use)
-			return -ENOMEM;
-		for (uint32_t i = 0; i < nslices; i++)
-			if (bn_slice_usable(slices[i]))
-				use[n++] = slices[i];
-		r = model_fill(m, use, n, env);
+		r = sm_sources_collect(&sources, slices, nslices);
+		r = r ? r : model_fill(m, &sources, env);
+		free(sources.v);
 		if (r < 0)
 			return r;
 	}

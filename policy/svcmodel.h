@@ -81,12 +81,16 @@ struct bn_sm_port {
 	struct bn_sm_ep *eps;	    /* sorted by {addr, port in network order}, as bytes */
 };
 
+/* External addresses times ports: an object that an API server takes could ask for 16 million. */
+#define BN_SM_MAX_FRONTS 65536
+
 struct bn_svcmodel {
 	const struct bn_service *svc;
 	uint32_t nports; /* 0: the service is not ours, headless or ExternalName */
 	struct bn_sm_port *ports;
 	uint32_t nsrc[2];	   /* loadBalancerSourceRanges by family: [0] IPv6, [1] IPv4 */
 	struct bn_cidr *src[2];	   /* 0 of a family: LB addresses of that family are open to all */
+	uint32_t left_out; /* frontends beyond BN_SM_MAX_FRONTS: external addresses times ports */
 	uint16_t health_port;	   /* healthCheckNodePort where it is due, else 0 */
 	uint32_t health_local[2];  /* local ready endpoint addresses by family: [0] IPv6, [1] IPv4 */
 };

@@ -295,13 +295,13 @@ static int services_start(struct bn_services *s)
 
 static void retry_refused(struct bn_services *s, uint64_t now)
 {
-	if (!s->sums.refused || now < s->retry_ns)
+	if (!s->sums.retry || now < s->retry_ns)
 		return;
 	s->retry_ns = now + RETRY_NS;
 	for (struct bn_hnode *n = bn_htab_head(&s->ents); n; n = bn_htab_after(&s->ents, n)) {
 		struct svc_ent *e = bn_container(n, struct svc_ent, h);
 
-		if (e->sums.refused)
+		if (e->sums.retry)
 			services_dirty(s, e);
 	}
 }
@@ -320,7 +320,7 @@ static int sync_dirty(struct bn_services *s)
 		e->dirty = false;
 		err = services_apply(s, e);
 		r = r ? r : err;
-		if (!e->svc && !e->nslices && !e->dirty && !e->sums.refused)
+		if (!e->svc && !e->nslices && !e->dirty && !e->sums.retry)
 			ent_free(s, e);
 	}
 	return r;
@@ -350,7 +350,7 @@ int bn_services_sync(struct bn_services *s)
 	bool full = !s->started;
 	int r;
 
-	if (!s->ready || (s->started && !s->dirty_head && !s->sums.refused))
+	if (!s->ready || (s->started && !s->dirty_head && !s->sums.retry))
 		return 0;
 	began = services_now_ns();
 	if (full) {

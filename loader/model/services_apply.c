@@ -141,21 +141,8 @@ _Static_assert(-ENOMEM < BN_WANT_DROP && -ENOMEM < BN_WANT_REJECT, "told apart b
 
 /* --- the want -------------------------------------------------------------------------------- */
 
-static uint32_t want_port(struct wanted *w, const struct bn_sm_port *p)
+static int want_fill_port(struct wanted *w, const struct bn_sm_port *p, uint32_t port, bool plain)
 {
-	uint32_t i;
-
-	/* both families of a port share its id: affinity is per service port */
-	for (i = 0; i < w->w.nports; i++)
-		if (w->ports[i].proto == p->proto && !strcmp(w->ports[i].name, p->name))
-			return i;
-	w->ports[w->w.nports++] = (struct bn_want_port){ p->name, p->proto };
-	return i;
-}
-
-static int want_fill_port(struct wanted *w, const struct bn_sm_port *p, bool plain)
-{
-	uint32_t port = want_port(w, p);
 	int of[BN_LIST__MAX] = { -1, -1, -1, -1 };
 
 	for (uint32_t i = 0; i < p->nfronts; i++) {
@@ -207,8 +194,15 @@ static int want_build(const struct bn_svcmodel *m, bool plain, struct wanted **r
 	if (!w->ports || !w->lists || !w->fronts)
 		return -ENOMEM;
 	w->w.type = (uint8_t)m->svc->type;
+	/* The model has the ports of one family, then the same ports of the other: both share an id, as
+	 * affinity is per service port.
+	 */
+	w->w.nports = m->nports && m->ports[0].v4 != m->ports[m->nports - 1].v4 ? m->nports / 2 :
+										   m->nports;
+	for (uint32_t i = 0; i < w->w.nports; i++)
+		w->ports[i] = (struct bn_want_port){ m->ports[i].name, m->ports[i].proto };
 	for (uint32_t i = 0; i < m->nports; i++) {
-		r = want_fill_port(w, &m->ports[i], plain);
+		r = want_fill_port(w, &m->ports[i], i % w->w.nports, plain);
 		if (r < 0)
 			return r;
 		w->plain += plain && m->ports[i].maglev;
@@ -221,175 +215,6 @@ static int want_build(const struct bn_svcmodel *m, bool plain, struct wanted **r
 	w->w.fronts = w->fronts;
 	*ret = TAKE_PTR(w);
 	return 0;
-}
-
-/* --- two services, one frontend -------------------------------------------------------------- */
-
-static enum bn_front_kind kind_of(uint32_t flags)
-{
-	return flags & BN_SVC_F_NODEPORT	 ? BN_FRONT_NODEPORT :
-	       flags & BN_SVC_F_LOADBALANCER ? BN_FRONT_LOADBALANCER :
-	       flags & BN_SVC_F_EXTERNAL	 ? BN_FRONT_EXTERNALIP :
-						   BN_FRONT_CLUSTERIP;
-}
-
-/* Does the entry's object still want the key, and as what? Endpoints do not matter for that. */
-static bool ent_claims(const struct bn_services *s, const struct svc_ent *e,
-		       const struct bn_front_key *key, enum bn_front_kind *kind)
-{
-	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
-
-	if (!e || !e->svc || bn_svcmodel_build(e->svc, NULL, 0, &s->env, &m) < 0)
-		return false;
-	for (uint32_t i = 0; i < m->nports; i++)
-		for (uint32_t j = 0; j < m->ports[i].nfronts; j++)
-			if (!memcmp(&m->ports[i].fronts[j].key, key, sizeof(*key))) {
-				*kind = m->ports[i].fronts[j].kind;
-				return true;
-			}
-	return false;
-}
-
-static struct svc_ent *owner_ent(const struct bn_services *s, const struct bn_svc_owner *o)
-{
-	char buf[SVC_NAME_MAX], *slash;
-
-	snprintf(buf, sizeof(buf), "%s", bn_svc_owner_name(o));
-	slash = strchr(buf, '/');
-	if (!slash)
-		return NULL;
-	*slash = '\0';
-	return services_find(s, buf, slash + 1);
-}
-
-static int loss_note(struct bn_services *s, struct svc_ent *e, const struct bn_front_key *key)
-{
-	struct svc_loss *l = calloc(1, sizeof(*l));
-
-	if (!l)
-		return -ENOMEM;
-	l->key = *key;
-	l->ent = e;
-	if (bn_htab_add(&s->losses, &l->h, bn_hash_bytes(key, sizeof(*key))) < 0) {
-		free(l);
-		return -ENOMEM;
-	}
-	l->next = e->losses;
-	e->losses = l;
-	return 0;
-}
-
-void services_losses_drop(struct bn_services *s, struct svc_ent *e)
-{
-	while (e->losses) {
-		struct svc_loss *l = e->losses;
-
-		e->losses = l->next;
-		bn_htab_del(&s->losses, &l->h);
-		free(l);
-	}
-}
-
-/* Whoever lost this front before tries again, after this entry. */
-static void losers_wake(struct bn_services *s, const struct svc_ent *e, const struct bn_front_key *key)
-{
-	struct bn_hnode *n = bn_htab_first(&s->losses, bn_hash_bytes(key, sizeof(*key)));
-
-	for (; n; n = bn_htab_next(n)) {
-		struct svc_loss *l = bn_container(n, struct svc_loss, h);
-
-		if (l->ent != e && !memcmp(&l->key, key, sizeof(*key)))
-			services_dirty(s, l->ent);
-	}
-}
-
-/* True if the front is ours. A holder that does not want it any more, or less than we do, loses it:
- * apply moves it over without a gap. Others may have waited for that holder to let go.
- */
-static bool front_won(struct bn_services *s, struct svc_ent *e, const struct bn_svc_owner *self,
-		      const struct bn_want_front *f)
-{
-	struct bn_svc_owner *holder = bn_svcmap_holder(s->map, &f->key);
-	enum bn_front_kind kind;
-	struct svc_ent *other;
-
-	if (!holder || holder == self)
-		return true;
-	other = owner_ent(s, holder);
-	if (ent_claims(s, other, &f->key, &kind)) {
-		if (bn_front_precedence(kind_of(f->flags), &e->svc->o, kind, &other->svc->o) > 0)
-			return false;
-		services_dirty(s, other);
-	}
-	losers_wake(s, e, &f->key);
-	return true;
-}
-
-static int conflicts_settle(struct bn_services *s, struct svc_ent *e,
-			    const struct bn_svc_owner *self, struct wanted *w, uint32_t *lost)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < w->w.nfronts; i++) {
-		struct bn_want_front *f = &w->fronts[i];
-		int r;
-
-		if (front_won(s, e, self, f)) {
-			w->fronts[n++] = *f;
-			continue;
-		}
-		r = loss_note(s, e, &f->key);
-		if (r < 0)
-			return r;
-	}
-	*lost = w->w.nfronts - n;
-	w->w.nfronts = n;
-	return 0;
-}
-
-/* Who waits for a front that this entry has. */
-struct waiting {
-	struct bn_services *s;
-	struct svc_wait {
-		struct bn_front_key key;
-		enum bn_front_kind kind;
-	} *v;
-	uint32_t n;
-};
-
-static int wait_note(const struct bn_svc_view *view, void *data)
-{
-	const struct bn_front_key *key = &view->svc->key;
-	struct waiting *w = data;
-	struct svc_wait *v;
-	struct bn_hnode *n = bn_htab_first(&w->s->losses, bn_hash_bytes(key, sizeof(*key)));
-
-	if (!n)
-		return 0;
-	v = reallocarray(w->v, w->n + 1, sizeof(*v));
-	if (!v)
-		return -ENOMEM;
-	w->v = v;
-	v[w->n++] = (struct svc_wait){ *key, kind_of(view->svc->flags) };
-	return 0;
-}
-
-/* After the entry was applied: whoever waits for a front that it left, or wants less than before,
- * tries again.
- */
-static void wait_wake(struct bn_services *s, struct svc_ent *e, struct waiting *w,
-		      const struct wanted *now)
-{
-	for (uint32_t i = 0; i < w->n; i++) {
-		const struct bn_front_key *key = &w->v[i].key;
-		bool same = false;
-
-		for (uint32_t j = 0; now && j < now->w.nfronts && !same; j++)
-			same = !memcmp(&now->fronts[j].key, key, sizeof(*key)) &&
-			       kind_of(now->fronts[j].flags) == w->v[i].kind;
-		if (!same)
-			losers_wake(s, e, key);
-	}
 }
 
 /* --- sums and health ------------------------------------------------------------------------- */
@@ -405,6 +230,7 @@ static void sums_set(struct bn_services *s, struct svc_ent *e, const struct svc_
 	t->refused += n->refused - o->refused;
 	t->conflicts += n->conflicts - o->conflicts;
 	t->plain += n->plain - o->plain;
+	t->retry += n->retry - o->retry;
 	*o = *n;
 }
 
@@ -456,9 +282,10 @@ static void complain(struct svc_ent *e, const struct svc_sums *n, int error)
 		return;
 	e->complained = true;
 	if (n->refused)
-		log_error("service %s/%s: %u of its frontends are not in force as they should be: %s; "
-			  "the maps are too small (--max-backends)",
-			  e->ns, e->name, n->refused, strerror(-error));
+		log_error("service %s/%s: %u of its frontends are not in force as they should be: %s; %s",
+			  e->ns, e->name, n->refused, strerror(-error),
+			  error == -E2BIG ? "external addresses times ports are too many" :
+					    "the maps are too small (--max-backends)");
 	if (n->conflicts)
 		log_warn("service %s/%s: %u of its frontends belong to another service already %s",
 			 e->ns, e->name, n->conflicts, origin);
@@ -490,16 +317,21 @@ static int apply_want(struct bn_services *s, struct svc_ent *e, const struct bn_
 		self = bn_svcmap_get(s->map, name);
 		if (!self)
 			return -ENOMEM;
-		r = conflicts_settle(s, e, self, *want, &sums->conflicts);
+		sums->conflicts = (*want)->w.nfronts;
+		r = services_settle(s, e, self, (*want)->fronts, &(*want)->w.nfronts);
 		if (r < 0)
 			return r;
+		sums->conflicts -= (*want)->w.nfronts;
 		r = bn_svcmap_apply(s->map, self, &(*want)->w, &done);
 		if (r < 0 && !done.refused)
 			return r;
 		if (!done.refused || !maglev || plain)
 			break;
 	}
-	sums->refused = done.refused;
+	sums->refused = done.refused + m->left_out;
+	sums->retry = done.refused > 0; /* there may be room later; what is left out stays so */
+	if (m->left_out && !done.error)
+		done.error = -E2BIG;
 	sums->plain = (*want)->plain;
 	*error = done.error;
 	return done.error;
@@ -519,8 +351,7 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 	_cleanup_(wanted_freep) struct wanted *want = NULL;
-	struct bn_svc_owner *self = NULL;
-	struct waiting waiting = { .s = s };
+	struct svc_waiting waiting = { 0 };
 	struct svc_sums sums = { 0 };
 	char buf[SVC_NAME_MAX];
 	int r = 0, error = 0;
@@ -529,22 +360,18 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 		r = bn_svcmodel_build(e->svc, (const struct bn_slice *const *)e->slices, e->nslices,
 				      &s->env, &m);
 	if (!r && s->losses.n)
-		self = bn_svcmap_find(s->map, services_full_name(e, buf));
-	if (self)
-		r = bn_svcmap_each_of(s->map, self, wait_note, &waiting);
-	if (!r) {
-		if (m && m->nports) {
-			sums_of(m, &sums);
-			r = apply_want(s, e, m, &want, &sums, &error);
-		} else {
-			r = apply_nothing(s, e);
-		}
+		r = services_waiting(s, bn_svcmap_find(s->map, services_full_name(e, buf)), &waiting);
+	if (!r && m && m->nports) {
+		sums_of(m, &sums);
+		r = apply_want(s, e, m, &want, &sums, &error);
+	} else if (!r) {
+		r = apply_nothing(s, e);
 	}
-	wait_wake(s, e, &waiting, want);
-	free(waiting.v);
+	services_wake(s, e, &waiting, want ? want->fronts : NULL, want ? want->w.nfronts : 0);
 	if (r < 0 && !sums.refused) {
 		sums = e->sums;
-		sums.refused = sums.refused ? sums.refused : 1; /* tried again later */
+		sums.refused = sums.refused ? sums.refused : 1;
+		sums.retry = 1;
 		error = r;
 	}
 	sums_set(s, e, &sums);

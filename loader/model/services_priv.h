@@ -21,7 +21,7 @@ struct svc_loss {
 
 /* What an entry adds to the totals. */
 struct svc_sums {
-	uint32_t ports, endpoints, no_local_int, no_local_ext, refused, conflicts, plain;
+	uint32_t ports, endpoints, no_local_int, no_local_ext, refused, conflicts, plain, retry;
 };
 
 /* A service by name, as far as anything of it is known: the object, its slices, or frontends that an
@@ -74,7 +74,32 @@ uint64_t services_unix_ns(void);
 
 /* Brings what is in the maps of one entry to what its objects say. */
 int services_apply(struct bn_services *s, struct svc_ent *e);
+
+/* --- services_conflict.c --------------------------------------------------------------------- */
+
+enum bn_front_kind services_kind(uint32_t flags); /* of BN_SVC_F_* */
+/* Leaves out the fronts that another service has with better right, and notes that e waits for them;
+ * the others may be taken from whoever has them.
+ */
+int services_settle(struct bn_services *s, struct svc_ent *e, const struct bn_svc_owner *self,
+		    struct bn_want_front *fronts, uint32_t *nfronts);
 void services_losses_drop(struct bn_services *s, struct svc_ent *e);
+
+/* The fronts of an entry for which others wait. */
+struct svc_waiting {
+	struct bn_services *s;
+	struct svc_wait {
+		struct bn_front_key key;
+		enum bn_front_kind kind;
+	} *v;
+	uint32_t n;
+};
+/* Before e is applied (self NULL: it has none), and after: whoever waits for a front that e left, or
+ * wants less than before, is made dirty. Frees w.
+ */
+int services_waiting(struct bn_services *s, const struct bn_svc_owner *self, struct svc_waiting *ret);
+void services_wake(struct bn_services *s, struct svc_ent *e, struct svc_waiting *w,
+		   const struct bn_want_front *fronts, uint32_t nfronts);
 
 /* --- services_stats.c ------------------------------------------------------------------------ */
 

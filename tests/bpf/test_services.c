@@ -663,12 +663,94 @@ static void test_show(void **state _unused_)
 	world_close(&w);
 }
 
+/* Objects of the largest size that an API server takes must not hold the daemon up. */
+static double put_large(struct world *w, const char *name, unsigned ports, unsigned ips)
+{
+	_cleanup_(freep) char *svc = NULL, *slice = NULL;
+	struct timespec t0, t1;
+	size_t len;
+	FILE *f = open_memstream(&svc, &len), *g = open_memstream(&slice, &len);
+
+	fprintf(f, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'%s'},'spec':{"
+		   "'clusterIPs':['10.0.9.%c','fd00::9:%c'],'externalIPs':[", name, name[0] - 'a' + '1', name[0]);
+	for (unsigned i = 0; i < ips; i++)
+		fprintf(f, "%s'198.18.%u.%u'", i ? "," : "", i / 250, 1 + i % 250);
+	fprintf(f, "],'ports':[");
+	fprintf(g, "{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
+		   "'name':'%s','labels':{'kubernetes.io/service-name':'%s'}},'addressType':'IPv4',"
+		   "'endpoints':[{'addresses':['10.1.0.1']}],'ports':[", name, name);
+	for (unsigned i = 0; i < ports; i++) {
+		fprintf(f, "%s{'name':'p%u','port':%u}", i ? "," : "", i, 1 + i);
+		fprintf(g, "%s{'name':'p%u','port':%u,'protocol':'TCP'}", i ? "," : "", i, 1 + i);
+	}
+	fprintf(f, "]}}");
+	fprintf(g, "]}");
+	fclose(f);
+	fclose(g);
+	fx_put(w->store, "%s", svc);
+	fx_put(w->store, "%s", slice);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	sync_ok(w);
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	return (double)(t1.tv_sec - t0.tv_sec) * 1e3 + (double)(t1.tv_nsec - t0.tv_nsec) / 1e6;
+}
+
+static double put_huge(struct world *w)
+{
+	_cleanup_(freep) char *svc = NULL;
+	uint64_t t = (uint64_t)time(NULL);
+	size_t len;
+	FILE *f = open_memstream(&svc, &len);
+
+	fprintf(f, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'huge'},'spec':{"
+		   "'clusterIP':'10.0.9.77','externalIPs':[");
+	for (unsigned i = 0; i < 16000; i++)
+		fprintf(f, "%s'198.18.%u.%u'", i ? "," : "", i / 250, 1 + i % 250);
+	fprintf(f, "],'ports':[");
+	for (unsigned i = 0; i < 1000; i++)
+		fprintf(f, "%s{'name':'p%u','port':%u}", i ? "," : "", i, 1 + i);
+	fprintf(f, "]}}");
+	fclose(f);
+	fx_put(w->store, "%s", svc);
+	assert_int_equal(bn_services_sync(w->svc), -E2BIG);
+	assert_int_equal(bn_services_stats(w->svc)->refused, 16000 * 1000 - 65536);
+	assert_non_null(raw(w, "10.0.9.77", 1000, BN_PROTO_TCP, 0));
+	return (double)((uint64_t)time(NULL) - t) * 1e3;
+}
+
+static void test_large(void **state _unused_)
+{
+	struct world w;
+	double a, b, c, d, e;
+
+	world_open(&w, NULL);
+	a = put_large(&w, "b", 1000, 0);
+	b = put_large(&w, "c", 4, 8000);
+	c = put_large(&w, "a", 4, 8000); /* takes every address of c */
+	assert_int_equal(bn_services_stats(w.svc)->conflicts, 32000);
+	d = put_large(&w, "a", 4, 0);
+	assert_int_equal(bn_services_stats(w.svc)->conflicts, 0);
+	assert_int_equal(bn_services_stats(w.svc)->refused, 0);
+	/* more than may be: the first 65,536 and the ClusterIPs are there, the rest is said */
+	fx_put(w.store, "%s", "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'c'},'spec':{"
+			      "'clusterIP':'10.0.9.3','ports':[{'port':1}]}}");
+	sync_ok(&w);
+	bn_log_setup("error", "text");
+	e = put_huge(&w);
+	assert_true(e < 10000);
+	print_message("1,000 ports %.0f ms; 32,000 frontends %.0f ms, taken over %.0f ms, given back %.0f ms\n",
+		      a, b, c, d);
+	assert_true(a < 5000 && b < 5000 && c < 10000 && d < 10000);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_not_ready),
 		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_show),
 		cmocka_unit_test(test_repair),
 		cmocka_unit_test(test_labels),
