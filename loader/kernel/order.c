@@ -17,6 +17,14 @@ json_t *bn_order_before(uint32_t ifindex, uint32_t attach_type, const struct bn_
 	*missing = true;
 	if (bpf_prog_query(ifindex, attach_type, 0, &flags, ids, &n) < 0)
 		return names;
+	if (n) {
+		_cleanup_(closep) int fd = bpf_prog_get_fd_by_id(ids[0]);
+
+		if (fd < 0 && errno == EPERM) { /* needs CAP_SYS_ADMIN: nothing can be said */
+			*missing = false;
+			return names;
+		}
+	}
 	for (__u32 i = 0; i < n && i < ARRAY_SIZE(ids); i++) {
 		char name[16] = "?";
 

@@ -337,6 +337,40 @@ static void order_and_interface_reuse(void **state)
 	cleanup(e);
 }
 
+/* An interface turns out to be something else: one program in place of the other, none beside it. */
+static void roles(void **state)
+{
+	struct kenv *e = *state;
+	double begin = now();
+	struct bn_kernel *k = kenv_open(e);
+	uint32_t i = veth("kern9"), type[] = {BN_TCX_INGRESS, BN_TCX_EGRESS};
+	const char *const pod[] = {"from_pod", "to_pod"}, *const net[] = {"from_net", "to_net"};
+	char names[16][16], path[128];
+
+	print_message("open: %.0f ms\n", (now() - begin) * 1e3);
+	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_NONE, NULL), -EINVAL);
+	for (int round = 0; round < 4; round++) {
+		const char *const *want = round & 1 ? net : pod;
+		enum bn_role role = round == 1 ? BN_ROLE_UPLINK : round == 3 ? BN_ROLE_TUNNEL : BN_ROLE_POD;
+
+		assert_int_equal(bn_kernel_attach_iface(k, i, role, NULL), 0);
+		for (int d = 0; d < 2; d++) {
+			assert_int_equal(programs(i, type[d], names, NULL), 1);
+			assert_string_equal(names[0], want[d]);
+		}
+	}
+	snprintf(path, sizeof(path), "%s/links", e->pins);
+	assert_int_equal(entries(path), 2);
+	/* A restart keeps the role. */
+	bn_kernel_closep(&k);
+	k = kenv_open(e);
+	assert_int_equal(programs(i, type[0], names, NULL), 1);
+	assert_string_equal(names[0], "from_net");
+	bn_kernel_closep(&k);
+	cleanup(e);
+	del("kern9");
+}
+
 /* Attached, the number reused while no daemon ran, and then a start. */
 static void stale_link_at_start(void **state)
 {
@@ -462,6 +496,7 @@ int main(void)
 		cmocka_unit_test(foreign_pins_are_refused),
 		cmocka_unit_test(half_made_directory),
 		cmocka_unit_test(order_and_interface_reuse),
+		cmocka_unit_test(roles),
 		cmocka_unit_test(stale_link_at_start),
 		cmocka_unit_test(clsact_fallback),
 		cmocka_unit_test(clsact_leaves_others_alone),

@@ -87,6 +87,51 @@ static void capabilities(void **state)
 	assert_int_equal(without(&e->opts, all, 4, "CAP_BPF CAP_NET_ADMIN CAP_PERFMON;"), 0);
 }
 
+/* With exactly the three: a start, attachment, and a second start over the first's pins. */
+static int three_suffice(const struct bn_opts *o)
+{
+	cap_value_t keep[] = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
+	uint32_t lo = if_nametoindex("lo");
+	cap_t caps = cap_init();
+
+	cap_set_flag(caps, CAP_EFFECTIVE, 3, keep, CAP_SET);
+	cap_set_flag(caps, CAP_PERMITTED, 3, keep, CAP_SET);
+	if (cap_set_proc(caps) < 0)
+		return 3;
+	for (int i = 0; i < 2; i++) {
+		_cleanup_(freep) char *err = NULL;
+		struct bn_kernel *k = NULL;
+		json_t *order = NULL;
+		int r = bn_kernel_open(o, &k, &err);
+
+		r = r ?: bn_kernel_attach_iface(k, lo, BN_ROLE_POD, &err);
+		r = r ?: bn_kernel_attach_cgroup(k, &err);
+		r = r ?: bn_kernel_check_order(k, &order);
+		if (r < 0 || json_array_size(order)) {
+			fprintf(stderr, "start %d: %d %s\n", i, r, err ? err : "");
+			return 1;
+		}
+		bn_kernel_close(k);
+	}
+	return 0;
+}
+
+static void least_capabilities(void **state)
+{
+	struct kenv *e = *state;
+	json_t *report;
+	pid_t pid = fork();
+	int st;
+
+	if (!pid)
+		_exit(three_suffice(&e->opts));
+	waitpid(pid, &st, 0);
+	assert_true(WIFEXITED(st));
+	assert_int_equal(WEXITSTATUS(st), 0);
+	assert_int_equal(bn_kernel_cleanup(e->run, NULL, &report, NULL), 0);
+	json_decref(report);
+}
+
 static void bpffs_places(void **state)
 {
 	struct kenv *e = *state;
@@ -276,6 +321,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kernel_release),   cmocka_unit_test(capabilities),
+		cmocka_unit_test(least_capabilities),
 		cmocka_unit_test(bpffs_places),	    cmocka_unit_test(bpffs_read_only),
 		cmocka_unit_test(run_dirs),	    cmocka_unit_test(cgroups),
 		cmocka_unit_test(records),	    cmocka_unit_test(foreign_files_stay),
