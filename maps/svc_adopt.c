@@ -31,27 +31,20 @@ struct adopt {
 	struct sv_rec *dead; /* by next; ranges may still name them */
 };
 
-/* Room for one more behind n elements: grows by powers of two. */
-static int grow(void **v, uint32_t n, size_t size)
+/* v with room for one more behind n elements: grows by powers of two. NULL: no memory, v stays. */
+static void *grown(void *v, uint32_t n, size_t size)
 {
-	void *p;
-
-	if (n & (n - 1))
-		return 0;
-	p = reallocarray(*v, n ? (size_t)n * 2 : 1, size);
-	if (!p)
-		return -ENOMEM;
-	*v = p;
-	return 0;
+	return n & (n - 1) ? v : reallocarray(v, n ? (size_t)n * 2 : 1, size);
 }
 
 static int broken_front(struct bn_svcmap *m, const struct bn_front_key *key)
 {
 	struct sv_broken *b = &m->broken;
-	int r = grow((void **)&b->fronts, b->nfronts, sizeof(*b->fronts));
+	void *v = grown(b->fronts, b->nfronts, sizeof(*b->fronts));
 
-	if (r < 0)
-		return r;
+	if (!v)
+		return -ENOMEM;
+	b->fronts = v;
 	b->fronts[b->nfronts++] = *key;
 	b->any = true;
 	return 0;
@@ -105,13 +98,14 @@ static int names_unused(struct adopt *a)
 
 	for (struct bn_hnode *h = bn_htab_head(&a->names); h; h = bn_htab_after(&a->names, h)) {
 		struct adopt_name *n = bn_container(h, struct adopt_name, h);
-		int r;
+		void *v;
 
 		if (n->used)
 			continue;
-		r = grow((void **)&b->names, b->nnames, sizeof(*b->names));
-		if (r < 0)
-			return r;
+		v = grown(b->names, b->nnames, sizeof(*b->names));
+		if (!v)
+			return -ENOMEM;
+		b->names = v;
 		b->names[b->nnames++] = n->id;
 		b->any = true;
 	}
@@ -239,6 +233,7 @@ static int adopt_src(const void *k, const void *v _unused_, void *data)
 	struct bn_svcmap *m = ((struct adopt *)data)->m;
 	struct bn_src_key key;
 	struct sv_set *s;
+	void *src;
 
 	memcpy(&key, k, sizeof(key));
 	if (key.src_set >= m->next_set)
@@ -247,8 +242,10 @@ static int adopt_src(const void *k, const void *v _unused_, void *data)
 	s = s ? s : sv_set_new(m, key.src_set);
 	if (!s)
 		return -ENOMEM;
-	if (grow((void **)&s->v, s->n, sizeof(*s->v)) < 0)
+	src = grown(s->v, s->n, sizeof(*s->v));
+	if (!src)
 		return -ENOMEM;
+	s->v = src;
 	s->v[s->n++] = (struct bn_want_src){ key.addr, key.prefixlen - 32 };
 	return 0;
 }
@@ -362,15 +359,16 @@ static int record_check(const void *key, const void *val, void *data)
 	struct sv_broken *b = &m->broken;
 	struct bn_svc s;
 	uint32_t idx;
-	int r;
+	void *v;
 
 	memcpy(&idx, key, sizeof(idx));
 	memcpy(&s, val, sizeof(s));
 	if (!idx || idx >= m->idx_max || m->by_idx[idx] || !memcmp(&s.key, &zero, sizeof(zero)))
 		return 0;
-	r = grow((void **)&b->records, b->nrecords, sizeof(*b->records));
-	if (r < 0)
-		return r;
+	v = grown(b->records, b->nrecords, sizeof(*b->records));
+	if (!v)
+		return -ENOMEM;
+	b->records = v;
 	b->records[b->nrecords++] = idx;
 	b->any = true;
 	return 0;
