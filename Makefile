@@ -129,6 +129,6 @@ clean:
 help: ## this list
 	$(Q)sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) mk/*.mk | expand -t 24
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -path $(B)/kernels -prune -o -type f -name '*.d' -print 2>/dev/null)
 
 .PHONY: all unit bpftests fuzzers tools deps check check-unit demo lint fmt install clean help

@@ -33,7 +33,8 @@ static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const str
 	return hit->reply || (hit->flags & over);
 }
 
-/* A UDP flow whose backend left its service is moved at once; so is a TCP client that begins anew. */
+/* A UDP flow whose backend left its service is moved at once; so is a TCP client that begins anew.
+ */
 static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	struct bn_ct_entry *e = hit->e;
@@ -145,8 +146,8 @@ static __always_inline void bn_pod_bypass(struct bn_pkt *p, const struct bn_ct_h
 		p->todo |= BN_DO_ROUTED;
 }
 
-/* What policy refused as an answer may be a question in its own right, where the protocol does not tell
- * them apart and nothing was answered yet.
+/* What policy refused as an answer may be a question in its own right, where the protocol does not
+ * tell them apart and nothing was answered yet.
  */
 static __always_inline bool bn_pod_turns(const struct bn_pkt *p, const struct bn_ct_hit *hit, int r)
 {

@@ -2,8 +2,9 @@
 #ifndef BN_BPF_ADDR_H
 #define BN_BPF_ADDR_H
 
-/* Who an address is: identity for policy, and where it lives if it is a pod of this node. Elements of
- * a hash are reused under a reader, so what it names is compared with what was asked (maps/ep.h).
+/* Who an address is: identity for policy, and where it lives if it is a pod of this node. Elements
+ * of a hash are reused under a reader, so what it names is compared with what was asked
+ * (maps/ep.h).
  */
 
 #include "bpf/lib/pkt.h"
@@ -19,7 +20,8 @@ struct bn_who {
 
 static __always_inline const struct bn_ep *bn_addr_ep(const struct bn_addr *a)
 {
-	struct bn_addr key = *a; /* 6.1: "R2 type=mem expected=fp, ..." for what a caller handed in */
+	struct bn_addr key =
+		*a; /* 6.1: "R2 type=mem expected=fp, ..." for what a caller handed in */
 
 	for (int i = 0; i < 2; i++) {
 		__u32 *idx = bpf_map_lookup_elem(&addrs, &key);

@@ -10,8 +10,8 @@
  * - A reader compares tag, then key, and remembers `gen`; what it copied holds if `gen` is the same
  *   afterwards. (x86 loads are ordered; elsewhere a reader may see one stale packet's worth.)
  * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way, an
- *   expired one, a closed one; then a half-open flow of the pod that has most of them in the bucket,
- *   its own on a tie. Never an established one.
+ *   expired one, a closed one; then a half-open flow of the pod that has most of them in the
+ * bucket, its own on a tie. Never an established one.
  *
  * Written to compile in user space too, where the tests give the map and the lock.
  */
@@ -23,19 +23,7 @@
 #include "bpf/lib/pkt.h"
 #include "bpf/lib/priv.h"
 
-#define BN_CT_T_HALF_S 60
-#define BN_CT_T_TCP_S 86400
-#define BN_CT_T_FIN_S 3600
-#define BN_CT_T_CLOSED_S 30
-#define BN_CT_T_UDP_S 30
-#define BN_CT_T_UDP_REPLIED_S 60
-#define BN_CT_T_UDP_STREAM_S 180
-#define BN_CT_T_ICMP_S 30
-#define BN_CT_T_OTHER_S 600
-
-#ifndef BN_BARRIER
 #define BN_BARRIER() asm volatile("" ::: "memory")
-#endif
 /* Keeps the compiler from turning arithmetic on `v` back into branches: the verifier follows every
  * combination of those (clang 16: 1 M instructions in the choice of a victim).
  */
@@ -98,7 +86,8 @@ static __always_inline __u64 bn_ct_mul(const __u32 *k, int first)
 #pragma clang loop unroll(full)
 	for (int i = 0; i < 10; i += 2) {
 		h += (cfg_ct_seed[first + i + 1] + k[i]) * (cfg_ct_seed[first + i + 2] + k[i + 1]);
-		BN_OPAQUE(h); /* one product after the other: all at once spill 200 bytes of stack */
+		BN_OPAQUE(
+			h); /* one product after the other: all at once spill 200 bytes of stack */
 	}
 	return h;
 }
@@ -208,13 +197,13 @@ static __always_inline void bn_ct_other(const struct bn_ct_entry *e, struct bn_t
 /* --- Insertion ------------------------------------------------------------------------------- */
 
 /* How willingly a way is given up: the greatest weight goes first; below HALF it is kept. */
-#define BN_CT_W_FREE (1ULL << 62)
+#define BN_CT_W_FREE	(1ULL << 62)
 #define BN_CT_W_EXPIRED (1ULL << 61)
-#define BN_CT_W_CLOSED (1ULL << 60)
-#define BN_CT_W_HALF (1ULL << 59)
-#define BN_CT_W_COUNT 48
-#define BN_CT_W_OWN 47
-#define BN_CT_W_AGE 8
+#define BN_CT_W_CLOSED	(1ULL << 60)
+#define BN_CT_W_HALF	(1ULL << 59)
+#define BN_CT_W_COUNT	48
+#define BN_CT_W_OWN	47
+#define BN_CT_W_AGE	8
 
 /* 1 if equal, without a branch. */
 static __always_inline __u64 bn_eq(__u32 x, __u32 y)
@@ -247,7 +236,8 @@ static __always_inline __u64 bn_ct_weight(const struct bn_ct_bucket *b, __u32 i,
 	       bn_ct_has(f, BN_CT_F_CLOSED) << 60 | (bn_ct_has(f, BN_CT_F_ASSURED) ^ 1) << 59;
 }
 
-/* Among half-open entries: first the pod's that has most of them here, own ones on a tie, the oldest. */
+/* Among half-open entries: first the pod's that has most of them here, own ones on a tie, the
+ * oldest. */
 static __always_inline __u64 bn_ct_half_weight(const struct bn_ct_bucket *b, __u32 i,
 					       const struct bn_ct_new *n)
 {
@@ -327,8 +317,8 @@ static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const 
 	*(volatile __u32 *)&e->gen = gen;
 }
 
-/* Free ways, from the tags alone: one cache line, which the look-up has just read. Their number in the
- * second byte, one of them in the first, as a weight.
+/* Free ways, from the tags alone: one cache line, which the look-up has just read. Their number in
+ * the second byte, one of them in the first, as a weight.
  */
 __noinline __u64 bn_ct_free_way(__u32 bucket)
 {
@@ -347,7 +337,8 @@ __noinline __u64 bn_ct_free_way(__u32 bucket)
 	return at + (n << 8);
 }
 
-/* Under the lock: expired ways become free, so that not every insertion has to read eight entries. */
+/* Under the lock: expired ways become free, so that not every insertion has to read eight entries.
+ */
 static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
 {
 #pragma clang loop unroll(full)
@@ -358,8 +349,8 @@ static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
 	}
 }
 
-/* Puts n into the way named by the low byte of `w`, if that is still to be given up as willingly and
- * nobody inserted the key meanwhile. 0, or -1: look again.
+/* Puts n into the way named by the low byte of `w`, if that is still to be given up as willingly
+ * and nobody inserted the key meanwhile. 0, or -1: look again.
  */
 __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 {
@@ -372,8 +363,8 @@ __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 		return -1;
 	bpf_spin_lock(&b->lock);
 	if (bn_ct_way_of(b, n) == BN_CT_WAYS &&
-	    bn_ct_weight(b, at, n->now_s) >= (w & (BN_CT_W_FREE | BN_CT_W_EXPIRED |
-						   BN_CT_W_CLOSED | BN_CT_W_HALF))) {
+	    bn_ct_weight(b, at, n->now_s) >=
+		    (w & (BN_CT_W_FREE | BN_CT_W_EXPIRED | BN_CT_W_CLOSED | BN_CT_W_HALF))) {
 		if (!(w & BN_CT_W_FREE))
 			bn_ct_sweep(b, n->now_s);
 		bn_ct_write(b, at, n);
@@ -386,7 +377,8 @@ __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 /* May the entry that has n's key be overwritten by n? When it has expired, or is the same client's
  * (the same tuple on the other side), or when the caller says so.
  */
-static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e, const struct bn_ct_new *n)
+static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e,
+					      const struct bn_ct_new *n)
 {
 	if (n->replace || bn_ct_expired(e, n->now_s))
 		return true;
@@ -452,135 +444,6 @@ __noinline int bn_ct_insert(struct bn_ct_new *n)
 			return 0;
 	}
 	return -BN_DROP_CT_FULL;
-}
-
-/* --- State ----------------------------------------------------------------------------------- */
-
-static __always_inline __u32 bn_ct_lifetime(__u32 flags, __u8 proto)
-{
-	if (flags & BN_CT_F_CLOSED)
-		return BN_CT_T_CLOSED_S;
-	if (proto == BN_PROTO_TCP) {
-		if (!(flags & BN_CT_F_ASSURED))
-			return BN_CT_T_HALF_S;
-		if (flags & (BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY))
-			return BN_CT_T_FIN_S;
-		return BN_CT_T_TCP_S;
-	}
-	if (proto == BN_PROTO_UDP) {
-		if (flags & BN_CT_F_ASSURED)
-			return BN_CT_T_UDP_STREAM_S;
-		return flags & BN_CT_F_REPLIED ? BN_CT_T_UDP_REPLIED_S : BN_CT_T_UDP_S;
-	}
-	if (proto == BN_PROTO_ICMP || proto == BN_PROTO_ICMP6)
-		return BN_CT_T_ICMP_S;
-	return flags & BN_CT_F_ASSURED ? BN_CT_T_OTHER_S : BN_CT_T_HALF_S;
-}
-
-static __always_inline __u32 bn_ct_next_tcp(__u32 f, __u8 tcp, bool reply)
-{
-	const __u32 fins = BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
-
-	if (tcp & BN_TCP_RST)
-		return f | BN_CT_F_CLOSED;
-	if (tcp & BN_TCP_FIN)
-		f |= reply ? BN_CT_F_FIN_REPLY : BN_CT_F_FIN_ORIG;
-	if (reply)
-		f |= BN_CT_F_REPLIED;
-	else if ((f & BN_CT_F_REPLIED) && (tcp & BN_TCP_ACK) && !(tcp & BN_TCP_SYN))
-		f |= BN_CT_F_ASSURED;
-	if ((f & fins) == fins)
-		return f | BN_CT_F_CLOSED;
-	/* Life after a reset: its receiver did not believe it (RFC 5961). */
-	if ((f & BN_CT_F_CLOSED) && !(tcp & BN_TCP_SYN))
-		f &= ~BN_CT_F_CLOSED;
-	return f;
-}
-
-static __always_inline __u32 bn_ct_next(const struct bn_ct_entry *e, __u32 f,
-					const struct bn_pkt *p, bool reply)
-{
-	if (p->proto == BN_PROTO_TCP)
-		return bn_ct_next_tcp(f, p->tcp, reply);
-	if (p->proto == BN_PROTO_SCTP) {
-		if (p->tcp & BN_TCP_RST)
-			return f | BN_CT_F_CLOSED;
-		f &= ~BN_CT_F_CLOSED;
-	}
-	if (reply)
-		f |= BN_CT_F_REPLIED;
-	if (p->proto == BN_PROTO_ICMP || p->proto == BN_PROTO_ICMP6)
-		return f; /* never assured: an echo is over when it is answered */
-	if ((f & BN_CT_F_REPLIED) &&
-	    (p->proto != BN_PROTO_UDP || p->now_s - e->created > 2))
-		f |= BN_CT_F_ASSURED;
-	return f;
-}
-
-static __always_inline void bn_ct_apply(struct bn_ct_entry *e, __u32 old, __u32 new, __u32 expires)
-{
-	/* Not atomic on purpose: the flags are monotonic but for CLOSED, and what two CPUs may lose
-	 * of one flow its next packet brings back.
-	 */
-	if (new != old)
-		*(volatile __u32 *)&e->flags = (e->flags | new) & ~(old & ~new);
-	if (e->expires != expires)
-		*(volatile __u32 *)&e->expires = expires;
-}
-
-#define BN_CT_SHARED                                                                               \
-	(BN_CT_F_REPLIED | BN_CT_F_ASSURED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_CLOSED)
-
-/* A packet of this flow passes: state and expiry, of the flow's other entry too. Returns 1 when that is
- * gone (flows that are not established yet are given up one entry at a time).
- */
-__noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags, __u32 reply)
-{
-	struct bn_ct_ref other;
-	struct bn_ct_hit hit;
-	struct bn_tuple t;
-	__u32 next, expires;
-
-	if (!e || !p)
-		return 0;
-	next = bn_ct_next(e, flags, p, reply);
-	expires = p->now_s + bn_ct_lifetime(next, p->proto);
-	bn_ct_apply(e, flags, next, expires);
-	if (!(flags & BN_CT_F_NAT))
-		return 0;
-	bn_ct_other(e, &t);
-	/* The direct flow that was moved aside has its own packets in the other zone. */
-	bn_ct_ref(&other, &t, p->proto,
-		  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED ?
-			  BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN);
-	bn_ct_find(&other, &hit);
-	if (!hit.e || !(hit.flags & BN_CT_F_NAT))
-		return 1;
-	bn_ct_apply(hit.e, hit.flags,
-		    (hit.flags & ~BN_CT_SHARED) | (next & BN_CT_SHARED), expires);
-	return 0;
-}
-
-/* Is there anything to write down about this packet? Established flows: once a second. */
-static __always_inline bool bn_ct_due(const struct bn_ct_hit *hit, const struct bn_pkt *p)
-{
-	const __u32 plain = BN_CT_F_ASSURED;
-	const __u32 any = BN_CT_F_ASSURED | BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
-
-	if ((hit->flags & any) != plain || (p->tcp & (BN_TCP_SYN | BN_TCP_FIN | BN_TCP_RST)))
-		return true;
-	return hit->e->expires != p->now_s + bn_ct_lifetime(plain, p->proto);
-}
-
-static __always_inline void bn_ct_count(struct bn_ct_entry *e, const struct bn_pkt *p, bool reply)
-{
-	if (reply) {
-		e->bytes[1] += p->len;
-		e->packets[1]++;
-	} else {
-		e->bytes[0] += p->len;
-		e->packets[0]++;
-	}
 }
 
 #endif

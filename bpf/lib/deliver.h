@@ -12,8 +12,8 @@
 
 #define BN_PACKET_HOST 0
 
-/* On an answer that to_pod sends back through the stack; from_pod takes it off. Packets of pods come
- * without a mark (it does not cross namespaces).
+/* On an answer that to_pod sends back through the stack; from_pod takes it off. Packets of pods
+ * come without a mark (it does not cross namespaces).
  */
 #define BN_MARK_ANSWER 0xb9f0a25e
 
@@ -26,9 +26,9 @@ static __always_inline int bn_deliver_peer(bn_ctx *ctx, __u32 ifindex)
 								: -BN_DROP_REDIRECT;
 }
 
-/* Back to where it came from. At from_pod that is the pod: the kernel gives a packet that leaves by the
- * interface it came in on ingress_ifindex == ifindex, and to_pod knows it by that. At to_pod it is the
- * stack, as if the pod had sent it: from_pod knows the mark.
+/* Back to where it came from. At from_pod that is the pod: the kernel gives a packet that leaves by
+ * the interface it came in on ingress_ifindex == ifindex, and to_pod knows it by that. At to_pod it
+ * is the stack, as if the pod had sent it: from_pod knows the mark.
  */
 __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 {
@@ -48,7 +48,8 @@ __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 	if (p->hook == BN_HOOK_TO_POD) {
 		ctx->mark = BN_MARK_ANSWER;
 		return bpf_redirect(p->ifindex, BPF_F_INGRESS) == TC_ACT_REDIRECT
-			       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
+			       ? BN_DONE_REDIRECT
+			       : -BN_DROP_REDIRECT;
 	}
 	f = bn_iface_get(p->ifindex);
 	if (f && (f->flags & BN_IF_F_PEER))

@@ -2,8 +2,9 @@
 #ifndef BN_BPF_EVENT_H
 #define BN_BPF_EVENT_H
 
-/* The one exit: counts what a packet came to, and reports drops, denials and audited packets through
- * the ring buffer, at most so many a second and CPU; the next event says how many were left out.
+/* The one exit: counts what a packet came to, and reports drops, denials and audited packets
+ * through the ring buffer, at most so many a second and CPU; the next event says how many were left
+ * out.
  */
 
 #include "bpf/lib/cfg.h"
@@ -91,8 +92,7 @@ __noinline int bn_exit_drop(struct bn_pkt *p, __u32 reason)
 		s->packets++;
 		s->bytes += p->len;
 	}
-	return bn_event_send(p, reason,
-			     bn_drop_is_policy(reason) ? BN_EV_DENIED : BN_EV_DROPPED);
+	return bn_event_send(p, reason, bn_drop_is_policy(reason) ? BN_EV_DENIED : BN_EV_DROPPED);
 }
 
 static __always_inline void bn_exit_count(struct bn_pkt *p)

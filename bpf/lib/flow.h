@@ -2,8 +2,8 @@
 #ifndef BN_BPF_FLOW_H
 #define BN_BPF_FLOW_H
 
-/* From a packet's tuple to what becomes of it: look-up of its flow, admission by the policies of the
- * local pods at either end, a new flow where there is none.
+/* From a packet's tuple to what becomes of it: look-up of its flow, admission by the policies of
+ * the local pods at either end, a new flow where there is none.
  *
  * Who is judged: a flow has a client (who sent its first packet) and a server. The client's egress
  * policy and the server's ingress policy are asked about the flow's original tuple, with the real
@@ -11,13 +11,13 @@
  * entry's generation and for one policy epoch.
  *
  * TCP in mid-stream without an entry, to no service (the daemon is started for the first time over
- * connections that exist, or the table was flushed): which end is the client cannot be known. Such a
- * flow is admitted at an end if a connection in either direction between the two ports would be: the
- * same two pods could talk anyway, and no stack accepts a connection that began without SYN.
+ * connections that exist, or the table was flushed): which end is the client cannot be known. Such
+ * a flow is admitted at an end if a connection in either direction between the two ports would be:
+ * the same two pods could talk anyway, and no stack accepts a connection that began without SYN.
  */
 
 #include "bpf/lib/addr.h"
-#include "bpf/lib/ct.h"
+#include "bpf/lib/ct_state.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/svc.h"
 
@@ -29,14 +29,14 @@ struct bn_ends {
 	__u32 ct_flags;	   /* BN_CT_F_* */
 	__u32 fresh;
 	__u8 proto;
-	__u8 dir; /* enum bn_event_dir */
+	__u8 dir;  /* enum bn_event_dir */
 	__u8 host; /* the client is this node itself */
 	__u8 pad;
 };
 
-/* Working memory, the packet's description included: too big for the 512 bytes of stack that a chain
- * of functions shares. Our programs do not preempt each other on one CPU (bottom halves are off), so
- * one per CPU and object is enough.
+/* Working memory, the packet's description included: too big for the 512 bytes of stack that a
+ * chain of functions shares. Our programs do not preempt each other on one CPU (bottom halves are
+ * off), so one per CPU and object is enough.
  */
 /* The packet that an ICMP error quotes (bpf/lib/icmp.h). */
 struct bn_inner {
@@ -57,7 +57,7 @@ struct bn_quote { /* an ICMP error */
 
 struct bn_scratch {
 	struct bn_pkt p;
-	__u64 jiffies, now_ns; /* when this CPU last read the clock */
+	__u64 jiffies, now_ns;	   /* when this CPU last read the clock */
 	struct bpf_fib_lookup fib; /* bpf/lib/net.h */
 	struct bpf_redir_neigh nh;
 	struct bn_quote quote;
@@ -123,8 +123,7 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	if (!p || !n || !s)
 		return -BN_DROP_INTERNAL;
 	/* Not known and let through, or no pod of this node; a pod and itself; the node itself. */
-	if (!n->slot || bn_addr_same(&n->t.src, &n->t.dst) ||
-	    (n->host && n->dir == BN_DIR_INGRESS))
+	if (!n->slot || bn_addr_same(&n->t.src, &n->t.dst) || (n->host && n->dir == BN_DIR_INGRESS))
 		return 0;
 	q = &s->ask;
 	q->slot = n->slot;
@@ -222,8 +221,8 @@ static __always_inline int bn_flow_readmit(struct bn_pkt *p, struct bn_scratch *
 }
 
 /* Proves what the entry does not (need), and writes it down. At from_pod the pod behind the hook is
- * the sender, at to_pod (HERE_IN) the receiver; the other end is asked for only when it is local and
- * the packet will be handed to it past its own hook.
+ * the sender, at to_pod (HERE_IN) the receiver; the other end is asked for only when it is local
+ * and the packet will be handed to it past its own hook.
  */
 __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen, __u32 need)
 {
@@ -403,8 +402,8 @@ static __always_inline int bn_flow_translate(struct bn_pkt *p, struct bn_scratch
 	return 0;
 }
 
-/* A local pod's packet that no live entry knows. `shifted`: its tuple is taken by a translated flow.
- * `replace`: the entry that is there is another life of the same tuple.
+/* A local pod's packet that no live entry knows. `shifted`: its tuple is taken by a translated
+ * flow. `replace`: the entry that is there is another life of the same tuple.
  */
 __noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
 {

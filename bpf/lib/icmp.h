@@ -5,13 +5,13 @@
 /* ICMP and ICMPv6 errors: they belong to the flow whose packet they quote, pass with it, and are
  * translated with it, outside and inside, so that path-MTU discovery works through a service.
  *
- * The client of a translated flow knows only the service: errors towards it get the service's address
- * and port (outside too, if it was the backend that sent them; a router's address stays), errors from
- * it get the backend's. At from_pod of a server nothing is translated: the stack carries the error to
- * the client's to_pod, or to the interface where its flow came from.
+ * The client of a translated flow knows only the service: errors towards it get the service's
+ * address and port (outside too, if it was the backend that sent them; a router's address stays),
+ * errors from it get the backend's. At from_pod of a server nothing is translated: the stack
+ * carries the error to the client's to_pod, or to the interface where its flow came from.
  *
- * A quote that is a later fragment, or has other extension headers, belongs to no flow. Errors that belong
- * to none are judged as any packet of their protocol and begin no flow.
+ * A quote that is a later fragment, or has other extension headers, belongs to no flow. Errors that
+ * belong to none are judged as any packet of their protocol and begin no flow.
  */
 
 #include "bpf/lib/flow.h"
@@ -50,7 +50,8 @@ static __always_inline int bn_icmp_inner6(bn_ctx *ctx, struct bn_pkt *p, struct 
 	in->t.src = ip.src;
 	in->t.dst = ip.dst;
 	in->proto = ip.next;
-	if (ip.next == BN_EXT_FRAGMENT) { /* "packet too big" is most often about a datagram in fragments */
+	if (ip.next ==
+	    BN_EXT_FRAGMENT) { /* "packet too big" is most often about a datagram in fragments */
 		if (left < len + 16 || bn_ctx_load(ctx, in->l3 + len, frag, sizeof(frag)) ||
 		    (*(__be16 *)(frag + 2) & bpf_htons(0xfff8)))
 			return -1;
@@ -79,9 +80,9 @@ __noinline int bn_icmp_inner(bn_ctx *ctx, struct bn_pkt *p, struct bn_inner *in)
 	if (in->proto == BN_PROTO_TCP || in->proto == BN_PROTO_UDP || in->proto == BN_PROTO_SCTP) {
 		in->t.sport = *(__be16 *)h;
 		in->t.dport = *(__be16 *)(h + 2);
-	} else if (in->proto == BN_PROTO_ICMP ? h[0] == 0 || h[0] == 8
-					      : in->proto == BN_PROTO_ICMP6 &&
-							(h[0] == 128 || h[0] == 129)) {
+	} else if (in->proto == BN_PROTO_ICMP
+			   ? h[0] == 0 || h[0] == 8
+			   : in->proto == BN_PROTO_ICMP6 && (h[0] == 128 || h[0] == 129)) {
 		in->t.sport = in->t.dport = *(__be16 *)(h + 4);
 	}
 	return 0;

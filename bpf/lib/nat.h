@@ -2,24 +2,21 @@
 #ifndef BN_BPF_NAT_H
 #define BN_BPF_NAT_H
 
-/* Writes another tuple into a packet of TC: addresses, ports, hop count and every checksum they enter.
+/* Writes another tuple into a packet of TC: addresses, ports, hop count and every checksum they
+ * enter.
  *
- * Checksums are changed by differences, so one that was wrong stays wrong. bpf_l4_csum_replace knows
- * whether the L4 checksum is still to be computed (CHECKSUM_PARTIAL: only the pseudo header counts).
- * SCTP's CRC32c is linear: the difference that a port makes is advanced over the bytes behind it, in
- * time logarithmic in the length, without reading them; so neither GSO nor length matters. A CRC of 0
- * is one that the device will compute. A *fragment* of SCTP whose port would change is dropped: the
- * length of the whole is not known.
+ * Checksums are changed by differences, so one that was wrong stays wrong. bpf_l4_csum_replace
+ * knows whether the L4 checksum is still to be computed (CHECKSUM_PARTIAL: only the pseudo header
+ * counts). SCTP's CRC32c is linear: the difference that a port makes is advanced over the bytes
+ * behind it, in time logarithmic in the length, without reading them; so neither GSO nor length
+ * matters. A CRC of 0 is one that the device will compute. A *fragment* of SCTP whose port would
+ * change is dropped: the length of the whole is not known.
  */
 
 #include "bpf/lib/crc32c.h"
 #include "bpf/lib/ctx.h"
 #include "bpf/lib/parse.h"
 #include "bpf/lib/pkt.h"
-
-#ifndef BPF_F_IPV6
-#define BPF_F_IPV6 (1ULL << 7)
-#endif
 
 static __always_inline __u32 bn_csum_fold32(__u64 s)
 {
@@ -60,8 +57,8 @@ static __always_inline __u64 bn_diff_port(__be16 from, __be16 to)
 	return (__u64)(__u16)~from + to;
 }
 
-/* Hop count and addresses of the outer header, from x; -1 on the hop count if `hop`. Written in place:
- * the parser has made the header linear.
+/* Hop count and addresses of the outer header, from x; -1 on the hop count if `hop`. Written in
+ * place: the parser has made the header linear.
  */
 static __always_inline int bn_nat_l3(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, bool hop)
 {
@@ -138,8 +135,8 @@ static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, 
 	}
 	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(diff), flags | BPF_F_PSEUDO_HDR))
 		return -BN_DROP_NAT_WRITE;
-	/* Of a packet with a whole-packet sum (CHECKSUM_COMPLETE) that helper changes the sum as if an
-	 * IPv4 header's checksum made up for the addresses; IPv6 has none.
+	/* Of a packet with a whole-packet sum (CHECKSUM_COMPLETE) that helper changes the sum as if
+	 * an IPv4 header's checksum made up for the addresses; IPv6 has none.
 	 */
 	if (p->flags & BN_PKT_F_V6)
 		bpf_csum_update(ctx, bn_csum_fold32(diff));
@@ -156,8 +153,8 @@ static __always_inline int bn_nat_write(bn_ctx *ctx, struct bn_pkt *p, bool hop)
 {
 	bool v6 = p->flags & BN_PKT_F_V6, head = !(p->flags & BN_PKT_F_LATER);
 	bool moved = p->t.sport != p->x.sport || p->t.dport != p->x.dport;
-	__u64 diff = bn_diff_addr(&p->t.src, &p->x.src, v6) +
-		     bn_diff_addr(&p->t.dst, &p->x.dst, v6);
+	__u64 diff =
+		bn_diff_addr(&p->t.src, &p->x.src, v6) + bn_diff_addr(&p->t.dst, &p->x.dst, v6);
 	int r = 0;
 
 	if (head)

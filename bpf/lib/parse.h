@@ -21,8 +21,8 @@
 #include "bpf/lib/pkt.h"
 #include "bpf/lib/priv.h"
 
-#define BN_PARSE_EXT_MAX 8
-#define BN_PARSE_PULL 128 /* Ethernet, tags, the longest IPv4 header and TCP's */
+#define BN_PARSE_EXT_MAX  8
+#define BN_PARSE_PULL	  128 /* Ethernet, tags, the longest IPv4 header and TCP's */
 #define BN_PARSE_OFF_MASK 0x7ff
 
 struct bn_vlan {
@@ -263,7 +263,8 @@ static __always_inline int bn_parse_ext_one(bn_ctx *ctx, struct bn_pkt *p, struc
 	p->proto = h[0];
 	p->l4 = off + len;
 	p->l4_len -= len;
-	/* Behind a later fragment's header there is payload; what looks like a header is not one. */
+	/* Behind a later fragment's header there is payload; what looks like a header is not one.
+	 */
 	return *frag && f->off ? 1 : 0;
 }
 
@@ -305,7 +306,6 @@ static __always_inline int bn_parse_v4(bn_ctx *ctx, struct bn_pkt *p, const stru
 	bn_addr_v4(&p->t.dst, ip->dst);
 	p->proto = ip->proto;
 	p->ttl = ip->ttl;
-	p->l3_csum = ip->csum;
 	p->l4 = p->l3 + ihl;
 	p->l4_len = tot - ihl;
 	if (fo & 0x3fff)

@@ -28,15 +28,14 @@ enum {
 	BN_PKT_F_FRAG = 1 << 1,	    /* any fragment */
 	BN_PKT_F_LATER = 1 << 2,    /* not the first one: no L4 header, ports from the first */
 	BN_PKT_F_ICMP_ERR = 1 << 3, /* carries the beginning of another packet */
-	BN_PKT_F_ND = 1 << 4,	    /* neighbour or multicast listener discovery, hop limit as due */
-	BN_PKT_F_SHORT = 1 << 5,    /* extension headers cut short: no ports (AH, ESP, unknown) */
+	BN_PKT_F_ND = 1 << 4, /* neighbour or multicast listener discovery, hop limit as due */
 };
 
 enum { /* of TCP; SCTP's INIT, ABORT and SHUTDOWN COMPLETE look like SYN and RST */
-	BN_TCP_FIN = 1 << 0,
-	BN_TCP_SYN = 1 << 1,
-	BN_TCP_RST = 1 << 2,
-	BN_TCP_ACK = 1 << 4,
+       BN_TCP_FIN = 1 << 0,
+       BN_TCP_SYN = 1 << 1,
+       BN_TCP_RST = 1 << 2,
+       BN_TCP_ACK = 1 << 4,
 };
 
 enum {
@@ -65,16 +64,16 @@ struct bn_pkt {
 	__u64 now_ns;
 	__u32 now_s, rnd;
 	struct bn_tuple t; /* as it came in; ICMP echo: both ports are the identifier */
-	__u32 len;     /* bytes of the frame */
-	__u32 l4_len;  /* bytes from the L4 header to the end of the IP packet */
-	__u32 ifindex; /* of the interface that the hook is on */
+	__u32 len;	   /* bytes of the frame */
+	__u32 l4_len;	   /* bytes from the L4 header to the end of the IP packet */
+	__u32 ifindex;	   /* of the interface that the hook is on */
 	__u32 in_ifindex;
 	__u32 epoch;
 	__u32 state; /* BN_STATE_F_* */
 	__u32 to_ifindex;
 	__u16 l3, l4; /* offsets in the frame */
-	__u16 l3_csum; /* IPv4, as it stands there */
-	__u8 proto;    /* L4 */
+	__u16 pad0;
+	__u8 proto; /* L4 */
 	__u8 ttl;
 	__u8 flags; /* BN_PKT_F_* */
 	__u8 tcp;   /* BN_TCP_* */
@@ -85,7 +84,7 @@ struct bn_pkt {
 	__u8 audit;  /* enum bn_drop: would have been dropped for this */
 	/* why */
 	__u32 slot, policy, rule;
-	__u8 dir;  /* enum bn_event_dir */
+	__u8 dir; /* enum bn_event_dir */
 	__u8 pad[3];
 };
 

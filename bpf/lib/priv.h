@@ -32,8 +32,8 @@ struct {
 
 /* Token buckets, per CPU: refusals by pod (slot modulo), then the events. */
 #define BN_TOKENS_REJECT 64
-#define BN_TOKENS_EVENT BN_TOKENS_REJECT
-#define BN_TOKENS__MAX (BN_TOKENS_EVENT + 1)
+#define BN_TOKENS_EVENT	 BN_TOKENS_REJECT
+#define BN_TOKENS__MAX	 (BN_TOKENS_EVENT + 1)
 
 struct bn_tokens {
 	__u64 last_ns;
@@ -47,6 +47,5 @@ struct {
 	__type(value, struct bn_tokens);
 	__uint(max_entries, BN_TOKENS__MAX);
 } tokens SEC(".maps");
-
 
 #endif

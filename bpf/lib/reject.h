@@ -3,9 +3,10 @@
 #define BN_BPF_REJECT_H
 
 /* Turns a refused packet into its answer and sends that to where the packet came from: TCP gets a
- * reset, everything else an ICMP or ICMPv6 error that quotes the packet's beginning. Per pod and CPU
- * only so many a second (nothing here may become a reflector). No answer to: ICMP errors, resets,
- * later fragments, multicast, and senders without an address (RFC 1122 3.2.2, RFC 4443 2.4).
+ * reset, everything else an ICMP or ICMPv6 error that quotes the packet's beginning. Per pod and
+ * CPU only so many a second (nothing here may become a reflector). No answer to: ICMP errors,
+ * resets, later fragments, multicast, and senders without an address (RFC 1122 3.2.2, RFC
+ * 4443 2.4).
  */
 
 #include "bpf/lib/deliver.h"
@@ -14,7 +15,7 @@
 
 #define BN_REFUSALS_PER_S 1000
 #define BN_REFUSALS_BURST 200
-#define BN_REFUSE_QUOTE 128 /* bytes of the refused packet, from its IP header on */
+#define BN_REFUSE_QUOTE	  128 /* bytes of the refused packet, from its IP header on */
 
 struct bn_answer {
 	union {
@@ -61,8 +62,7 @@ static __always_inline void bn_refuse_l3(const struct bn_pkt *p, struct bn_answe
 		a->v4.csum = 0;
 		a->v4.src = p->t.dst.w[3];
 		a->v4.dst = p->t.src.w[3];
-		a->v4.csum = ~bn_csum_fold16(
-			bpf_csum_diff(NULL, 0, (__be32 *)a, sizeof(a->v4), 0));
+		a->v4.csum = ~bn_csum_fold16(bpf_csum_diff(NULL, 0, (__be32 *)a, sizeof(a->v4), 0));
 	}
 }
 
@@ -161,7 +161,8 @@ __noinline int bn_refuse_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	return bn_refuse_write(ctx, p, &a, q, n);
 }
 
-/* Sends the answer to a packet that a stage refused: BN_DONE_REDIRECT, or -BN_DROP_x (no answer). */
+/* Sends the answer to a packet that a stage refused: BN_DONE_REDIRECT, or -BN_DROP_x (no answer).
+ */
 __noinline int bn_refuse(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_tokens *t;

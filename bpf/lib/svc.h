@@ -58,7 +58,8 @@ static __always_inline struct bn_svc *bn_svc_front(const struct bn_pkt *p, __u32
 	return svc;
 }
 
-/* For the first packet of a flow. 0: h->idx says whether it is a service's, h->be is the backend. */
+/* For the first packet of a flow. 0: h->idx says whether it is a service's, h->be is the backend.
+ */
 __noinline int bn_svc_choose(struct bn_pkt *p, struct bn_svc_hit *h, __u32 internal)
 {
 	struct bn_sel_who who = {};
@@ -69,7 +70,7 @@ __noinline int bn_svc_choose(struct bn_pkt *p, struct bn_svc_hit *h, __u32 inter
 	if (!p || !h)
 		return -BN_DROP_INTERNAL;
 	h->idx = 0;
-	if (!bn_pkt_has_ports(p) || (p->flags & BN_PKT_F_SHORT))
+	if (!bn_pkt_has_ports(p))
 		return bn_svc_is_clusterip(&p->t.dst) ? -BN_DROP_UNSUPPORTED : 0;
 	svc = bn_svc_front(p, &idx);
 	if (!svc) {
@@ -116,9 +117,9 @@ static __always_inline struct bn_svc *bn_svc_remembered(const struct bn_pkt *p, 
 }
 
 enum bn_svc_still {
-	BN_SVC_STILL,	/* the backend may be kept; idx and gen are up to date */
-	BN_SVC_MOVED,	/* it is none of the service's any more */
-	BN_SVC_GONE,	/* the service itself is gone */
+	BN_SVC_STILL, /* the backend may be kept; idx and gen are up to date */
+	BN_SVC_MOVED, /* it is none of the service's any more */
+	BN_SVC_GONE,  /* the service itself is gone */
 };
 
 /* The service changed since a flow last looked (see bn_svc_changed). */

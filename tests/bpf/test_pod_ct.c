@@ -4,6 +4,8 @@
  */
 #include "pod_env.h"
 
+/* clang-format off: rows are tables */
+
 /* Makes every entry look `s` seconds older. */
 static void age(struct env *e, uint32_t s)
 {

@@ -4,6 +4,8 @@
  */
 #include "pod_env.h"
 
+/* clang-format off: rows are tables */
+
 static void fragments(void **state)
 {
 	static const struct be to_remote[] = {{REMOTE, 8080}};

@@ -4,6 +4,8 @@
  */
 #include "pod_env.h"
 
+/* clang-format off: rows are tables */
+
 /* A compiled policy: starts (proto index, port, class), a default row, one row for one identity. */
 struct start {
 	uint8_t pi;

@@ -4,6 +4,8 @@
  */
 #include "pod_env.h"
 
+/* clang-format off: rows are tables */
+
 static const uint8_t protos[] = {TCP, UDP, SCTP};
 static const struct be to_remote[] = {{REMOTE, 8080}};
 static const struct be to_remote2[] = {{REMOTE2, 8080}};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The connection table's own logic (bpf/lib/ct.h), compiled for user space: floods, full tables,
+/* The connection table's own logic (bpf/lib/ct.h, ct_state.h), compiled for user space: floods, full tables,
  * eviction order, state and expiry, with a map and a lock of its own. Run it with SAN=1 too.
  */
 #include <stdarg.h>
@@ -37,7 +37,7 @@ static void *table_at(uint32_t idx)
 #define bpf_spin_lock(l) assert_int_equal(locked++, 0)
 #define bpf_spin_unlock(l) assert_int_equal(--locked, 0)
 
-#include "bpf/lib/ct.h"
+#include "bpf/lib/ct_state.h"
 
 static unsigned rnd = 1;
 
