@@ -578,6 +578,7 @@ class Control:
         ls = socket.socket(socket.AF_UNIX)
         ls.bind(path)
         ls.listen(8)
+        os.rename(path, path[:-len(".new")])
         while True:
             c, _ = ls.accept()
             threading.Thread(target=self.client, args=(c,), daemon=True).start()
@@ -653,9 +654,8 @@ def main():
     write_kubeconfig(args.dir, url, args.token[0] if args.token else None)
     control = Control(server)
     threading.Thread(target=control.serve, args=(f"{args.dir}/control.new",), daemon=True).start()
-    while not os.path.exists(f"{args.dir}/control.new"):
+    while not os.path.exists(f"{args.dir}/control"):
         time.sleep(0.01)
-    os.rename(f"{args.dir}/control.new", f"{args.dir}/control")
     print(url, flush=True)
     # Ends with whoever started it.
     while sys.stdin.buffer.read(4096):

@@ -180,9 +180,8 @@ def main():
         control = Control(real)
         apiserver.threading.Thread(target=control.serve, args=(f"{d}/control.new",),
                                    daemon=True).start()
-        while not os.path.exists(f"{d}/control.new"):
+        while not os.path.exists(f"{d}/control"):
             time.sleep(0.01)
-        os.rename(f"{d}/control.new", f"{d}/control")
         print(url, flush=True)
         while sys.stdin.buffer.read(4096):
             pass

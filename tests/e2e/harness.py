@@ -352,7 +352,7 @@ class Node(Host):
                 "status": {"addresses": [{"type": "InternalIP", "address": a} for a in self.ips]}}
 
     def start(self, wait=True, extra=(), timeout=15):
-        args = [os.path.join(BUILD, "bpfnetd"), "--manifests", self.cluster.manifests,
+        args = [os.path.join(BUILD, "bpfnetd"), *self.cluster.source_args(),
                 "--node-name", self.name, "--bpffs", self.bpffs, "--run-dir", self.run_dir,
                 "--state-dir", self.state_dir, "--cgroup", self.cgroup] + self.daemon_args + list(extra)
         log = open(self.log_path, "ab")
@@ -454,6 +454,10 @@ class Cluster:
         self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
         for n in self.nodes.values():
             self.put(n.object())
+
+    def source_args(self):
+        """Where the daemons of the nodes read their objects."""
+        return ["--manifests", self.manifests]
 
     def __getattr__(self, name):
         if name.startswith("n") and name[1:].isdigit() and name in self.nodes:

@@ -65,11 +65,19 @@ static void absent(struct bn_reflector *r)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
+/* A server that has just come back may not be ready yet, but will be soon. */
+static void answered(struct bn_reflector *r)
+{
+	if (r->unreachable && r->failures > 1)
+		r->failures = 1;
+	r->unreachable = false;
+}
+
 static void on_head(void *data)
 {
 	struct bn_reflector *r = data;
 
-	r->unreachable = false;
+	answered(r);
 	r->headed = true;
 	r->heard_ms = bn_refl_now_ms();
 	if (r->state != WATCHING)
@@ -160,6 +168,19 @@ static const char *status_name(long status)
 	}
 }
 
+/* Once is no fault: the place was compacted while we were away. The list follows at once, however long
+ * the server could not be reached before. 410 after that list is one.
+ */
+static bool first_expiry(struct bn_reflector *r)
+{
+	if (r->expired)
+		return false;
+	r->expired = true;
+	r->failures++;
+	bn_refl_next(r);
+	return true;
+}
+
 /* The group is served: then it is the right that is missing. */
 static void probed(struct bn_reflector *r)
 {
@@ -173,7 +194,7 @@ static void refused(struct bn_reflector *r, const struct bn_rest_result *res, en
 	bool watch = was == WATCHING || was == STREAMING;
 	char words[200];
 
-	r->unreachable = false;
+	answered(r);
 	if (res->status == 404 && r->k->optional) {
 		absent(r);
 		return;
@@ -208,12 +229,8 @@ static void refused(struct bn_reflector *r, const struct bn_rest_result *res, en
 	else if (watch && ++r->watch_failures >= 3 && res->status != 429 && res->status != 401)
 		bn_refl_relist(r, BN_RELIST_WATCH_FAILED);
 	bn_status_words(res->body, res->body_len, words, sizeof(words));
-	if (res->status == 410 && watch && !r->failures) {
-		/* Once is no fault: the place was compacted. */
-		r->failures++;
-		bn_refl_next(r);
+	if (res->status == 410 && watch && first_expiry(r))
 		return;
-	}
 	bn_refl_error(r, "%s: %s %s (%ld)%s%s", bn_kind_plural(r->env.kind),
 		  watch ? "watch" : "list", status_name(res->status), res->status,
 		  *words ? ": " : "", words);
@@ -288,11 +305,8 @@ static void watch_ended(struct bn_reflector *r, enum state was)
 			bn_refl_relist(r, BN_RELIST_ERROR_EVENT);
 		else if (++r->watch_failures >= 3)
 			bn_refl_relist(r, BN_RELIST_WATCH_FAILED);
-		if (r->error.code == 410 && !r->failures) {
-			r->failures++;
-			bn_refl_next(r);
+		if (r->error.code == 410 && first_expiry(r))
 			return;
-		}
 		bn_refl_error(r, "%s: watch %s (%ld): %s", plural, status_name(r->error.code),
 			  r->error.code, r->error.message);
 		bn_refl_retry(r, r->error.retry_after_s);

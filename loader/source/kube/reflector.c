@@ -255,6 +255,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 	case WATCHING:
 		r->settled = true;
 		r->failures = r->watch_failures = 0;
+		r->expired = false;
 		bn_refl_synced(r);
 		break;
 	case LISTING:

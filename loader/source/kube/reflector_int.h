@@ -37,6 +37,7 @@ struct bn_reflector {
 	struct event *timer;
 	bool streaming, unpaged; /* unpaged: after an expired continue token */
 	bool need_list, settled, unreachable;
+	bool expired; /* 410 since a watch last worked */
 	bool headed; /* the request under way was answered with 200 */
 	enum bn_relist cause;
 	char rv[BN_RV_MAX + 1];	     /* where the next watch begins */

@@ -1,71 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "loader/source/kube/rest.h"
+#include "loader/source/kube/rest_int.h"
 
 #include <string.h>
-#include <sys/queue.h>
-#include <time.h>
-
-#include "loader/log.h"
-#include "loader/source/kube/rest_setup.h"
-
-/* Silence after which the server is asked for a sign of life, and after which it is given up. */
-#define PING_AFTER_MS 10000
-#define PING_LATE_MS 5000
-#define GIVE_UP_MS 30000
-#define TICK_MS 2500
-
-enum state {
-	QUEUED, /* waits for credentials, or for the loop's next turn */
-	ACTIVE, /* libcurl has it */
-	DEAD,	/* cancelled: to be freed outside libcurl */
-};
-
-struct bn_rest_req {
-	TAILQ_ENTRY(bn_rest_req) link;
-	struct bn_rest *h;
-	const struct bn_rest_handler *handler;
-	void *data;
-	char *path;
-	unsigned timeout_s, stall_s;
-	enum state state;
-	CURL *easy;
-	struct curl_slist *headers, *connect_to;
-	uint64_t generation; /* of the credentials it was sent with */
-	bool retried, observed;
-	int body_err;
-	long status;
-	char *body; /* of an answer other than 200 */
-	size_t body_len;
-	int64_t start_ms;
-	char errbuf[CURL_ERROR_SIZE];
-};
-
-TAILQ_HEAD(req_list, bn_rest_req);
-
-struct bn_rest {
-	struct event_base *base;
-	const struct bn_kube_config *c;
-	struct bn_rest_hooks hooks;
-	struct bn_rest_target target;
-	struct bn_auth *auth;
-	CURLM *multi;
-	struct event *timer, *kick, *watchdog;
-	struct req_list reqs;
-	CURL *spare[8]; /* handles for the next requests */
-	unsigned nspare, connections;
-	int64_t last_rx_ms, ping_at_ms; /* 0: no ping unanswered */
-	struct bn_rest_req *ping;
-	bool was_silent;  /* and the hook was told */
-	bool unreachable; /* the last thing we saw of the server was a failure to reach it */
-};
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
-}
 
 static void drive(struct bn_rest *h, curl_socket_t fd, int mask);
 
@@ -117,7 +53,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 	drive(data, CURL_SOCKET_TIMEOUT, 0);
 }
 
-static int make_multi(struct bn_rest *h)
+int bn_rest_make_multi(struct bn_rest *h)
 {
 	h->multi = curl_multi_init();
 	if (!h->multi)
@@ -137,8 +73,7 @@ static void kick(struct bn_rest *h)
 	event_active(h->kick, EV_TIMEOUT, 1);
 }
 
-/* Gives libcurl's handle back. Never from within libcurl. */
-static void req_detach(struct bn_rest_req *r)
+void bn_rest_detach(struct bn_rest_req *r)
 {
 	struct bn_rest *h = r->h;
 
@@ -156,24 +91,13 @@ static void req_detach(struct bn_rest_req *r)
 	r->headers = r->connect_to = NULL;
 }
 
-static void req_free(struct bn_rest_req *r)
+void bn_rest_free_req(struct bn_rest_req *r)
 {
-	req_detach(r);
+	bn_rest_detach(r);
 	TAILQ_REMOVE(&r->h->reqs, r, link);
 	free(r->path);
 	free(r->body);
 	free(r);
-}
-
-static void heard(struct bn_rest *h)
-{
-	h->last_rx_ms = now_ms();
-	h->ping_at_ms = 0;
-	if (!h->was_silent)
-		return;
-	h->was_silent = false;
-	if (h->hooks.silent)
-		h->hooks.silent(h->hooks.data, 0);
 }
 
 static void observe(struct bn_rest_req *r)
@@ -187,7 +111,7 @@ static void observe(struct bn_rest_req *r)
 		snprintf(code, sizeof(code), "%ld", r->status);
 	if (r->h->hooks.observe)
 		r->h->hooks.observe(r->h->hooks.data, code, r->h->target.host, "GET",
-				    (now_ms() - r->start_ms) / 1e3);
+				    (bn_rest_now_ms() - r->start_ms) / 1e3);
 }
 
 static size_t header_cb(char *p, size_t size, size_t n, void *data)
@@ -195,7 +119,7 @@ static size_t header_cb(char *p, size_t size, size_t n, void *data)
 	struct bn_rest_req *r = data;
 
 	n *= size;
-	heard(r->h);
+	bn_rest_heard(r->h);
 	if (r->state == DEAD)
 		return 0;
 	if (n > 2 || (n && p[0] != '\r' && p[0] != '\n'))
@@ -215,7 +139,7 @@ static size_t body_cb(char *p, size_t size, size_t n, void *data)
 	size_t room;
 
 	n *= size;
-	heard(r->h);
+	bn_rest_heard(r->h);
 	if (r->state == DEAD)
 		return 0;
 	if (r->status == 200) {
@@ -271,14 +195,14 @@ static int req_start(struct bn_rest_req *r)
 	if (cr != CURLE_OK)
 		return -EINVAL;
 	r->state = ACTIVE;
-	r->start_ms = now_ms();
+	r->start_ms = bn_rest_now_ms();
 	r->status = 0;
 	r->observed = false;
 	r->errbuf[0] = 0;
 	return curl_multi_add_handle(h->multi, r->easy) == CURLM_OK ? 0 : -ENOMEM;
 }
 
-static void req_finish(struct bn_rest_req *r, int err, const char *words)
+void bn_rest_finish(struct bn_rest_req *r, int err, const char *words)
 {
 	struct bn_rest_result res = {
 		.err = err,
@@ -297,7 +221,7 @@ static void req_finish(struct bn_rest_req *r, int err, const char *words)
 	}
 	observe(r);
 	handler->done(data, &res);
-	req_free(r);
+	bn_rest_free_req(r);
 }
 
 static int errno_of(CURLcode c)
@@ -329,7 +253,7 @@ static void req_complete(struct bn_rest_req *r, CURLcode code)
 	bool was = h->unreachable;
 
 	if (r->state == DEAD) {
-		req_free(r);
+		bn_rest_free_req(r);
 		return;
 	}
 	h->unreachable = !r->status && code != CURLE_OK;
@@ -337,7 +261,7 @@ static void req_complete(struct bn_rest_req *r, CURLcode code)
 		h->hooks.reachable(h->hooks.data);
 	if (r->status == 401 && !r->retried && bn_auth_rejected(h->auth, r->generation)) {
 		observe(r);
-		req_detach(r);
+		bn_rest_detach(r);
 		r->retried = true;
 		r->state = QUEUED;
 		r->body_len = 0;
@@ -345,9 +269,9 @@ static void req_complete(struct bn_rest_req *r, CURLcode code)
 		return;
 	}
 	if (r->body_err < 0)
-		req_finish(r, r->body_err, "");
+		bn_rest_finish(r, r->body_err, "");
 	else
-		req_finish(r, errno_of(code),
+		bn_rest_finish(r, errno_of(code),
 			   r->errbuf[0] ? r->errbuf : curl_easy_strerror(code));
 }
 
@@ -381,7 +305,7 @@ static void on_kick(evutil_socket_t fd, short what, void *data)
 	for (r = TAILQ_FIRST(&h->reqs); r; r = next) {
 		next = TAILQ_NEXT(r, link);
 		if (r->state == DEAD) {
-			req_free(r);
+			bn_rest_free_req(r);
 			continue;
 		}
 		if (r->state != QUEUED)
@@ -390,13 +314,13 @@ static void on_kick(evutil_socket_t fd, short what, void *data)
 		if (e == -EINPROGRESS)
 			continue;
 		if (e < 0) {
-			req_finish(r, e, bn_auth_error(h->auth));
+			bn_rest_finish(r, e, bn_auth_error(h->auth));
 			next = TAILQ_FIRST(&h->reqs);
 			continue;
 		}
 		e = req_start(r);
 		if (e < 0) {
-			req_finish(r, e, "the request cannot be made");
+			bn_rest_finish(r, e, "the request cannot be made");
 			next = TAILQ_FIRST(&h->reqs);
 		}
 	}
@@ -407,21 +331,7 @@ static void on_auth(void *data)
 	kick(data);
 }
 
-static int watchdog_arm(struct bn_rest *h)
-{
-	static const struct timeval tick = { TICK_MS / 1000, TICK_MS % 1000 * 1000 };
-	struct timeval idle = { PING_AFTER_MS / 1000, 0 };
-	int64_t quiet = now_ms() - h->last_rx_ms;
-
-	if (!h->ping_at_ms && quiet < PING_AFTER_MS) {
-		idle.tv_sec = (PING_AFTER_MS - quiet) / 1000;
-		idle.tv_usec = (PING_AFTER_MS - quiet) % 1000 * 1000;
-		return evtimer_add(h->watchdog, &idle);
-	}
-	return evtimer_add(h->watchdog, &tick);
-}
-
-static struct bn_rest_req *queue(struct bn_rest *h, const struct bn_rest_request *rq)
+struct bn_rest_req *bn_rest_queue(struct bn_rest *h, const struct bn_rest_request *rq)
 {
 	struct bn_rest_req *r = calloc(1, sizeof(*r));
 
@@ -445,13 +355,13 @@ static struct bn_rest_req *queue(struct bn_rest *h, const struct bn_rest_request
 
 int bn_rest_get(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret)
 {
-	struct bn_rest_req *r = queue(h, rq);
+	struct bn_rest_req *r = bn_rest_queue(h, rq);
 
 	if (!r)
 		return -ENOMEM;
 	if (!evtimer_pending(h->watchdog, NULL)) {
-		h->last_rx_ms = now_ms();
-		watchdog_arm(h);
+		h->last_rx_ms = bn_rest_now_ms();
+		bn_rest_watch_silence(h);
 	}
 	*ret = r;
 	return 0;
@@ -461,93 +371,6 @@ void bn_rest_cancel(struct bn_rest_req *r)
 {
 	r->state = DEAD;
 	kick(r->h);
-}
-
-/* --- a server that is silent ------------------------------------------------------------------ */
-
-static void ping_done(void *data, const struct bn_rest_result *res)
-{
-	struct bn_rest *h = data;
-
-	(void)res; /* any answer was heard; no answer leaves ping_at_ms as it is */
-	h->ping = NULL;
-}
-
-static int ping_body(void *data, const char *p, size_t n)
-{
-	(void)data;
-	(void)p;
-	(void)n;
-	return 0;
-}
-
-static const struct bn_rest_handler ping_handler = { .body = ping_body, .done = ping_done };
-
-/* A connection that answers nothing is given up with everything on it: a new request would only
- * queue behind the others. Closing libcurl's multi handle is what closes its connections.
- */
-static void give_up(struct bn_rest *h)
-{
-	struct bn_rest_req *r, *next;
-
-	h->unreachable = true;
-	for (r = TAILQ_FIRST(&h->reqs); r; r = next) {
-		next = TAILQ_NEXT(r, link);
-		if (r->state == ACTIVE)
-			req_detach(r);
-		else if (r->state == DEAD)
-			req_free(r);
-	}
-	curl_multi_cleanup(h->multi);
-	if (make_multi(h) < 0)
-		abort();
-	h->last_rx_ms = now_ms();
-	h->ping_at_ms = 0;
-	h->was_silent = false;
-	do {
-		TAILQ_FOREACH(r, &h->reqs, link)
-			if (r->state == ACTIVE && !r->easy)
-				break;
-		if (r)
-			req_finish(r, -ETIMEDOUT, "the server has been silent for 30 s");
-	} while (r);
-}
-
-static void on_watchdog(evutil_socket_t fd, short what, void *data)
-{
-	struct bn_rest *h = data;
-	const struct bn_rest_request rq = {
-		.path = "/version",
-		.timeout_s = GIVE_UP_MS / 1000,
-		.handler = &ping_handler,
-		.data = h,
-	};
-	int64_t quiet = now_ms() - h->last_rx_ms;
-	struct bn_rest_req *r;
-
-	(void)fd;
-	(void)what;
-	TAILQ_FOREACH(r, &h->reqs, link)
-		if (r->state == ACTIVE && r != h->ping)
-			break;
-	if (!r) { /* nobody waits for an answer: nothing to find out */
-		h->ping_at_ms = 0;
-		if (TAILQ_EMPTY(&h->reqs))
-			return;
-		h->last_rx_ms = now_ms();
-	} else if (quiet >= GIVE_UP_MS && h->ping_at_ms) {
-		give_up(h);
-	} else if (quiet >= PING_AFTER_MS) {
-		if (!h->ping_at_ms)
-			h->ping_at_ms = now_ms();
-		if (!h->ping)
-			h->ping = queue(h, &rq);
-		if (now_ms() - h->ping_at_ms >= PING_LATE_MS && h->hooks.silent) {
-			h->was_silent = true;
-			h->hooks.silent(h->hooks.data, quiet / 1000);
-		}
-	}
-	watchdog_arm(h);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -570,7 +393,7 @@ void bn_rest_freep(struct bn_rest **hp)
 	if (!h)
 		return;
 	while ((r = TAILQ_FIRST(&h->reqs)))
-		req_free(r);
+		bn_rest_free_req(r);
 	while (h->nspare)
 		curl_easy_cleanup(h->spare[--h->nspare]);
 	if (h->multi)
@@ -607,11 +430,11 @@ int bn_rest_new(struct event_base *base, const struct bn_kube_config *c,
 		h->hooks = *hooks;
 	h->timer = evtimer_new(base, on_timer, h);
 	h->kick = event_new(base, -1, 0, on_kick, h);
-	h->watchdog = evtimer_new(base, on_watchdog, h);
+	h->watchdog = evtimer_new(base, bn_rest_on_watchdog, h);
 	if (!h->timer || !h->kick || !h->watchdog)
 		return -ENOMEM;
 	r = bn_rest_target_init(&h->target, c) ?: bn_auth_new(base, c, on_auth, h, &h->auth)
-						     ?: make_multi(h);
+						     ?: bn_rest_make_multi(h);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(h);

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The daemon beside an API server: what it reads is in force, and stays so when the server is away."""
+import contextlib
+import os
+import signal
+import time
+
+from kubecluster import KubeCluster, wait_for
+
+VIP, VIP6 = "10.96.0.10", "fd00:96::10"
+WEB = [("http", "TCP", 80, 8080)]
+
+
+@contextlib.contextmanager
+def web(prefix, start=True, **kw):
+    with KubeCluster(prefix, **kw) as c:
+        c.a = c.pod("n1", "client")
+        c.b1 = c.pod("n1", "b1", labels={"app": "web"})
+        c.b2 = c.pod("n2", "b2", labels={"app": "web"})
+        for b in (c.b1, c.b2):
+            b.serve(8080)
+        c.service("web", WEB, [c.b1, c.b2], ips=[VIP, VIP6])
+        if start:
+            c.start()
+        yield c
+
+
+def reached(c, vip=VIP, n=40):
+    return {c.a.ask(vip, 80).split(" ")[0] for _ in range(n)}
+
+
+def ready(c, node):
+    return c.status(node)[0] == 0
+
+
+def test_follows():
+    with web("kf") as c:
+        for vip in (VIP, VIP6):
+            assert reached(c, vip) == {"b1", "b2"}
+        c.endpoints("web", WEB, [c.b1, c.b2], families={4: True, 6: True},
+                    conditions={"b2": {"ready": False, "serving": True, "terminating": True}})
+        wait_for("only b1", lambda: reached(c) == {"b1"}, 3)
+        c.policy("deny", {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+                          "ingress": []})
+        wait_for("denied", lambda: c.a.ask(VIP, 80, timeout=0.5) == "timeout", 5)
+        c.delete("NetworkPolicy", "deny")
+        wait_for("allowed again", lambda: reached(c) == {"b1"}, 5)
+        c.delete("Service", "web")
+        wait_for("gone", lambda: not c.n1.json("svc", "list"), 3)
+
+
+def test_server_away():
+    """Killed: said within 20 s, everything stays in force; back: what changed meanwhile is."""
+    with web("ka") as c:
+        rv = c.api("now")["rv"]
+        c.api.kill()
+        began = time.monotonic()
+        wait_for("status is not ready", lambda: not ready(c, c.n1), 20)
+        took = time.monotonic() - began
+        assert took <= 20, took
+        errors = c.errors(c.n1)
+        assert all(k in errors for k in ("services", "endpointslices", "pods")), errors
+        assert errors["services"].startswith("services: watch: "), errors
+        assert len(c.n1.json("svc", "list")) == 1
+        assert reached(c) == {"b1", "b2"}
+        c.endpoints("web", WEB, [c.b2], families={4: True, 6: True})
+        c.service("new", WEB, [c.b1], ips=["10.96.0.11"])
+        c.resume_api(rv + 1000)
+        wait_for("ready again", lambda: ready(c, c.n1) and ready(c, c.n2), 40)
+        wait_for("only b2", lambda: reached(c) == {"b2"}, 3)
+        assert {s["name"] for s in c.n1.json("svc", "list")} == {"web", "new"}
+
+
+def test_silent_server():
+    """Stopped, not ended: no error on any socket, and still said within 20 s."""
+    with web("ks") as c:
+        time.sleep(3)
+        os.kill(c.api.proc.pid, signal.SIGSTOP)
+        try:
+            wait_for("status is not ready", lambda: not ready(c, c.n1), 20.5)
+            assert "silent" in c.errors(c.n1)["services"]
+            assert reached(c) == {"b1", "b2"}
+        finally:
+            os.kill(c.api.proc.pid, signal.SIGCONT)
+        wait_for("ready again", lambda: ready(c, c.n1), 30)
+
+
+def test_restart_without_server():
+    """A daemon that starts while the API is away changes nothing that is in force."""
+    with web("kr") as c:
+        rv = c.api("now")["rv"]
+        assert reached(c) == {"b1", "b2"}
+        c.api.kill()
+        assert c.n1.stop() == 0
+        assert reached(c) == {"b1", "b2"}
+        c.n1.start(wait=False)
+        wait_for("control socket", lambda: c.n1.cli("status", check=False).returncode == 1, 10)
+        time.sleep(2)
+        assert reached(c) == {"b1", "b2"}
+        p = c.n1.cli("svc", "list", "-o", "json", check=False)
+        assert p.returncode == 2 or '"web"' in p.stdout, p
+        c.delete("Service", "web")
+        c.delete("EndpointSlice", "web-v4")
+        c.delete("EndpointSlice", "web-v6")
+        c.service("other", WEB, [c.b1], ips=["10.96.0.12"])
+        c.resume_api(rv + 1000)
+        wait_for("ready again", lambda: ready(c, c.n1), 40)
+        assert [s["name"] for s in c.n1.json("svc", "list")] == ["other"]
+
+
+def test_forbidden():
+    """What may not be read is named; the rest works, at the start and later."""
+    words = 'User "node" cannot list resource "%s"'
+    with web("kx", start=False) as c:
+        c.api("fault", resource="nodes", times=-1, status=403, message=words % "nodes")
+        c.n1.start(wait=False)
+        wait_for("services in force", lambda: reached(c) == {"b1", "b2"}, 15)
+        assert not ready(c, c.n1)
+        assert c.errors(c.n1) == {"nodes": "nodes: list forbidden (403): " + words % "nodes"}
+        c.api("clear")
+        wait_for("ready", lambda: ready(c, c.n1), 40)
+        c.api("fault", resource="networkpolicies", times=-1, status=403, message="not you")
+        c.api("drop")
+        wait_for("named", lambda: c.errors(c.n1) == {
+            "networkpolicies": "networkpolicies: watch forbidden (403): not you"}, 10)
+        c.endpoints("web", WEB, [c.b1], families={4: True, 6: True})
+        wait_for("only b1", lambda: reached(c) == {"b1"}, 3)
+        wait_for("not ready", lambda: not ready(c, c.n1), 20)
+
+
+def test_churn():
+    """Thousands of changes, the watch cut off again and again; at the end everything is equal."""
+    with web("kc") as c:
+        for i in range(300):
+            c.service(f"s{i % 50}", [("p", "TCP", 1000 + i, 8080)], [c.b1, c.b2][i % 2:],
+                      ips=[f"10.96.1.{i % 50 + 1}"])
+            if i % 60 == 30:
+                c.api("drop")
+            if i % 100 == 50:
+                c.api("compact")
+            if i % 7 == 3:
+                c.delete("Service", f"s{i % 50}")
+                c.delete("EndpointSlice", f"s{i % 50}-v4")
+        want = {}
+        for o in c.objects.values():
+            if o["kind"] == "Service":
+                m = o["metadata"]
+                sl = c.objects[f"endpointslice.default.{m['name']}-v4"]
+                want[m["name"]] = (o["spec"]["ports"][0]["port"],
+                                   sorted(e["addresses"][0] for e in sl["endpoints"]))
+
+        def have(node):
+            return {s["name"]: (f["port"], sorted(b["address"] for b in f["backends"]))
+                    for s in node.json("svc", "list") for f in s["frontends"]
+                    if ":" not in f["address"]}
+        for node in (c.n1, c.n2):
+            wait_for(f"{node.name} equal", lambda node=node: have(node) == want, 40)
