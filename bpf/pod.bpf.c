@@ -10,11 +10,9 @@
 #include "bpf/lib/entry.h"
 #include "bpf/lib/icmp.h"
 
-static __always_inline bool bn_pod_exempt_out(const struct bn_pkt *p)
+/* A pod without an address yet asks for one: 0.0.0.0:68 -> 255.255.255.255:67. */
+static __always_inline bool bn_pod_dhcp(const struct bn_pkt *p)
 {
-	if (p->flags & BN_PKT_F_ND)
-		return true;
-	/* A pod without an address yet asks for one: 0.0.0.0:68 -> 255.255.255.255:67. */
 	return !(p->flags & BN_PKT_F_V6) && !p->t.src.w[3] && p->t.dst.w[3] == 0xffffffff &&
 	       p->proto == BN_PROTO_UDP && p->t.sport == bpf_htons(68) &&
 	       p->t.dport == bpf_htons(67);
@@ -279,7 +277,9 @@ int from_pod(struct __sk_buff *skb)
 		return BN_TC_NEXT;
 	}
 	r = bn_entry_begin(skb, p, ETH_HLEN);
-	if (!r && bn_pod_exempt_out(p))
+	if (!r && (p->flags & BN_PKT_F_ND))
+		r = bn_flow_discovery(p);
+	if (!r && bn_pod_dhcp(p))
 		r = BN_DONE_PASS;
 	if (!r)
 		r = bn_pod_icmp(skb, p);

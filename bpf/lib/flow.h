@@ -176,6 +176,21 @@ static __always_inline int bn_flow_sender(struct bn_pkt *p, const struct bn_ifac
 	return slot;
 }
 
+/* Neighbour and listener discovery: always, but not in the name of another's address. */
+__noinline int bn_flow_discovery(struct bn_pkt *p)
+{
+	const struct bn_iface *f;
+
+	if (!p)
+		return -BN_DROP_INTERNAL;
+	if (bn_addr_is_zero(&p->t.src) || (p->t.src.b[0] == 0xfe && (p->t.src.b[1] & 0xc0) == 0x80))
+		return BN_DONE_PASS;
+	f = bn_iface_get(p->ifindex);
+	if (f && f->slot && bn_addr_slot(&p->t.src) != f->slot)
+		return -BN_DROP_SPOOFED;
+	return BN_DONE_PASS;
+}
+
 static __always_inline bool bn_iface_bypass(const struct bn_iface *f)
 {
 	const __u16 need = BN_IF_F_PEER | BN_IF_F_BYPASS;

@@ -136,6 +136,20 @@ static void always_passes(void **state)
 	env_free(e);
 }
 
+static void discovery_in_anothers_name(void **state)
+{
+	struct env *e = env_new(&(struct env_opts){});
+	struct frame f;
+
+	(void)state;
+	for (uint8_t type = 133; type <= 136; type++) {
+		build(&f, &(struct pk){B, ALLNODES, type, 0, ICMP, .ttl = 255}, 1);
+		expect(e, "another's", &(struct run)OUT_OF(IF_A), &f, SHOT, BN_DROP_SPOOFED, NULL);
+		expect(e, "its own", &(struct run)OUT_OF(IF_B), &f, PASS, 0, &f);
+	}
+	env_free(e);
+}
+
 static void links(void **state)
 {
 	struct env *e = env_new(&(struct env_opts){});
@@ -532,6 +546,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(senders),
 		cmocka_unit_test(always_passes),
+		cmocka_unit_test(discovery_in_anothers_name),
 		cmocka_unit_test(links),
 		cmocka_unit_test(cells),
 		cmocka_unit_test(both_ends_and_epochs),
