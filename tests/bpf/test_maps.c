@@ -54,7 +54,10 @@ static void defaults_hold(void **state)
 	}
 	assert_in_range(bn_map_memory(m, BN_MAP_ct), m->entries[BN_MAP_ct] * 1344, 60 << 20);
 	assert_in_range(total, 60 << 20, 120 << 20);
-	print_message("all maps with defaults: %.1f MB\n", total / 1e6);
+	for (int i = 0; i < BN_MAP__MAX; i++)
+		if (bn_map_memory(m, i) > 1 << 20)
+			print_message("%-12s %5.1f MB\n", bn_map_name(i), bn_map_memory(m, i) / 1e6);
+	print_message("all maps with defaults, empty: %.1f MB\n", total / 1e6);
 	assert_int_equal(bn_map_by_name("nonsense"), BN_MAP__MAX);
 	assert_null(bn_map_name(BN_MAP__MAX));
 	assert_int_equal(bn_map_get(m, BN_MAP_meta, &zero, &v), 0);
