@@ -2,8 +2,8 @@
 #ifndef BN_MAPS_HTAB_H
 #define BN_MAPS_HTAB_H
 
-/* A chained hash table of nodes that live inside the caller's structs. The caller compares and owns;
- * the table only links. Growing that fails for want of memory is harmless: chains get longer.
+/* A chained hash table of nodes that live inside the caller's structs. The caller compares and
+ * owns; the table only links. Growing that fails for want of memory is harmless: chains get longer.
  */
 
 #include <errno.h>
@@ -127,7 +127,7 @@ static inline struct bn_hnode *bn_htab_pop(struct bn_htab *t, uint32_t *at)
 static inline void bn_htab_clear(struct bn_htab *t)
 {
 	free(t->b);
-	*t = (struct bn_htab){ 0 };
+	*t = (struct bn_htab){0};
 }
 
 #endif

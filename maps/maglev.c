@@ -9,8 +9,8 @@
 /* Primes, each the smallest above about 1.5 times the one before; the last is the largest that a
  * range can hold.
  */
-static const uint32_t primes[] = { 101,  211,  307,  503,  751,	 1009,	1511,  2003,
-				   3001, 5003, 7507, 10007, 15013, 20011, 30011, 50021, 65521 };
+static const uint32_t primes[] = {101,	211,  307,   503,   751,   1009,  1511,	 2003, 3001,
+				  5003, 7507, 10007, 15013, 20011, 30011, 50021, 65521};
 
 uint32_t bn_maglev_size(uint32_t n)
 {
@@ -71,7 +71,9 @@ int bn_maglev_build(const struct bn_backend *backends, uint32_t n, uint32_t size
 		w[i] = (struct walk){
 			.idx = i,
 			.at = (uint32_t)(h % size),
-			.skip = (uint32_t)(backend_hash(&backends[i], 0xd1b54a32d192ed03u) % (size - 1)) + 1,
+			.skip = (uint32_t)(backend_hash(&backends[i], 0xd1b54a32d192ed03u) %
+					   (size - 1)) +
+				1,
 			.key = h,
 		};
 	}

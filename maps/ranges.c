@@ -5,11 +5,11 @@
 
 #include "maps/util.h"
 
-#define EXACT 64	/* sizes below have a class of their own */
-#define SUB 16		/* classes to a power of two above */
+#define EXACT  64 /* sizes below have a class of their own */
+#define SUB    16 /* classes to a power of two above */
 #define NCLASS (EXACT + SUB * (28 - 6 + 1))
-#define NWORD ((NCLASS + 63) / 64)
-#define NIL UINT32_MAX
+#define NWORD  ((NCLASS + 63) / 64)
+#define NIL    UINT32_MAX
 
 /* A free run [b, b + len) has start[b] == len and end[b + len - 1] == len; next and prev at b link
  * the runs of its class. All other elements are 0 (start, end) or mean nothing (next, prev). The

@@ -2,10 +2,10 @@
 #ifndef BN_MAPS_RANGES_H
 #define BN_MAPS_RANGES_H
 
-/* Hands out ranges of a numbered space (the slots of map slots). Constant time: free ranges are kept
- * by size class (exact below 64, sixteen classes to a power of two above), neighbours merge at once,
- * the smallest class that fits is taken. Pure memory; knows nothing of grace periods: what is given
- * back may be handed out by the next call.
+/* Hands out ranges of a numbered space (the slots of map slots). Constant time: free ranges are
+ * kept by size class (exact below 64, sixteen classes to a power of two above), neighbours merge at
+ * once, the smallest class that fits is taken. Pure memory; knows nothing of grace periods: what is
+ * given back may be handed out by the next call.
  */
 
 #include <stdbool.h>

@@ -137,7 +137,7 @@ static int front_words(const struct apply *a, const struct bn_want_front *f, str
 
 static int name_write(struct apply *a, const struct sv_port *p)
 {
-	struct bn_svc_name n = { .type = p->type };
+	struct bn_svc_name n = {.type = p->type};
 
 	/* Longer names than Kubernetes allows are cut: they are for people. */
 	memcpy(n.name, a->o->name, strnlen(a->o->name, sizeof(n.name) - 1));
@@ -154,7 +154,8 @@ static uint32_t new_id(uint32_t *next)
 
 static struct sv_port *port_make(struct apply *a, const struct bn_want_port *wp)
 {
-	struct sv_port *p = sv_port_new(a->m, a->o, new_id(&a->m->next_svc_id), wp->name, a->w->type);
+	struct sv_port *p =
+		sv_port_new(a->m, a->o, new_id(&a->m->next_svc_id), wp->name, a->w->type);
 
 	if (p && name_write(a, p) < 0) {
 		sv_port_free(a->m, a->o, p);
@@ -167,7 +168,8 @@ static void port_rename(struct apply *a, struct sv_port *p, const struct bn_want
 {
 	char *name;
 
-	if (p->type == a->w->type && !strncmp(p->name, wp->name, sizeof(((struct bn_svc_name *)0)->port) - 1))
+	if (p->type == a->w->type &&
+	    !strncmp(p->name, wp->name, sizeof(((struct bn_svc_name *)0)->port) - 1))
 		return;
 	name = strdup(wp->name);
 	if (name) {
@@ -226,7 +228,7 @@ static int src_cmp(const void *pa, const void *pb)
 static void set_unref(struct bn_svcmap *m, struct sv_set *s)
 {
 	if (s && !--s->refs)
-		sv_pend(m, (struct sv_pend){ .what = SV_PEND_SET, .set = s });
+		sv_pend(m, (struct sv_pend){.what = SV_PEND_SET, .set = s});
 }
 
 static int set_write(struct bn_svcmap *m, struct sv_set *s)
@@ -315,14 +317,15 @@ static void svc_fill(struct apply *a, uint32_t idx, const struct bn_want_front *
 	a->m->writes++;
 }
 
-/* The record is no front's any more. A flow that remembers the index sees that from the key; a reader
- * that has compared the key already goes on with the lists, which stay until no reader can be left.
+/* The record is no front's any more. A flow that remembers the index sees that from the key; a
+ * reader that has compared the key already goes on with the lists, which stay until no reader can
+ * be left.
  */
 static void svc_clear(struct bn_svcmap *m, uint32_t idx)
 {
 	memset(&sv_svc(m, idx)->key, 0, sizeof(struct bn_front_key));
 	m->writes++;
-	sv_pend(m, (struct sv_pend){ .what = SV_PEND_IDX, .a = idx });
+	sv_pend(m, (struct sv_pend){.what = SV_PEND_IDX, .a = idx});
 }
 
 static void rec_refs(struct apply *a, struct sv_rec *r, const struct bn_want_front *f)
@@ -351,7 +354,7 @@ static int rec_create(struct apply *a, const struct bn_want_front *f, const stru
 	if (!r && with_addr)
 		r = sv_addr_ref(a->m, &f->key.addr, external);
 	if (!r) {
-		struct bn_front_val val = { idx };
+		struct bn_front_val val = {idx};
 
 		r = sv_put(a->m, BN_MAP_fronts, &f->key, &val);
 		if (r < 0 && with_addr)
@@ -482,12 +485,12 @@ int bn_svcmap_apply(struct bn_svcmap *m, struct bn_svc_owner *o, const struct bn
 		    struct bn_svc_applied *ret)
 {
 	static const struct bn_svc_want nothing;
-	struct apply a = { .m = m, .o = o, .w = want ? want : &nothing, .ret = ret };
+	struct apply a = {.m = m, .o = o, .w = want ? want : &nothing, .ret = ret};
 	_cleanup_(freep) struct apply_list *lists = NULL;
 	_cleanup_(freep) struct sv_port **ports = NULL;
 	int r;
 
-	*ret = (struct bn_svc_applied){ 0 };
+	*ret = (struct bn_svc_applied){0};
 	lists = calloc((size_t)a.w->nlists + 1, sizeof(*lists));
 	ports = calloc((size_t)a.w->nports + 1, sizeof(struct sv_port *));
 	if (!lists || !ports)
@@ -513,55 +516,4 @@ int bn_svcmap_apply(struct bn_svcmap *m, struct bn_svc_owner *o, const struct bn
 	lists_release(&a);
 	apply_remove(&a);
 	return ret->error;
-}
-
-/* --- owners ---------------------------------------------------------------------------------- */
-
-struct bn_svc_owner *bn_svcmap_find(const struct bn_svcmap *m, const char *name)
-{
-	struct bn_hnode *n;
-
-	for (n = bn_htab_first(&m->owners, bn_hash_bytes(name, strlen(name))); n; n = bn_htab_next(n)) {
-		struct bn_svc_owner *o = bn_container(n, struct bn_svc_owner, h);
-
-		if (!strcmp(o->name, name))
-			return o;
-	}
-	return NULL;
-}
-
-struct bn_svc_owner *bn_svcmap_get(struct bn_svcmap *m, const char *name)
-{
-	struct bn_svc_owner *o = bn_svcmap_find(m, name);
-
-	if (o)
-		return o;
-	o = calloc(1, sizeof(*o));
-	if (!o)
-		return NULL;
-	o->name = strdup(name);
-	if (!o->name || bn_htab_add(&m->owners, &o->h, bn_hash_bytes(name, strlen(name))) < 0) {
-		free(o->name);
-		free(o);
-		return NULL;
-	}
-	return o;
-}
-
-const char *bn_svc_owner_name(const struct bn_svc_owner *o)
-{
-	return o->name;
-}
-
-struct bn_svc_owner *bn_svcmap_holder(const struct bn_svcmap *m, const struct bn_front_key *key)
-{
-	struct sv_rec *r = sv_rec_find(m, key);
-
-	return r ? r->owner : NULL;
-}
-
-void bn_svcmap_set_grace(struct bn_svcmap *m, int (*grace)(void *data), void *data)
-{
-	m->grace = grace;
-	m->grace_data = data;
 }

@@ -70,8 +70,9 @@ struct bn_svc_want {
 	uint32_t nports, nlists, nfronts, nsrc;
 	const struct bn_want_port *ports; /* affinity and names are per port */
 	const struct bn_want_list *lists;
-	const struct bn_want_front *fronts; /* keys are unique; of no other owner, or taken from it */
-	struct bn_want_src *src;	    /* of fronts with BN_SVC_F_SRC_RANGES; sorted in place */
+	const struct bn_want_front
+		*fronts;	 /* keys are unique; of no other owner, or taken from it */
+	struct bn_want_src *src; /* of fronts with BN_SVC_F_SRC_RANGES; sorted in place */
 };
 
 struct bn_svc_applied {
@@ -103,7 +104,7 @@ struct bn_svc_view {
 	const char *port_name;
 	uint8_t type;
 	uint32_t idx;
-	const struct bn_svc *svc; /* in the map itself */
+	const struct bn_svc *svc;	    /* in the map itself */
 	const struct bn_backend *v, *v_int; /* v_int: with SPLIT */
 	uint32_t n, n_int;
 	bool drop, drop_int; /* an empty list: DROP, else REJECT */
@@ -111,8 +112,8 @@ struct bn_svc_view {
 
 typedef int (*bn_svc_view_fn)(const struct bn_svc_view *v, void *data);
 
-/* All fronts, owners in order of name, fronts of an owner by port, kind, family and key; or those of
- * one owner. Stops at the first non-zero answer and returns it.
+/* All fronts, owners in order of name, fronts of an owner by port, kind, family and key; or those
+ * of one owner. Stops at the first non-zero answer and returns it.
  */
 int bn_svcmap_each(const struct bn_svcmap *m, bn_svc_view_fn fn, void *data);
 int bn_svcmap_each_of(const struct bn_svcmap *m, const struct bn_svc_owner *o, bn_svc_view_fn fn,

@@ -203,8 +203,8 @@ static int adopt_front(const void *k, const void *v, void *data)
 
 		if (!ad)
 			return -ENOMEM;
-		ad->have = val.idx == BN_FRONT_IDX_EXTERNAL ? BN_FRONT_IDX_EXTERNAL :
-							      BN_FRONT_IDX_CLUSTERIP;
+		ad->have = val.idx == BN_FRONT_IDX_EXTERNAL ? BN_FRONT_IDX_EXTERNAL
+							    : BN_FRONT_IDX_CLUSTERIP;
 		return 0;
 	}
 	/* A walk beside a writer may see one key twice. */
@@ -246,7 +246,7 @@ static int adopt_src(const void *k, const void *v _unused_, void *data)
 	if (!src)
 		return -ENOMEM;
 	s->v = src;
-	s->v[s->n++] = (struct bn_want_src){ key.addr, key.prefixlen - 32 };
+	s->v[s->n++] = (struct bn_want_src){key.addr, key.prefixlen - 32};
 	return 0;
 }
 
@@ -280,8 +280,8 @@ static int range_cmp(const void *pa, const void *pb)
 static void range_add(struct adopt *a, struct sv_rec *rec, uint64_t word)
 {
 	if (BN_RANGE_COUNT(word))
-		a->ranges[a->nranges++] = (struct adopt_range){
-			BN_RANGE_BASE(word), sv_range_len(a->m, word), rec };
+		a->ranges[a->nranges++] =
+			(struct adopt_range){BN_RANGE_BASE(word), sv_range_len(a->m, word), rec};
 }
 
 /* Takes a damaged record out of the mirror; its front is removed by repair and made anew by its
@@ -349,8 +349,8 @@ static int ranges_adopt(struct adopt *a)
 	return 0;
 }
 
-/* Records that no front points at may still carry a key that a flow remembers. (Read by the walk and
- * not in place: most of the array is not mapped.)
+/* Records that no front points at may still carry a key that a flow remembers. (Read by the walk
+ * and not in place: most of the array is not mapped.)
  */
 static int record_check(const void *key, const void *val, void *data)
 {
@@ -376,7 +376,7 @@ static int record_check(const void *key, const void *val, void *data)
 
 int sv_adopt(struct bn_svcmap *m)
 {
-	struct adopt a = { .m = m };
+	struct adopt a = {.m = m};
 	int r;
 
 	r = bn_map_each(m->maps, BN_MAP_svc_names, adopt_name, &a);
@@ -425,7 +425,7 @@ static void repair_sets(struct bn_svcmap *m)
 		if (s->refs)
 			continue;
 		s->refs = 1; /* so that a second repair leaves it alone */
-		sv_pend(m, (struct sv_pend){ .what = SV_PEND_SET, .set = s });
+		sv_pend(m, (struct sv_pend){.what = SV_PEND_SET, .set = s});
 	}
 }
 
@@ -470,6 +470,6 @@ int bn_svcmap_repair(struct bn_svcmap *m)
 	free(b->fronts);
 	free(b->names);
 	free(b->records);
-	*b = (struct sv_broken){ 0 };
+	*b = (struct sv_broken){0};
 	return 0;
 }

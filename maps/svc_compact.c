@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Slots may be free and still not lie together. Then the lists of one stretch are copied elsewhere,
- * their records flipped to the copies, and after one grace period the stretch is one free run. Rare:
- * needed only when the map is nearly full and a large list comes.
+ * their records flipped to the copies, and after one grace period the stretch is one free run.
+ * Rare: needed only when the map is nearly full and a large list comes.
  */
 #include <string.h>
 
@@ -23,9 +23,9 @@ struct compact {
 	struct sv_word *words; /* sorted by base */
 	struct sv_live *live;  /* sorted by base */
 	size_t nwords, nlive;
-	uint32_t from, size;   /* the stretch that is to be free */
-	uint32_t hole;	       /* the longest free run before */
-	size_t lo, hi;	       /* live ranges in it: [lo, hi) */
+	uint32_t from, size; /* the stretch that is to be free */
+	uint32_t hole;	     /* the longest free run before */
+	size_t lo, hi;	     /* live ranges in it: [lo, hi) */
 };
 
 static int word_cmp(const void *pa, const void *pb)
@@ -38,7 +38,7 @@ static int word_cmp(const void *pa, const void *pb)
 static void add_word(struct compact *c, uint32_t idx, int which, uint64_t word)
 {
 	if (BN_RANGE_COUNT(word))
-		c->words[c->nwords++] = (struct sv_word){ BN_RANGE_BASE(word), idx, which };
+		c->words[c->nwords++] = (struct sv_word){BN_RANGE_BASE(word), idx, which};
 }
 
 static int find_live(struct compact *c)
@@ -168,7 +168,8 @@ static void flip(struct compact *c)
 
 		while (w < c->nwords && c->words[w].base < l->base)
 			w++;
-		for (; w < c->nwords && c->words[w].base == l->base && l->to != BN_RANGES_NONE; w++) {
+		for (; w < c->nwords && c->words[w].base == l->base && l->to != BN_RANGES_NONE;
+		     w++) {
 			const struct bn_svc *s = sv_svc(c->m, c->words[w].idx);
 			uint64_t old = c->words[w].which ? s->range_int : s->range;
 
@@ -202,7 +203,7 @@ static int compact(struct compact *c)
 int sv_compact(struct bn_svcmap *m, uint32_t len)
 {
 	uint32_t idle = bn_ranges_free(m->ra), more = idle / 2 < 16384 ? idle / 2 : 16384;
-	struct compact c = { .m = m, .size = len > more ? len : more };
+	struct compact c = {.m = m, .size = len > more ? len : more};
 	int r;
 
 	/* A walk over all services: not again at once when it was of no use. */
@@ -214,7 +215,7 @@ int sv_compact(struct bn_svcmap *m, uint32_t len)
 	free(c.words);
 	free(c.live);
 	if (r < 0 && c.size > len) {
-		c = (struct compact){ .m = m, .size = len };
+		c = (struct compact){.m = m, .size = len};
 		r = compact(&c);
 		free(c.words);
 		free(c.live);

@@ -30,7 +30,7 @@ struct sv_set {
 
 /* A frontend in force: record idx. Its key, flags and range words are in svcs[idx]. */
 struct sv_rec {
-	struct bn_hnode h; /* by key */
+	struct bn_hnode h;	     /* by key */
 	struct sv_rec *next, **prev; /* of the owner */
 	struct bn_svc_owner *owner;
 	struct sv_port *port;
@@ -140,7 +140,8 @@ BN_INLINE bool sv_external(uint32_t flags)
 	return flags & BN_SVC_F_EXTERNAL;
 }
 
-/* --- svc_compact.c: makes a free run of at least len; 0 or -ENOSPC, -ENOMEM. Nothing may be pending. */
+/* --- svc_compact.c: makes a free run of at least len; 0 or -ENOSPC, -ENOMEM. Nothing may be
+ * pending. */
 
 int sv_compact(struct bn_svcmap *m, uint32_t len);
 

@@ -168,7 +168,8 @@ void sv_pend(struct bn_svcmap *m, struct sv_pend p)
 			bn_svcmap_reclaim(m, true);
 		}
 	}
-	/* No memory and no grace: better lose the space until the next start than reuse it early. */
+	/* No memory and no grace: better lose the space until the next start than reuse it early.
+	 */
 	if (m->npend == m->pend_max)
 		return;
 	m->pend[m->npend++] = p;
@@ -190,7 +191,7 @@ void sv_word_unref(struct bn_svcmap *m, uint64_t word)
 
 	if (!BN_RANGE_COUNT(word) || --m->refs[base])
 		return;
-	sv_pend(m, (struct sv_pend){ .what = SV_PEND_RANGE, .a = base, .n = sv_range_len(m, word) });
+	sv_pend(m, (struct sv_pend){.what = SV_PEND_RANGE, .a = base, .n = sv_range_len(m, word)});
 }
 
 bool sv_word_set(struct bn_svcmap *m, uint32_t idx, int which, uint32_t base, uint32_t count)
@@ -202,7 +203,8 @@ bool sv_word_set(struct bn_svcmap *m, uint32_t idx, int which, uint32_t base, ui
 	if (BN_RANGE_BASE(old) == base && BN_RANGE_COUNT(old) == count)
 		return false;
 	sv_word_ref(m, new);
-	/* Release: the slots, and a new record's other fields, are seen by whoever sees the word. */
+	/* Release: the slots, and a new record's other fields, are seen by whoever sees the word.
+	 */
 	__atomic_store_n(w, new, __ATOMIC_RELEASE);
 	m->writes++;
 	sv_word_unref(m, old);
@@ -236,15 +238,16 @@ struct sv_addr *sv_addr_get(struct bn_svcmap *m, const struct bn_addr *addr)
 
 int sv_addr_write(struct bn_svcmap *m, struct sv_addr *a)
 {
-	int want = a->refs[BN_FRONT_IDX_CLUSTERIP] ? BN_FRONT_IDX_CLUSTERIP :
-		   a->refs[BN_FRONT_IDX_EXTERNAL]  ? BN_FRONT_IDX_EXTERNAL :
-						     -1;
-	struct bn_front_key key = { .addr = a->addr, .scope = BN_SCOPE_ADDR };
-	struct bn_front_val val = { (uint32_t)want };
+	int want = a->refs[BN_FRONT_IDX_CLUSTERIP]  ? BN_FRONT_IDX_CLUSTERIP
+		   : a->refs[BN_FRONT_IDX_EXTERNAL] ? BN_FRONT_IDX_EXTERNAL
+						    : -1;
+	struct bn_front_key key = {.addr = a->addr, .scope = BN_SCOPE_ADDR};
+	struct bn_front_val val = {(uint32_t)want};
 	int r = 0;
 
 	if (want != a->have) {
-		r = want < 0 ? sv_del(m, BN_MAP_fronts, &key) : sv_put(m, BN_MAP_fronts, &key, &val);
+		r = want < 0 ? sv_del(m, BN_MAP_fronts, &key)
+			     : sv_put(m, BN_MAP_fronts, &key, &val);
 		if (r < 0 && r != -ENOENT)
 			return r;
 		a->have = want;

@@ -88,12 +88,66 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 	*p = NULL;
 }
 
+/* --- owners ---------------------------------------------------------------------------------- */
+
+struct bn_svc_owner *bn_svcmap_find(const struct bn_svcmap *m, const char *name)
+{
+	struct bn_hnode *n;
+
+	for (n = bn_htab_first(&m->owners, bn_hash_bytes(name, strlen(name))); n;
+	     n = bn_htab_next(n)) {
+		struct bn_svc_owner *o = bn_container(n, struct bn_svc_owner, h);
+
+		if (!strcmp(o->name, name))
+			return o;
+	}
+	return NULL;
+}
+
+struct bn_svc_owner *bn_svcmap_get(struct bn_svcmap *m, const char *name)
+{
+	struct bn_svc_owner *o = bn_svcmap_find(m, name);
+
+	if (o)
+		return o;
+	o = calloc(1, sizeof(*o));
+	if (!o)
+		return NULL;
+	o->name = strdup(name);
+	if (!o->name || bn_htab_add(&m->owners, &o->h, bn_hash_bytes(name, strlen(name))) < 0) {
+		free(o->name);
+		free(o);
+		return NULL;
+	}
+	return o;
+}
+
+const char *bn_svc_owner_name(const struct bn_svc_owner *o)
+{
+	return o->name;
+}
+
+struct bn_svc_owner *bn_svcmap_holder(const struct bn_svcmap *m, const struct bn_front_key *key)
+{
+	struct sv_rec *r = sv_rec_find(m, key);
+
+	return r ? r->owner : NULL;
+}
+
+void bn_svcmap_set_grace(struct bn_svcmap *m, int (*grace)(void *data), void *data)
+{
+	m->grace = grace;
+	m->grace_data = data;
+}
+
 /* --- views ----------------------------------------------------------------------------------- */
 
 static unsigned kind_order(uint32_t flags)
 {
-	return flags & BN_SVC_F_NODEPORT ? 3 : flags & BN_SVC_F_LOADBALANCER ? 1 :
-	       flags & BN_SVC_F_EXTERNAL ? 2 : 0;
+	return flags & BN_SVC_F_NODEPORT       ? 3
+	       : flags & BN_SVC_F_LOADBALANCER ? 1
+	       : flags & BN_SVC_F_EXTERNAL     ? 2
+					       : 0;
 }
 
 static int view_cmp(const void *pa, const void *pb)

@@ -94,7 +94,8 @@ static struct x_front *front_find(const struct bn_svcindex *x, const struct bn_f
 {
 	struct bn_hnode *n;
 
-	for (n = bn_htab_first(&x->fronts, bn_hash_bytes(key, sizeof(*key))); n; n = bn_htab_next(n))
+	for (n = bn_htab_first(&x->fronts, bn_hash_bytes(key, sizeof(*key))); n;
+	     n = bn_htab_next(n))
 		if (!memcmp(&bn_container(n, struct x_front, h)->key, key, sizeof(*key)))
 			return bn_container(n, struct x_front, h);
 	return NULL;
@@ -130,7 +131,7 @@ static int index_service(struct bn_obj *o, void *data)
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 	const struct bn_service *svc = (const struct bn_service *)o;
 	struct bn_svcindex *x = data;
-	const struct bn_svc_env env = { .proxy_name = x->proxy_name };
+	const struct bn_svc_env env = {.proxy_name = x->proxy_name};
 	struct x_svc *s;
 	int r;
 
@@ -144,7 +145,7 @@ static int index_service(struct bn_obj *o, void *data)
 	for (uint32_t i = 0; !r && i < m->nports; i++)
 		for (uint32_t j = 0; !r && j < m->ports[i].nfronts; j++) {
 			const struct bn_sm_front *f = &m->ports[i].fronts[j];
-			struct bn_front_key any = { .addr = f->key.addr, .scope = BN_SCOPE_ADDR };
+			struct bn_front_key any = {.addr = f->key.addr, .scope = BN_SCOPE_ADDR};
 
 			r = front_put(x, s, &f->key, f->kind);
 			if (!r && f->kind == BN_FRONT_CLUSTERIP)
@@ -259,7 +260,7 @@ static void env_of(const struct bn_svcindex *x, const char *node, struct bn_svc_
 {
 	const struct bn_node *n;
 
-	*env = (struct bn_svc_env){ .node_name = node, .proxy_name = x->proxy_name };
+	*env = (struct bn_svc_env){.node_name = node, .proxy_name = x->proxy_name};
 	if (!node)
 		return;
 	n = (const struct bn_node *)bn_store_get(x->store, BN_KIND_NODE, "", node);
@@ -379,8 +380,8 @@ int bn_svcindex_by_addr(struct bn_svcindex *x, const char *node, const struct bn
 			const struct bn_addr *addr, uint16_t port, uint8_t proto,
 			struct bn_svc_choice **ret)
 {
-	struct bn_front_key key = { .addr = *addr, .port = htobe16(port), .proto = proto };
-	struct bn_front_key any = { .addr = *addr, .scope = BN_SCOPE_ADDR };
+	struct bn_front_key key = {.addr = *addr, .port = htobe16(port), .proto = proto};
+	struct bn_front_key any = {.addr = *addr, .scope = BN_SCOPE_ADDR};
 	const struct x_front *f;
 	int r = index_fresh(x);
 
@@ -399,7 +400,7 @@ int bn_svcindex_by_name(struct bn_svcindex *x, const char *node, const struct bn
 			const char *ns, const char *name, uint16_t port, uint8_t proto,
 			struct bn_svc_choice **ret)
 {
-	struct bn_front_key key = { .port = htobe16(port), .proto = proto };
+	struct bn_front_key key = {.port = htobe16(port), .proto = proto};
 	const struct bn_addr *cip = NULL;
 	const struct x_svc *s;
 	int r = index_fresh(x);

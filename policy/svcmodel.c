@@ -36,7 +36,8 @@ bool bn_service_ours(const struct bn_service *svc, const struct bn_svc_env *env)
 {
 	if (svc->proxy_name && !sm_streq(svc->proxy_name, env->proxy_name))
 		return false;
-	return svc->type != BN_SVC_EXTERNALNAME && !svc->headless && svc->ncluster_ips && !svc->o.refused;
+	return svc->type != BN_SVC_EXTERNALNAME && !svc->headless && svc->ncluster_ips &&
+	       !svc->o.refused;
 }
 
 bool bn_slice_usable(const struct bn_slice *slice)
@@ -195,8 +196,8 @@ static int model_unique(struct bn_svcmodel *m)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < m->nports; i++)
 		for (uint32_t j = 0; j < m->ports[i].nfronts; j++, k++)
-			refs[k] = (struct front_ref){ &m->ports[i].fronts[j].key, i, j,
-						      m->ports[i].fronts[j].kind, false };
+			refs[k] = (struct front_ref){&m->ports[i].fronts[j].key, i, j,
+						     m->ports[i].fronts[j].kind, false};
 	qsort(refs, n, sizeof(*refs), ref_cmp);
 	for (k = 1; k < n; k++)
 		refs[k].dup = !memcmp(refs[k].key, refs[k - 1].key, sizeof(*refs[k].key));
@@ -214,8 +215,8 @@ static int model_unique(struct bn_svcmodel *m)
 	return 0;
 }
 
-/* Fact 10. Only prefixes of a family restrict that family. A node that is inside a range may use the
- * VIP as its own source (the VIP is often an address of the node).
+/* Fact 10. Only prefixes of a family restrict that family. A node that is inside a range may use
+ * the VIP as its own source (the VIP is often an address of the node).
  */
 static int model_sources(struct bn_svcmodel *m, const struct bn_svc_env *env)
 {
@@ -240,7 +241,7 @@ static int model_sources(struct bn_svcmodel *m, const struct bn_svc_env *env)
 		}
 		for (uint32_t i = 0; node_in && i < s->nlb_ips; i++)
 			if (!!bn_addr_is_v4(&s->lb_ips[i]) == v4)
-				m->src[v4][m->nsrc[v4]++] = (struct bn_cidr){ s->lb_ips[i], 128 };
+				m->src[v4][m->nsrc[v4]++] = (struct bn_cidr){s->lb_ips[i], 128};
 	}
 	return 0;
 }
@@ -334,7 +335,7 @@ int bn_svcmodel_build(const struct bn_service *svc, const struct bn_slice *const
 		      uint32_t nslices, const struct bn_svc_env *env, struct bn_svcmodel **ret)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = calloc(1, sizeof(*m));
-	struct sm_sources sources = { 0 };
+	struct sm_sources sources = {0};
 	int r;
 
 	if (!m)

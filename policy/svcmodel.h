@@ -17,19 +17,19 @@
 
 /* Where the question is asked. Strings need not be interned. */
 struct bn_svc_env {
-	const char *node_name;	/* exact; NULL or "": no endpoint is local */
-	const char *zone;	/* of that node; NULL: unknown */
-	const char *proxy_name; /* the one service-proxy-name that is ours; NULL: none */
-	bool maglev;		/* default algorithm */
+	const char *node_name;	     /* exact; NULL or "": no endpoint is local */
+	const char *zone;	     /* of that node; NULL: unknown */
+	const char *proxy_name;	     /* the one service-proxy-name that is ours; NULL: none */
+	bool maglev;		     /* default algorithm */
 	struct bn_addr node4, node6; /* primary addresses of the node; zero: none */
 };
 
 enum bn_front_kind { /* in order of precedence when two want the same address and port */
-	BN_FRONT_CLUSTERIP,
-	BN_FRONT_LOADBALANCER,
-	BN_FRONT_EXTERNALIP,
-	BN_FRONT_NODEPORT,
-	BN_FRONT__MAX,
+		     BN_FRONT_CLUSTERIP,
+		     BN_FRONT_LOADBALANCER,
+		     BN_FRONT_EXTERNALIP,
+		     BN_FRONT_NODEPORT,
+		     BN_FRONT__MAX,
 };
 
 const char *bn_front_kind_name(enum bn_front_kind kind); /* "ClusterIP", ... as in svc list */
@@ -62,9 +62,9 @@ enum bn_sm_list {
 struct bn_sm_front {
 	enum bn_front_kind kind;
 	struct bn_front_key key;
-	uint32_t flags;		 /* BN_SVC_F_* */
-	uint8_t list;		 /* enum bn_sm_list: for outside clients, and all unless SPLIT */
-	uint8_t list_int;	 /* SPLIT: for this node's pods and processes; else == list */
+	uint32_t flags;	  /* BN_SVC_F_* */
+	uint8_t list;	  /* enum bn_sm_list: for outside clients, and all unless SPLIT */
+	uint8_t list_int; /* SPLIT: for this node's pods and processes; else == list */
 };
 
 /* One port of the service in one family. */
@@ -76,7 +76,7 @@ struct bn_sm_port {
 	bool maglev;
 	uint32_t affinity_s; /* 0: none */
 	uint32_t nfronts, neps;
-	uint32_t ncluster, nlocal; /* endpoints with BN_SM_CLUSTER, BN_SM_NEAR */
+	uint32_t ncluster, nlocal;  /* endpoints with BN_SM_CLUSTER, BN_SM_NEAR */
 	struct bn_sm_front *fronts; /* keys are unique within the model */
 	struct bn_sm_ep *eps;	    /* sorted by {addr, port in network order}, as bytes */
 };
@@ -88,11 +88,11 @@ struct bn_svcmodel {
 	const struct bn_service *svc;
 	uint32_t nports; /* 0: the service is not ours, headless or ExternalName */
 	struct bn_sm_port *ports;
-	uint32_t nsrc[2];	   /* loadBalancerSourceRanges by family: [0] IPv6, [1] IPv4 */
-	struct bn_cidr *src[2];	   /* 0 of a family: LB addresses of that family are open to all */
+	uint32_t nsrc[2];	/* loadBalancerSourceRanges by family: [0] IPv6, [1] IPv4 */
+	struct bn_cidr *src[2]; /* 0 of a family: LB addresses of that family are open to all */
 	uint32_t left_out; /* frontends beyond BN_SM_MAX_FRONTS: external addresses times ports */
-	uint16_t health_port;	   /* healthCheckNodePort where it is due, else 0 */
-	uint32_t health_local[2];  /* local ready endpoint addresses by family: [0] IPv6, [1] IPv4 */
+	uint16_t health_port;	  /* healthCheckNodePort where it is due, else 0 */
+	uint32_t health_local[2]; /* local ready endpoint addresses by family: [0] IPv6, [1] IPv4 */
 };
 
 /* slices: every EndpointSlice that bn_slice_of() says belongs to it, in any order. Returns 0 or

@@ -106,8 +106,8 @@ int sm_sources_collect(struct sm_sources *s, const struct bn_slice *const *slice
 			const struct bn_slice_port *p = &slices[i]->ports[j];
 
 			if (p->port)
-				s->v[s->n++] = (struct sm_source){ p->name ? p->name : "", slices[i],
-								   p->port, p->proto, slices[i]->v4 };
+				s->v[s->n++] = (struct sm_source){p->name ? p->name : "", slices[i],
+								  p->port, p->proto, slices[i]->v4};
 		}
 	if (s->n > 1)
 		qsort(s->v, s->n, sizeof(*s->v), source_cmp);
@@ -241,7 +241,8 @@ static void port_categorize(struct bn_sm_port *p, const struct bn_svc_env *env)
 	}
 }
 
-int sm_port_endpoints(struct bn_sm_port *p, const struct sm_sources *s, const struct bn_svc_env *env)
+int sm_port_endpoints(struct bn_sm_port *p, const struct sm_sources *s,
+		      const struct bn_svc_env *env)
 {
 	int r = port_collect(p, s, env);
 

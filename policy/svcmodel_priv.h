@@ -32,6 +32,7 @@ struct sm_sources {
 int sm_sources_collect(struct sm_sources *s, const struct bn_slice *const *slices, uint32_t n);
 
 /* Fills eps, neps, ncluster and nlocal of a port whose name, proto and v4 are set: facts 1 to 4. */
-int sm_port_endpoints(struct bn_sm_port *p, const struct sm_sources *s, const struct bn_svc_env *env);
+int sm_port_endpoints(struct bn_sm_port *p, const struct sm_sources *s,
+		      const struct bn_svc_env *env);
 
 #endif

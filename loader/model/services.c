@@ -211,7 +211,7 @@ static bool name_eq(const char *a, const char *b)
 
 static void on_node(struct bn_services *s, const struct bn_node *n, bool gone)
 {
-	struct bn_addr v4 = { 0 }, v6 = { 0 };
+	struct bn_addr v4 = {0}, v6 = {0};
 	const char *zone = gone ? NULL : n->zone;
 
 	if (!name_eq(n->o.name, s->node_name))
@@ -335,7 +335,8 @@ static void sync_done(struct bn_services *s, uint64_t began, bool full)
 	services_observe(full ? &s->stats.sync_full : &s->stats.sync_partial, took);
 	for (uint32_t i = 0; i < s->ntriggers; i++)
 		if (now > s->triggers[i])
-			services_observe(&s->stats.programming, (double)(now - s->triggers[i]) / 1e9);
+			services_observe(&s->stats.programming,
+					 (double)(now - s->triggers[i]) / 1e9);
 	s->ntriggers = 0;
 	s->stats.sync_last_s = (double)now / 1e9;
 	s->stats.service_pending = 0;
@@ -463,7 +464,7 @@ void bn_services_health(const struct bn_services *s,
 			.ns = e->ns,
 			.name = e->name,
 			.port = e->health_port,
-			.local = { e->health_local[0], e->health_local[1] },
+			.local = {e->health_local[0], e->health_local[1]},
 		};
 
 		fn(&h, data);

@@ -44,8 +44,8 @@ uint64_t bn_services_pending_ns(const struct bn_services *s);
 
 /* `svc list`: what is in force, from the mirror of the maps. A new reference, NULL: no memory. */
 json_t *bn_services_json(const struct bn_services *s);
-/* The same in pieces, for lists that are too long to be held: the names ("namespace/name") of what is
- * in force, and the row of one of them; NULL with errno ENOENT when it has gone since.
+/* The same in pieces, for lists that are too long to be held: the names ("namespace/name") of what
+ * is in force, and the row of one of them; NULL with errno ENOENT when it has gone since.
  */
 json_t *bn_services_names(const struct bn_services *s);
 json_t *bn_services_row(const struct bn_services *s, const char *name);
@@ -73,8 +73,8 @@ void bn_services_health(const struct bn_services *s,
 
 #define BN_HIST_MAX 96
 struct bn_histogram {
-	uint32_t n;	  /* finite buckets */
-	const double *le; /* their upper bounds */
+	uint32_t n;		     /* finite buckets */
+	const double *le;	     /* their upper bounds */
 	uint64_t count[BN_HIST_MAX]; /* per bucket, not cumulative; [n] is +Inf */
 	double sum;
 };
@@ -83,9 +83,9 @@ struct bn_services_stats {
 	uint64_t services, service_ports, endpoints, frontends; /* in force */
 	uint64_t records_used, records_max;
 	uint64_t slots_used, slots_free, slots_pending, slots_max;
-	uint64_t largest_free;			    /* longest run of free slots */
-	uint64_t service_changes, endpoint_changes; /* since start */
-	uint64_t service_pending, endpoint_pending; /* not in force yet */
+	uint64_t largest_free;			       /* longest run of free slots */
+	uint64_t service_changes, endpoint_changes;    /* since start */
+	uint64_t service_pending, endpoint_pending;    /* not in force yet */
 	uint64_t no_local_internal, no_local_external; /* service ports whose Local list is empty */
 	uint64_t refused;	  /* frontends and lists that found no room, now */
 	uint64_t conflicts;	  /* frontends that another service has, now */

@@ -143,7 +143,7 @@ _Static_assert(-ENOMEM < BN_WANT_DROP && -ENOMEM < BN_WANT_REJECT, "told apart b
 
 static int want_fill_port(struct wanted *w, const struct bn_sm_port *p, uint32_t port, bool plain)
 {
-	int of[BN_LIST__MAX] = { -1, -1, -1, -1 };
+	int of[BN_LIST__MAX] = {-1, -1, -1, -1};
 
 	for (uint32_t i = 0; i < p->nfronts; i++) {
 		const struct bn_sm_front *f = &p->fronts[i];
@@ -172,8 +172,8 @@ static int want_sources(struct wanted *w, const struct bn_svcmodel *m)
 		return -ENOMEM;
 	for (int f = 0; f < 2; f++)
 		for (uint32_t i = 0; i < m->nsrc[f]; i++)
-			w->w.src[w->w.nsrc++] = (struct bn_want_src){ m->src[f][i].addr,
-								      m->src[f][i].prefix };
+			w->w.src[w->w.nsrc++] =
+				(struct bn_want_src){m->src[f][i].addr, m->src[f][i].prefix};
 	return 0;
 }
 
@@ -194,13 +194,13 @@ static int want_build(const struct bn_svcmodel *m, bool plain, struct wanted **r
 	if (!w->ports || !w->lists || !w->fronts)
 		return -ENOMEM;
 	w->w.type = (uint8_t)m->svc->type;
-	/* The model has the ports of one family, then the same ports of the other: both share an id, as
-	 * affinity is per service port.
+	/* The model has the ports of one family, then the same ports of the other: both share an
+	 * id, as affinity is per service port.
 	 */
-	w->w.nports = m->nports && m->ports[0].v4 != m->ports[m->nports - 1].v4 ? m->nports / 2 :
-										   m->nports;
+	w->w.nports = m->nports && m->ports[0].v4 != m->ports[m->nports - 1].v4 ? m->nports / 2
+										: m->nports;
 	for (uint32_t i = 0; i < w->w.nports; i++)
-		w->ports[i] = (struct bn_want_port){ m->ports[i].name, m->ports[i].proto };
+		w->ports[i] = (struct bn_want_port){m->ports[i].name, m->ports[i].proto};
 	for (uint32_t i = 0; i < m->nports; i++) {
 		r = want_fill_port(w, &m->ports[i], i % w->w.nports, plain);
 		if (r < 0)
@@ -282,10 +282,11 @@ static void complain(struct svc_ent *e, const struct svc_sums *n, int error)
 		return;
 	e->complained = true;
 	if (n->refused)
-		log_error("service %s/%s: %u of its frontends are not in force as they should be: %s; %s",
+		log_error("service %s/%s: %u of its frontends are not in force as they should be: "
+			  "%s; %s",
 			  e->ns, e->name, n->refused, strerror(-error),
-			  error == -E2BIG ? "external addresses times ports are too many" :
-					    "the maps are too small (--max-backends)");
+			  error == -E2BIG ? "external addresses times ports are too many"
+					  : "the maps are too small (--max-backends)");
 	if (n->conflicts)
 		log_warn("service %s/%s: %u of its frontends belong to another service already %s",
 			 e->ns, e->name, n->conflicts, origin);
@@ -300,7 +301,7 @@ static int apply_want(struct bn_services *s, struct svc_ent *e, const struct bn_
 {
 	char buf[SVC_NAME_MAX];
 	const char *name = services_full_name(e, buf);
-	struct bn_svc_applied done = { 0 };
+	struct bn_svc_applied done = {0};
 	bool maglev = false, plain = false;
 
 	for (uint32_t i = 0; i < m->nports; i++)
@@ -351,8 +352,8 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 	_cleanup_(wanted_freep) struct wanted *want = NULL;
-	struct svc_waiting waiting = { 0 };
-	struct svc_sums sums = { 0 };
+	struct svc_waiting waiting = {0};
+	struct svc_sums sums = {0};
 	char buf[SVC_NAME_MAX];
 	int r = 0, error = 0;
 
@@ -360,7 +361,8 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 		r = bn_svcmodel_build(e->svc, (const struct bn_slice *const *)e->slices, e->nslices,
 				      &s->env, &m);
 	if (!r && s->losses.n)
-		r = services_waiting(s, bn_svcmap_find(s->map, services_full_name(e, buf)), &waiting);
+		r = services_waiting(s, bn_svcmap_find(s->map, services_full_name(e, buf)),
+				     &waiting);
 	if (!r && m && m->nports) {
 		sums_of(m, &sums);
 		r = apply_want(s, e, m, &want, &sums, &error);

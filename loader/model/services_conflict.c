@@ -8,10 +8,10 @@
 
 enum bn_front_kind services_kind(uint32_t flags)
 {
-	return flags & BN_SVC_F_NODEPORT	 ? BN_FRONT_NODEPORT :
-	       flags & BN_SVC_F_LOADBALANCER ? BN_FRONT_LOADBALANCER :
-	       flags & BN_SVC_F_EXTERNAL	 ? BN_FRONT_EXTERNALIP :
-						   BN_FRONT_CLUSTERIP;
+	return flags & BN_SVC_F_NODEPORT       ? BN_FRONT_NODEPORT
+	       : flags & BN_SVC_F_LOADBALANCER ? BN_FRONT_LOADBALANCER
+	       : flags & BN_SVC_F_EXTERNAL     ? BN_FRONT_EXTERNALIP
+					       : BN_FRONT_CLUSTERIP;
 }
 
 /* The model of the holder that was asked about last: two services may share thousands of fronts. */
@@ -85,7 +85,8 @@ void services_losses_drop(struct bn_services *s, struct svc_ent *e)
 }
 
 /* Whoever lost this front before tries again, after this entry. */
-static void losers_wake(struct bn_services *s, const struct svc_ent *e, const struct bn_front_key *key)
+static void losers_wake(struct bn_services *s, const struct svc_ent *e,
+			const struct bn_front_key *key)
 {
 	struct bn_hnode *n = bn_htab_first(&s->losses, bn_hash_bytes(key, sizeof(*key)));
 
@@ -111,7 +112,8 @@ static bool front_won(struct bn_services *s, struct svc_ent *e, const struct bn_
 		return true;
 	other = owner_ent(s, holder);
 	if (ent_claims(s, rival, other, &f->key, &kind)) {
-		if (bn_front_precedence(services_kind(f->flags), &e->svc->o, kind, &other->svc->o) > 0)
+		if (bn_front_precedence(services_kind(f->flags), &e->svc->o, kind, &other->svc->o) >
+		    0)
 			return false;
 		services_dirty(s, other);
 	}
@@ -122,7 +124,7 @@ static bool front_won(struct bn_services *s, struct svc_ent *e, const struct bn_
 int services_settle(struct bn_services *s, struct svc_ent *e, const struct bn_svc_owner *self,
 		    struct bn_want_front *fronts, uint32_t *nfronts)
 {
-	struct rival rival = { 0 };
+	struct rival rival = {0};
 	uint32_t n = 0;
 	int r = 0;
 
@@ -154,13 +156,14 @@ static int wait_note(const struct bn_svc_view *view, void *data)
 			return -ENOMEM;
 		w->v = v;
 	}
-	w->v[w->n++] = (struct svc_wait){ *key, services_kind(view->svc->flags) };
+	w->v[w->n++] = (struct svc_wait){*key, services_kind(view->svc->flags)};
 	return 0;
 }
 
-int services_waiting(struct bn_services *s, const struct bn_svc_owner *self, struct svc_waiting *ret)
+int services_waiting(struct bn_services *s, const struct bn_svc_owner *self,
+		     struct svc_waiting *ret)
 {
-	*ret = (struct svc_waiting){ .s = s };
+	*ret = (struct svc_waiting){.s = s};
 	return self && s->losses.n ? bn_svcmap_each_of(s->map, self, wait_note, ret) : 0;
 }
 
@@ -178,5 +181,5 @@ void services_wake(struct bn_services *s, struct svc_ent *e, struct svc_waiting 
 			losers_wake(s, e, key);
 	}
 	free(w->v);
-	*w = (struct svc_waiting){ 0 };
+	*w = (struct svc_waiting){0};
 }

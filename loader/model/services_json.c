@@ -63,7 +63,7 @@ static json_t *backend_json(const struct bn_backend *b)
 /* Those that an outside or a pod client of this node may get: both lists where they differ. */
 static json_t *view_backends(const struct bn_svc_view *view)
 {
-	struct backends b = { 0 };
+	struct backends b = {0};
 	json_t *out = json_array();
 	int r;
 
@@ -86,10 +86,10 @@ static const char *view_kind(const struct bn_svc_view *v)
 {
 	uint32_t f = v->svc->flags;
 
-	return bn_front_kind_name(f & BN_SVC_F_NODEPORT	    ? BN_FRONT_NODEPORT :
-				  f & BN_SVC_F_LOADBALANCER ? BN_FRONT_LOADBALANCER :
-				  f & BN_SVC_F_EXTERNAL	    ? BN_FRONT_EXTERNALIP :
-							      BN_FRONT_CLUSTERIP);
+	return bn_front_kind_name(f & BN_SVC_F_NODEPORT	      ? BN_FRONT_NODEPORT
+				  : f & BN_SVC_F_LOADBALANCER ? BN_FRONT_LOADBALANCER
+				  : f & BN_SVC_F_EXTERNAL     ? BN_FRONT_EXTERNALIP
+							      : BN_FRONT_CLUSTERIP);
 }
 
 static json_t *view_json(const struct bn_svc_view *v)
@@ -122,8 +122,8 @@ static int list_service(struct lister *l, const struct bn_svc_view *v)
 
 	if (!slash)
 		return -EUCLEAN;
-	svc = json_pack("{s:s%, s:s, s:s, s:[]}", "namespace", v->name, (size_t)(slash - v->name), "name",
-			slash + 1, "type", bn_svc_type_name(v->type), "frontends");
+	svc = json_pack("{s:s%, s:s, s:s, s:[]}", "namespace", v->name, (size_t)(slash - v->name),
+			"name", slash + 1, "type", bn_svc_type_name(v->type), "frontends");
 	if (!svc)
 		return -ENOMEM;
 	l->fronts = json_object_get(svc, "frontends");
@@ -143,7 +143,7 @@ static int list_front(const struct bn_svc_view *v, void *data)
 
 static int list_map(const struct bn_svcmap *map, json_t **ret)
 {
-	struct lister l = { .out = json_array() };
+	struct lister l = {.out = json_array()};
 	int r = l.out ? bn_svcmap_each(map, list_front, &l) : -ENOMEM;
 
 	if (r < 0) {
@@ -180,7 +180,7 @@ json_t *bn_services_names(const struct bn_services *s)
 json_t *bn_services_row(const struct bn_services *s, const char *name)
 {
 	const struct bn_svc_owner *o = bn_svcmap_find(s->map, name);
-	struct lister l = { 0 };
+	struct lister l = {0};
 	json_t *row = NULL;
 
 	if (!o) {
@@ -222,8 +222,8 @@ static json_t *ep_json(const struct bn_sm_ep *e)
 			 !!(e->cond & BN_EP_READY), "serving", !!(e->cond & BN_EP_SERVING),
 			 "terminating", !!(e->cond & BN_EP_TERMINATING), "local",
 			 !!(e->flags & BN_SM_LOCAL), "chosen", !!(e->flags & BN_SM_CLUSTER),
-			 "chosenLocal", !!(e->flags & BN_SM_NEAR), "node", ep->node, "zone", ep->zone,
-			 "pod", ep->target);
+			 "chosenLocal", !!(e->flags & BN_SM_NEAR), "node", ep->node, "zone",
+			 ep->zone, "pod", ep->target);
 }
 
 static json_t *port_json(const struct bn_sm_port *p)
@@ -247,8 +247,9 @@ static json_t *ranges_json(const struct bn_svcmodel *m)
 			const struct bn_cidr *c = &m->src[f][i];
 			char addr[BN_ADDR_STRLEN];
 
-			json_array_append_new(out, json_sprintf("%s/%d", bn_addr_format(&c->addr, addr),
-								(int)c->prefix - (f ? 96 : 0)));
+			json_array_append_new(out,
+					      json_sprintf("%s/%d", bn_addr_format(&c->addr, addr),
+							   (int)c->prefix - (f ? 96 : 0)));
 		}
 	return out;
 }
@@ -261,7 +262,8 @@ static int show_object(const struct bn_services *s, const struct svc_ent *e, jso
 	json_t *ports = json_array();
 	int r;
 
-	r = bn_svcmodel_build(svc, (const struct bn_slice *const *)e->slices, e->nslices, &s->env, &m);
+	r = bn_svcmodel_build(svc, (const struct bn_slice *const *)e->slices, e->nslices, &s->env,
+			      &m);
 	if (r < 0) {
 		json_decref(ports);
 		return r;
@@ -293,7 +295,7 @@ json_t *bn_services_show(const struct bn_services *s, const char *ns, const char
 	const struct svc_ent *e = services_find(s, ns, name);
 	char full[SVC_NAME_MAX];
 	const struct bn_svc_owner *o;
-	struct lister l = { 0 };
+	struct lister l = {0};
 	json_t *out;
 	int r = 0;
 

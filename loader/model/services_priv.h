@@ -24,13 +24,13 @@ struct svc_sums {
 	uint32_t ports, endpoints, no_local_int, no_local_ext, refused, conflicts, plain, retry;
 };
 
-/* A service by name, as far as anything of it is known: the object, its slices, or frontends that an
- * earlier daemon left.
+/* A service by name, as far as anything of it is known: the object, its slices, or frontends that
+ * an earlier daemon left.
  */
 struct svc_ent {
-	struct bn_hnode h; /* by ns and name */
-	const char *ns, *name; /* interned */
-	struct bn_service *svc; /* a reference, or NULL */
+	struct bn_hnode h;	  /* by ns and name */
+	const char *ns, *name;	  /* interned */
+	struct bn_service *svc;	  /* a reference, or NULL */
 	struct bn_slice **slices; /* references */
 	uint32_t nslices, max_slices;
 	struct svc_ent *dirty_next;
@@ -78,8 +78,8 @@ int services_apply(struct bn_services *s, struct svc_ent *e);
 /* --- services_conflict.c --------------------------------------------------------------------- */
 
 enum bn_front_kind services_kind(uint32_t flags); /* of BN_SVC_F_* */
-/* Leaves out the fronts that another service has with better right, and notes that e waits for them;
- * the others may be taken from whoever has them.
+/* Leaves out the fronts that another service has with better right, and notes that e waits for
+ * them; the others may be taken from whoever has them.
  */
 int services_settle(struct bn_services *s, struct svc_ent *e, const struct bn_svc_owner *self,
 		    struct bn_want_front *fronts, uint32_t *nfronts);
@@ -91,13 +91,14 @@ struct svc_waiting {
 	struct svc_wait {
 		struct bn_front_key key;
 		enum bn_front_kind kind;
-	} *v;
+	} * v;
 	uint32_t n;
 };
-/* Before e is applied (self NULL: it has none), and after: whoever waits for a front that e left, or
- * wants less than before, is made dirty. Frees w.
+/* Before e is applied (self NULL: it has none), and after: whoever waits for a front that e left,
+ * or wants less than before, is made dirty. Frees w.
  */
-int services_waiting(struct bn_services *s, const struct bn_svc_owner *self, struct svc_waiting *ret);
+int services_waiting(struct bn_services *s, const struct bn_svc_owner *self,
+		     struct svc_waiting *ret);
 void services_wake(struct bn_services *s, struct svc_ent *e, struct svc_waiting *w,
 		   const struct bn_want_front *fronts, uint32_t nfronts);
 

@@ -6,8 +6,8 @@ static double sync_le[15];
 static double programming_le[BN_HIST_MAX];
 static uint32_t programming_n;
 
-/* kubeproxy_sync_*: 1 ms doubled 14 times. network_programming: 0.25, 0.5, seconds to a minute, then
- * 5 s steps to 115, then 30 s steps to 300.
+/* kubeproxy_sync_*: 1 ms doubled 14 times. network_programming: 0.25, 0.5, seconds to a minute,
+ * then 5 s steps to 115, then 30 s steps to 300.
  */
 static void buckets_init(void)
 {
@@ -27,7 +27,7 @@ static void buckets_init(void)
 
 void services_stats_init(struct bn_services_stats *st)
 {
-	struct bn_histogram *sync[] = { &st->sync, &st->sync_full, &st->sync_partial };
+	struct bn_histogram *sync[] = {&st->sync, &st->sync_full, &st->sync_partial};
 
 	buckets_init();
 	for (size_t i = 0; i < ARRAY_SIZE(sync); i++) {

@@ -16,7 +16,7 @@
 #include "maps/htab.h"
 #include "maps/util.h"
 
-#define RETRY_S 5
+#define RETRY_S		  5
 #define REQUEST_TIMEOUT_S 10
 
 /* One service's server. */
@@ -64,7 +64,7 @@ static void add_quoted(struct evbuffer *out, const char *s)
 static bool asked_on_v4(struct evhttp_request *req)
 {
 	struct evhttp_connection *conn = evhttp_request_get_connection(req);
-	struct sockaddr_storage ss = { 0 };
+	struct sockaddr_storage ss = {0};
 	socklen_t len = sizeof(ss);
 	struct bufferevent *bev = conn ? evhttp_connection_get_bufferevent(conn) : NULL;
 
@@ -96,7 +96,8 @@ static void answer(struct evhttp_request *req, void *data)
 	add_quoted(out, h->ns);
 	evbuffer_add_printf(out, ",\n\t\t\"name\": ");
 	add_quoted(out, h->name);
-	evbuffer_add_printf(out, "\n\t},\n\t\"localEndpoints\": %u,\n\t\"serviceProxyHealthy\": %s\n}",
+	evbuffer_add_printf(out,
+			    "\n\t},\n\t\"localEndpoints\": %u,\n\t\"serviceProxyHealthy\": %s\n}",
 			    local, healthy ? "true" : "false");
 	if (local && healthy)
 		evhttp_send_reply(req, HTTP_OK, "OK", out);
@@ -111,8 +112,8 @@ static void answer(struct evhttp_request *req, void *data)
 static int listen_on(int family, uint16_t port)
 {
 	_cleanup_(closep) int fd = -1;
-	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	struct sockaddr_in a4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *sa = family == AF_INET ? (void *)&a4 : (void *)&a6;
 	socklen_t len = family == AF_INET ? sizeof(a4) : sizeof(a6);
 	const int one = 1;
@@ -154,7 +155,8 @@ static void server_open(struct hc *h)
 		if (http)
 			evhttp_free(http);
 		if (!h->complained)
-			log_error("service %s/%s: health check cannot listen on port %u: %s; trying again",
+			log_error("service %s/%s: health check cannot listen on port %u: %s; "
+				  "trying again",
 				  h->ns, h->name, h->port, strerror(-r));
 		h->complained = true;
 		return;
@@ -207,7 +209,8 @@ static struct hc *server_new(struct bn_healthcheck *all, const struct bn_svc_hea
 	h->all = all;
 	h->ns = strdup(want->ns);
 	h->name = strdup(want->name);
-	if (!h->ns || !h->name || bn_htab_add(&all->servers, &h->h, hc_hash(want->ns, want->name)) < 0) {
+	if (!h->ns || !h->name ||
+	    bn_htab_add(&all->servers, &h->h, hc_hash(want->ns, want->name)) < 0) {
 		free(h->ns);
 		free(h->name);
 		free(h);
@@ -259,14 +262,15 @@ static void servers_settle(struct bn_healthcheck *all)
 		missing |= !h->http;
 	}
 	if (missing)
-		evtimer_add(all->retry, &(struct timeval){ .tv_sec = RETRY_S });
+		evtimer_add(all->retry, &(struct timeval){.tv_sec = RETRY_S});
 }
 
 static void on_retry(evutil_socket_t fd _unused_, short what _unused_, void *data)
 {
 	struct bn_healthcheck *all = data;
 
-	for (struct bn_hnode *n = bn_htab_head(&all->servers); n; n = bn_htab_after(&all->servers, n))
+	for (struct bn_hnode *n = bn_htab_head(&all->servers); n;
+	     n = bn_htab_after(&all->servers, n))
 		bn_container(n, struct hc, h)->seen = true;
 	servers_settle(all);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Looks services up as the data plane does (bpf/lib/select.h) and checks what it gets: every backend
- * says which service and which version of its list it belongs to. See tests/bpf/test_svc_torn.c.
+/* Looks services up as the data plane does (bpf/lib/select.h) and checks what it gets: every
+ * backend says which service and which version of its list it belongs to. See
+ * tests/bpf/test_svc_torn.c.
  */
 #include "bpf/lib/select.h"
 

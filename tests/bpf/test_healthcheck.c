@@ -28,9 +28,9 @@ static bool is_healthy(void *data)
 
 static void world_open(struct world *w)
 {
-	const struct bn_svc_env env = { .node_name = "n1" };
+	const struct bn_svc_env env = {.node_name = "n1"};
 
-	*w = (struct world){ .healthy = true };
+	*w = (struct world){.healthy = true};
 	assert_int_equal(bn_store_new(&w->store), 0);
 	assert_int_equal(bn_maps_create(NULL, &w->maps), 0);
 	assert_int_equal(bn_services_new(w->store, w->maps, &env, &w->svc), 0);
@@ -59,7 +59,7 @@ static void world_sync(struct world *w)
 /* A socket bound to a port that was free a moment ago in both families. */
 static int take_port(uint16_t *port)
 {
-	struct sockaddr_in6 a = { .sin6_family = AF_INET6 };
+	struct sockaddr_in6 a = {.sin6_family = AF_INET6};
 	socklen_t len = sizeof(a);
 	int fd = socket(AF_INET6, SOCK_STREAM, 0);
 
@@ -80,10 +80,12 @@ struct client {
 static void *client_run(void *data)
 {
 	struct client *c = data;
-	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT,
-				   .sin6_port = htons(c->port) };
-	struct sockaddr_in a4 = { .sin_family = AF_INET, .sin_port = htons(c->port),
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 a6 = {.sin6_family = AF_INET6,
+				  .sin6_addr = IN6ADDR_LOOPBACK_INIT,
+				  .sin6_port = htons(c->port)};
+	struct sockaddr_in a4 = {.sin_family = AF_INET,
+				 .sin_port = htons(c->port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(c->v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	size_t n = 0;
 	ssize_t r;
@@ -104,7 +106,7 @@ static void get(struct world *w, bool v4, uint16_t port, const char *path, struc
 {
 	pthread_t t;
 
-	*c = (struct client){ .v4 = v4, .port = port, .path = path };
+	*c = (struct client){.v4 = v4, .port = port, .path = path};
 	assert_int_equal(pthread_create(&t, NULL, client_run, c), 0);
 	while (!__atomic_load_n(&c->done, __ATOMIC_ACQUIRE)) {
 		event_base_loop(w->base, EVLOOP_NONBLOCK);
@@ -128,14 +130,15 @@ static void expect(struct world *w, bool v4, uint16_t port, int status, const ch
 }
 
 #define BODY(n, healthy)                                                                           \
-	"{\n\t\"service\": {\n\t\t\"namespace\": \"d\",\n\t\t\"name\": \"lb\"\n\t},\n"               \
+	"{\n\t\"service\": {\n\t\t\"namespace\": \"d\",\n\t\t\"name\": \"lb\"\n\t},\n"             \
 	"\t\"localEndpoints\": " #n ",\n\t\"serviceProxyHealthy\": " #healthy "\n}"
 
 static void put_service(struct world *w, uint16_t port, const char *policy)
 {
 	fx_put(w->store,
 	       FX_SVC("d", "lb",
-		      "'type':'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1'],'externalTrafficPolicy':'%s',"
+		      "'type':'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1'],'"
+		      "externalTrafficPolicy':'%s',"
 		      "'healthCheckNodePort':%d,'ports':[{'name':'a','port':80,'nodePort':30080},"
 		      "{'name':'b','port':81,'nodePort':30081}]"),
 	       policy, port);
@@ -155,11 +158,14 @@ static void test_answers(void **state _unused_)
 	put_service(&w, port, "Local");
 	world_sync(&w);
 	expect(&w, true, port, 503, BODY(0, true));
-	/* two local addresses of IPv4, whatever the ports; terminating and remote ones do not count */
-	fx_put(w.store, FX_SLICE("d", "lb4", "lb", "IPv4", PORTS,
-				 FX_EP("10.1.0.1", FX_ON("n1")) "," FX_EP("10.1.0.2", FX_ON("n1")) "," FX_EP(
-					 "10.1.0.3", FX_ON("n2")) "," FX_EP("10.1.0.4", FX_ON("n1")
-										FX_COND(false, true, true))));
+	/* two local addresses of IPv4, whatever the ports; terminating and remote ones do not count
+	 */
+	fx_put(w.store,
+	       FX_SLICE("d", "lb4", "lb", "IPv4", PORTS,
+			FX_EP("10.1.0.1", FX_ON("n1")) "," FX_EP("10.1.0.2", FX_ON("n1")) "," FX_EP(
+				"10.1.0.3",
+				FX_ON("n2")) "," FX_EP("10.1.0.4",
+						       FX_ON("n1") FX_COND(false, true, true))));
 	fx_put(w.store, FX_SLICE("d", "lb6", "lb", "IPv6", PORTS,
 				 FX_EP("fd01::1", FX_ON("n1") FX_COND(false, true, true))));
 	world_sync(&w);

@@ -17,7 +17,7 @@ struct world {
 	struct bn_services *svc;
 };
 
-static const struct bn_svc_env env = { .node_name = "n1" };
+static const struct bn_svc_env env = {.node_name = "n1"};
 
 static void world_start(struct world *w, const struct bn_svc_env *e)
 {
@@ -26,7 +26,7 @@ static void world_start(struct world *w, const struct bn_svc_env *e)
 
 static void world_open(struct world *w, const struct bn_maps_sizes *sizes)
 {
-	*w = (struct world){ 0 };
+	*w = (struct world){0};
 	assert_int_equal(bn_store_new(&w->store), 0);
 	assert_int_equal(bn_maps_create(sizes, &w->maps), 0);
 	world_start(w, &env);
@@ -74,8 +74,8 @@ static char *list_text(json_t *list)
 	json_t *s, *fr, *b;
 
 	assert_non_null(list);
-	json_array_foreach(list, i, s)
-		json_array_foreach(json_object_get(s, "frontends"), j, fr) {
+	json_array_foreach (list, i, s)
+		json_array_foreach (json_object_get(s, "frontends"), j, fr) {
 			const char *none = json_string_value(json_object_get(fr, "noBackends"));
 
 			fprintf(f, "%s%s/%s %s %s:%d/%s=", i0++ ? "; " : "",
@@ -85,12 +85,15 @@ static char *list_text(json_t *list)
 				json_string_value(json_object_get(fr, "address")),
 				(int)json_integer_value(json_object_get(fr, "port")),
 				json_string_value(json_object_get(fr, "protocol")));
-			json_array_foreach(json_object_get(fr, "backends"), k, b)
+			json_array_foreach (json_object_get(fr, "backends"), k, b)
 				fprintf(f, "%s%s:%d%s%s", k ? "," : "",
 					json_string_value(json_object_get(b, "address")),
 					(int)json_integer_value(json_object_get(b, "port")),
 					json_is_true(json_object_get(b, "local")) ? "L" : "",
-					strcmp(json_string_value(json_object_get(b, "state")), "active") ? "T" : "");
+					strcmp(json_string_value(json_object_get(b, "state")),
+					       "active")
+						? "T"
+						: "");
 			if (none)
 				fprintf(f, "!%s", none);
 		}
@@ -124,10 +127,10 @@ static void sync_ok(struct world *w)
 
 #define WEB FX_SVC("d", "web", "'clusterIP':'10.0.0.1','ports':[{'name':'http','port':80}]")
 #define WEB1                                                                                       \
-	FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),                       \
+	FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),                        \
 		 FX_EP("10.1.0.1", FX_ON("n1")) "," FX_EP("10.1.0.2", FX_ON("n2")))
 #define WEB1_LESS                                                                                  \
-	FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),                       \
+	FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),                        \
 		 FX_EP("10.1.0.2", FX_ON("n2")))
 #define WEB_FRONT "d/web ClusterIP 10.0.0.1:80/TCP="
 
@@ -180,8 +183,8 @@ static void test_restart(void **state _unused_)
 	world_open(&w, NULL);
 	fx_put(w.store, WEB);
 	fx_put(w.store, WEB1);
-	fx_put(w.store, FX_SVC("d", "zoo",
-			       "'clusterIP':'fd00::9','ports':[{'port':53,'protocol':'UDP'}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "zoo", "'clusterIP':'fd00::9','ports':[{'port':53,'protocol':'UDP'}]"));
 	sync_ok(&w);
 	expect_list(&w, both);
 	world_restart(&w);
@@ -204,12 +207,13 @@ static void test_restart(void **state _unused_)
 	world_close(&w);
 }
 
-/* --- raw reading, as a program does it --------------------------------------------------------- */
+/* --- raw reading, as a program does it ---------------------------------------------------------
+ */
 
 static const struct bn_svc *raw(struct world *w, const char *addr, uint16_t port, uint8_t proto,
 				uint8_t scope)
 {
-	struct bn_front_key k = { .port = htobe16(port), .proto = proto, .scope = scope };
+	struct bn_front_key k = {.port = htobe16(port), .proto = proto, .scope = scope};
 	struct bn_front_val v;
 	const struct bn_svc *s;
 
@@ -228,7 +232,7 @@ static const struct bn_backend *raw_slots(struct world *w, uint64_t word)
 
 static int addr_entry(struct world *w, const char *addr)
 {
-	struct bn_front_key k = { .scope = BN_SCOPE_ADDR };
+	struct bn_front_key k = {.scope = BN_SCOPE_ADDR};
 	struct bn_front_val v;
 
 	assert_int_equal(bn_addr_parse(addr, &k.addr), 0);
@@ -240,14 +244,17 @@ static void test_address_entries(void **state _unused_)
 	struct world w;
 
 	world_open(&w, NULL);
-	fx_put(w.store, FX_SVC("d", "a", "'clusterIP':'10.0.0.1','externalIPs':['192.0.2.1'],"
-					 "'ports':[{'name':'x','port':80},{'name':'y','port':81}]"));
-	fx_put(w.store, FX_SVC("d", "b", "'clusterIP':'10.0.0.2','externalIPs':['192.0.2.1'],"
-					 "'ports':[{'name':'x','port':90}]"));
+	fx_put(w.store, FX_SVC("d", "a",
+			       "'clusterIP':'10.0.0.1','externalIPs':['192.0.2.1'],"
+			       "'ports':[{'name':'x','port':80},{'name':'y','port':81}]"));
+	fx_put(w.store, FX_SVC("d", "b",
+			       "'clusterIP':'10.0.0.2','externalIPs':['192.0.2.1'],"
+			       "'ports':[{'name':'x','port':90}]"));
 	sync_ok(&w);
 	assert_int_equal(addr_entry(&w, "10.0.0.1"), BN_FRONT_IDX_CLUSTERIP);
 	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL);
-	fx_put(w.store, FX_SVC("d", "a", "'clusterIP':'10.0.0.1','ports':[{'name':'y','port':81}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "a", "'clusterIP':'10.0.0.1','ports':[{'name':'y','port':81}]"));
 	sync_ok(&w);
 	assert_int_equal(addr_entry(&w, "10.0.0.1"), BN_FRONT_IDX_CLUSTERIP);
 	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL); /* b still has it */
@@ -266,8 +273,10 @@ static void test_split(void **state _unused_)
 	struct world w;
 
 	world_open(&w, NULL);
-	fx_put(w.store, FX_SVC("d", "web", "'type':'NodePort','clusterIP':'fd00::1','externalTrafficPolicy':'Local',"
-					   "'ports':[{'name':'http','port':80,'nodePort':30080}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "web",
+		      "'type':'NodePort','clusterIP':'fd00::1','externalTrafficPolicy':'Local',"
+		      "'ports':[{'name':'http','port':80,'nodePort':30080}]"));
 	fx_put(w.store, FX_SLICE("d", "w", "web", "IPv6", FX_PORT("http", "TCP", 8080),
 				 FX_EP("fd01::1", FX_ON("n2")) "," FX_EP("fd01::2", FX_ON("n3"))));
 	sync_ok(&w);
@@ -303,11 +312,21 @@ static void test_members(void **state _unused_)
 	struct world w;
 
 	world_open(&w, NULL);
-	fx_put(w.store, FX_SVC("d", "dns", "'clusterIP':'10.0.0.10','ports':[{'name':'u','port':53,'protocol':'UDP'},"
-					   "{'name':'t','port':53}]"));
-	fx_put(w.store, FX_SLICE("d", "x", "dns", "IPv4", FX_PORT("u", "UDP", 53) "," FX_PORT("t", "TCP", 53),
-				 FX_EP("10.1.0.1", FX_COND(true, true, false)) "," FX_EP("10.1.0.2", FX_COND(false, true, true)) ","
-				 FX_EP("10.1.0.3", FX_COND(false, false, true)) "," FX_EP("10.1.0.0", FX_COND(true, true, false))));
+	fx_put(w.store,
+	       FX_SVC("d", "dns",
+		      "'clusterIP':'10.0.0.10','ports':[{'name':'u','port':53,'protocol':'UDP'},"
+		      "{'name':'t','port':53}]"));
+	fx_put(w.store,
+	       FX_SLICE(
+		       "d", "x", "dns", "IPv4", FX_PORT("u", "UDP", 53) "," FX_PORT("t", "TCP", 53),
+		       FX_EP("10.1.0.1", FX_COND(true, true, false)) "," FX_EP(
+			       "10.1.0.2",
+			       FX_COND(false, true,
+				       true)) "," FX_EP("10.1.0.3",
+							FX_COND(false, false,
+								true)) "," FX_EP("10.1.0.0",
+										 FX_COND(true, true,
+											 false))));
 	sync_ok(&w);
 	s = raw(&w, "10.0.0.10", 53, BN_PROTO_UDP, 0);
 	assert_int_equal(BN_RANGE_COUNT(s->range), 2);
@@ -325,12 +344,14 @@ static void test_members(void **state _unused_)
 }
 
 #define MAGLEV(ip)                                                                                 \
-	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','annotations':"     \
-	"{'bpfnet.io/lb-algorithm':'maglev'}},'spec':{'clusterIP':'" ip "','ports':[{'name':'http','port':80}]}}"
+	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','"           \
+	"annotations':"                                                                            \
+	"{'bpfnet.io/lb-algorithm':'maglev'}},'spec':{'clusterIP':'" ip                            \
+	"','ports':[{'name':'http','port':80}]}}"
 
 static void test_maglev(void **state _unused_)
 {
-	struct bn_maps_sizes small = { 0 };
+	struct bn_maps_sizes small = {0};
 	const struct bn_svc *s;
 	struct world w;
 
@@ -365,7 +386,7 @@ static void test_maglev(void **state _unused_)
 /* Flags, affinity, source ranges: another record under the same key, never a half-changed one. */
 static void test_replace(void **state _unused_)
 {
-	struct bn_front_key zero = { 0 };
+	struct bn_front_key zero = {0};
 	const struct bn_svc *old, *new;
 	uint32_t id;
 	struct world w;
@@ -376,8 +397,9 @@ static void test_replace(void **state _unused_)
 	sync_ok(&w);
 	old = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
 	id = old->svc_id;
-	fx_put(w.store, FX_SVC("d", "web", "'clusterIP':'10.0.0.1','sessionAffinity':'ClientIP',"
-					   "'ports':[{'name':'http','port':80}]"));
+	fx_put(w.store, FX_SVC("d", "web",
+			       "'clusterIP':'10.0.0.1','sessionAffinity':'ClientIP',"
+			       "'ports':[{'name':'http','port':80}]"));
 	sync_ok(&w);
 	new = raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0);
 	assert_ptr_not_equal(old, new);
@@ -406,13 +428,15 @@ static int n_src(struct world *w)
 }
 
 #define LB(ranges)                                                                                 \
-	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'lb'},'spec':{'type':"    \
-	"'LoadBalancer','clusterIP':'10.0.0.1','loadBalancerSourceRanges':[" ranges "],'ports':[{'port':80}]}," \
+	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'lb'},'spec':{'"   \
+	"type':"                                                                                   \
+	"'LoadBalancer','clusterIP':'10.0.0.1','loadBalancerSourceRanges':[" ranges                \
+	"],'ports':[{'port':80}]},"                                                                \
 	"'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.1'}]}}}"
 
 static bool src_allowed(struct world *w, const struct bn_svc *s, const char *addr)
 {
-	struct bn_src_key k = { .prefixlen = 160, .src_set = s->src_set };
+	struct bn_src_key k = {.prefixlen = 160, .src_set = s->src_set};
 	uint32_t v;
 
 	assert_int_equal(bn_addr_parse(addr, &k.addr), 0);
@@ -455,8 +479,11 @@ static void test_source_ranges(void **state _unused_)
 }
 
 #define EXT(name, cip)                                                                             \
-	FX_SVC("d", name, "'clusterIP':'" cip "','externalIPs':['192.0.2.1'],'ports':[{'name':'http','port':80}]")
-#define EXT_SLICE(name, ip) FX_SLICE("d", name, name, "IPv4", FX_PORT("http", "TCP", 8080), FX_EP(ip, ""))
+	FX_SVC("d", name,                                                                          \
+	       "'clusterIP':'" cip                                                                 \
+	       "','externalIPs':['192.0.2.1'],'ports':[{'name':'http','port':80}]")
+#define EXT_SLICE(name, ip)                                                                        \
+	FX_SLICE("d", name, name, "IPv4", FX_PORT("http", "TCP", 8080), FX_EP(ip, ""))
 
 /* Two services, one external address: the first by name has it, the other takes over without a gap
  * when the first lets go, and gives it back.
@@ -469,17 +496,21 @@ static void test_conflict(void **state _unused_)
 	fx_put(w.store, EXT("b", "10.0.0.2"));
 	fx_put(w.store, EXT_SLICE("b", "10.1.0.2"));
 	sync_ok(&w);
-	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP 192.0.2.1:80/TCP=10.1.0.2:8080");
+	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP "
+			"192.0.2.1:80/TCP=10.1.0.2:8080");
 	fx_put(w.store, EXT("a", "10.0.0.1"));
 	fx_put(w.store, EXT_SLICE("a", "10.1.0.1"));
 	sync_ok(&w);
-	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/a ExternalIP 192.0.2.1:80/TCP=10.1.0.1:8080; "
+	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/a ExternalIP "
+			"192.0.2.1:80/TCP=10.1.0.1:8080; "
 			"d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080");
 	assert_int_equal(bn_services_stats(w.svc)->conflicts, 1);
 	/* a ClusterIP goes before any name */
-	fx_put(w.store, FX_SVC("d", "z", "'clusterIP':'192.0.2.1','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "z", "'clusterIP':'192.0.2.1','ports':[{'name':'http','port':80}]"));
 	sync_ok(&w);
-	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; "
+	expect_list(&w, "d/a ClusterIP 10.0.0.1:80/TCP=10.1.0.1:8080; d/b ClusterIP "
+			"10.0.0.2:80/TCP=10.1.0.2:8080; "
 			"d/z ClusterIP 192.0.2.1:80/TCP=!reject");
 	assert_int_equal(bn_services_stats(w.svc)->conflicts, 2);
 	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_CLUSTERIP);
@@ -491,16 +522,18 @@ static void test_conflict(void **state _unused_)
 	bn_store_del(w.store, BN_KIND_SERVICE, "d", "z");
 	bn_store_del(w.store, BN_KIND_SERVICE, "d", "a");
 	sync_ok(&w);
-	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP 192.0.2.1:80/TCP=10.1.0.2:8080");
+	expect_list(&w, "d/b ClusterIP 10.0.0.2:80/TCP=10.1.0.2:8080; d/b ExternalIP "
+			"192.0.2.1:80/TCP=10.1.0.2:8080");
 	assert_int_equal(bn_services_stats(w.svc)->conflicts, 0);
 	assert_int_equal(addr_entry(&w, "192.0.2.1"), BN_FRONT_IDX_EXTERNAL);
 	world_close(&w);
 }
 
-/* Full maps: what does not fit is refused, counted, and comes when there is room; the rest is fine. */
+/* Full maps: what does not fit is refused, counted, and comes when there is room; the rest is fine.
+ */
 static void test_full(void **state _unused_)
 {
-	struct bn_maps_sizes small = { 0 };
+	struct bn_maps_sizes small = {0};
 	struct world w;
 
 	small.entries[BN_MAP_slots] = 3;
@@ -508,16 +541,20 @@ static void test_full(void **state _unused_)
 	bn_log_setup("error", "json");
 	fx_put(w.store, WEB);
 	fx_put(w.store, WEB1);
-	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
 	sync_ok(&w);
 	fx_put(w.store, FX_SLICE("d", "big", "big", "IPv4", FX_PORT("http", "TCP", 80),
 				 FX_EP("10.1.0.1", "") "," FX_EP("10.1.0.2", "")));
 	assert_int_equal(bn_services_sync(w.svc), -ENOSPC);
 	assert_int_equal(bn_services_stats(w.svc)->refused, 1);
-	expect_list(&w, "d/big ClusterIP 10.0.0.9:80/TCP=!reject; " WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080");
+	expect_list(&w, "d/big ClusterIP 10.0.0.9:80/TCP=!reject; " WEB_FRONT
+			"10.1.0.1:8080L,10.1.0.2:8080");
 	bn_store_del(w.store, BN_KIND_SERVICE, "d", "web");
 	bn_store_del(w.store, BN_KIND_ENDPOINTSLICE, "d", "web-1");
-	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','sessionAffinity':'ClientIP','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store, FX_SVC("d", "big",
+			       "'clusterIP':'10.0.0.9','sessionAffinity':'ClientIP','ports':[{'"
+			       "name':'http','port':80}]"));
 	(void)bn_services_sync(w.svc);
 	for (int i = 0; i < 100 && bn_services_stats(w.svc)->refused; i++) {
 		usleep(100000);
@@ -527,12 +564,13 @@ static void test_full(void **state _unused_)
 	bn_log_setup("error", "text");
 	world_close(&w);
 	/* no room for the front */
-	small = (struct bn_maps_sizes){ 0 };
+	small = (struct bn_maps_sizes){0};
 	small.entries[BN_MAP_fronts] = 2;
 	world_open(&w, &small);
 	fx_put(w.store, WEB);
 	sync_ok(&w);
-	fx_put(w.store, FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "big", "'clusterIP':'10.0.0.9','ports':[{'name':'http','port':80}]"));
 	assert_int_equal(bn_services_sync(w.svc), -ENOSPC);
 	assert_int_equal(bn_services_stats(w.svc)->refused, 1);
 	expect_list(&w, WEB_FRONT "!reject");
@@ -545,15 +583,18 @@ static void test_zone(void **state _unused_)
 
 	world_open(&w, NULL);
 	fx_put(w.store, WEB);
-	fx_put(w.store, FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),
-				 FX_EP("10.1.0.1", ",'hints':{'forZones':[{'name':'a'}]}") ","
-				 FX_EP("10.1.0.2", ",'hints':{'forZones':[{'name':'b'}]}")));
+	fx_put(w.store,
+	       FX_SLICE("d", "web-1", "web", "IPv4", FX_PORT("http", "TCP", 8080),
+			FX_EP("10.1.0.1", ",'hints':{'forZones':[{'name':'a'}]}") "," FX_EP(
+				"10.1.0.2", ",'hints':{'forZones':[{'name':'b'}]}")));
 	sync_ok(&w);
 	expect_list(&w, WEB_FRONT "10.1.0.1:8080,10.1.0.2:8080");
-	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n2','labels':{'topology.kubernetes.io/zone':'b'}}}");
+	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n2','labels':{'"
+			"topology.kubernetes.io/zone':'b'}}}");
 	sync_ok(&w);
 	expect_list(&w, WEB_FRONT "10.1.0.1:8080,10.1.0.2:8080");
-	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n1','labels':{'topology.kubernetes.io/zone':'b'}}}");
+	fx_put(w.store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n1','labels':{'"
+			"topology.kubernetes.io/zone':'b'}}}");
 	sync_ok(&w);
 	expect_list(&w, WEB_FRONT "10.1.0.2:8080");
 	bn_store_del(w.store, BN_KIND_NODE, "", "n1");
@@ -570,17 +611,22 @@ static void test_labels(void **state _unused_)
 	world_open(&w, NULL);
 	fx_put(w.store, WEB);
 	fx_put(w.store, WEB1);
-	fx_put(w.store, FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store,
+	       FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
 	sync_ok(&w);
-	fx_put(w.store, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','labels':"
-			"{'service.kubernetes.io/service-proxy-name':'x'}},'spec':{'clusterIP':'10.0.0.1',"
-			"'ports':[{'name':'http','port':80}]}}");
+	fx_put(w.store,
+	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','"
+	       "labels':"
+	       "{'service.kubernetes.io/service-proxy-name':'x'}},'spec':{'clusterIP':'10.0.0.1',"
+	       "'ports':[{'name':'http','port':80}]}}");
 	sync_ok(&w);
 	expect_list(&w, "d/zoo ClusterIP 10.0.0.7:80/TCP=!reject");
 	fx_put(w.store, WEB);
 	sync_ok(&w);
-	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=!reject");
-	fx_put(w.store, FX_SLICE("d", "web-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1), FX_EP("10.1.0.5", "")));
+	expect_list(&w, WEB_FRONT
+		    "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=!reject");
+	fx_put(w.store, FX_SLICE("d", "web-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1),
+				 FX_EP("10.1.0.5", "")));
 	sync_ok(&w);
 	expect_list(&w, WEB_FRONT "!reject; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
 	world_close(&w);
@@ -589,10 +635,10 @@ static void test_labels(void **state _unused_)
 /* What a daemon that was killed, or damage, may leave: found, removed, made anew. */
 static void test_repair(void **state _unused_)
 {
-	struct bn_front_key k = { .port = htobe16(99), .proto = BN_PROTO_TCP };
-	struct bn_front_val v = { 77 };
-	struct bn_svc_name name = { .name = "d/ghost" };
-	struct bn_src_key src = { .prefixlen = 32, .src_set = 5 };
+	struct bn_front_key k = {.port = htobe16(99), .proto = BN_PROTO_TCP};
+	struct bn_front_val v = {77};
+	struct bn_svc_name name = {.name = "d/ghost"};
+	struct bn_src_key src = {.prefixlen = 32, .src_set = 5};
 	struct bn_svc *dead, *zoo;
 	uint32_t id = 4242, one = 1;
 	struct world w;
@@ -600,27 +646,32 @@ static void test_repair(void **state _unused_)
 	world_open(&w, NULL);
 	fx_put(w.store, WEB);
 	fx_put(w.store, WEB1);
-	fx_put(w.store, FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
-	fx_put(w.store, FX_SLICE("d", "zoo-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1), FX_EP("10.1.0.5", "")));
+	fx_put(w.store,
+	       FX_SVC("d", "zoo", "'clusterIP':'10.0.0.7','ports':[{'name':'http','port':80}]"));
+	fx_put(w.store, FX_SLICE("d", "zoo-1", "zoo", "IPv4", FX_PORT("http", "TCP", 1),
+				 FX_EP("10.1.0.5", "")));
 	sync_ok(&w);
 	world_down(&w);
-	bn_map_put(w.maps, BN_MAP_svc_names, &id, &name);	/* killed before the front */
-	bn_map_put(w.maps, BN_MAP_src_ranges, &src, &one);	/* killed before the record */
-	dead = bn_map_at(w.maps, BN_MAP_svcs, 1000);		/* killed after the front was deleted */
+	bn_map_put(w.maps, BN_MAP_svc_names, &id, &name);  /* killed before the front */
+	bn_map_put(w.maps, BN_MAP_src_ranges, &src, &one); /* killed before the record */
+	dead = bn_map_at(w.maps, BN_MAP_svcs, 1000);	   /* killed after the front was deleted */
 	dead->key.port = htobe16(7);
 	dead->range = BN_RANGE(0, 3, 9);
 	world_start(&w, &env);
 	/* all that is in force is listed, before and after */
-	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
+	expect_list(&w, WEB_FRONT
+		    "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
 	world_down(&w);
 	bn_map_put(w.maps, BN_MAP_fronts, &k, &v); /* damage: a front to nowhere */
 	zoo = (struct bn_svc *)raw(&w, "10.0.0.7", 80, BN_PROTO_TCP, 0);
 	/* damage: the range of zoo lies inside web's */
-	zoo->range = BN_RANGE(BN_RANGE_BASE(raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0)->range) + 1, 1, 9);
+	zoo->range =
+		BN_RANGE(BN_RANGE_BASE(raw(&w, "10.0.0.1", 80, BN_PROTO_TCP, 0)->range) + 1, 1, 9);
 	world_start(&w, &env);
 	bn_services_set_ready(w.svc, true);
 	sync_ok(&w);
-	expect_list(&w, WEB_FRONT "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
+	expect_list(&w, WEB_FRONT
+		    "10.1.0.1:8080L,10.1.0.2:8080; d/zoo ClusterIP 10.0.0.7:80/TCP=10.1.0.5:1");
 	assert_int_equal(bn_map_get(w.maps, BN_MAP_fronts, &k, &v), -ENOENT);
 	assert_int_equal(bn_map_get(w.maps, BN_MAP_svc_names, &id, &name), -ENOENT);
 	assert_int_equal(n_src(&w), 0);
@@ -643,7 +694,9 @@ static void test_show(void **state _unused_)
 	assert_non_null(show);
 	assert_string_equal(json_string_value(json_object_get(show, "type")), "ClusterIP");
 	assert_int_equal(json_array_size(json_object_get(show, "frontends")), 1);
-	assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(show, "ports"), 0), "endpoints")), 2);
+	assert_int_equal(json_array_size(json_object_get(
+				 json_array_get(json_object_get(show, "ports"), 0), "endpoints")),
+			 2);
 	json_decref(show);
 	assert_null(bn_services_row(w.svc, "d/nope"));
 	show = bn_services_row(w.svc, "d/web");
@@ -671,14 +724,20 @@ static double put_large(struct world *w, const char *name, unsigned ports, unsig
 	size_t len;
 	FILE *f = open_memstream(&svc, &len), *g = open_memstream(&slice, &len);
 
-	fprintf(f, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'%s'},'spec':{"
-		   "'clusterIPs':['10.0.9.%c','fd00::9:%c'],'externalIPs':[", name, name[0] - 'a' + '1', name[0]);
+	fprintf(f,
+		"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'%s'},'"
+		"spec':{"
+		"'clusterIPs':['10.0.9.%c','fd00::9:%c'],'externalIPs':[",
+		name, name[0] - 'a' + '1', name[0]);
 	for (unsigned i = 0; i < ips; i++)
 		fprintf(f, "%s'198.18.%u.%u'", i ? "," : "", i / 250, 1 + i % 250);
 	fprintf(f, "],'ports':[");
-	fprintf(g, "{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
-		   "'name':'%s','labels':{'kubernetes.io/service-name':'%s'}},'addressType':'IPv4',"
-		   "'endpoints':[{'addresses':['10.1.0.1']}],'ports':[", name, name);
+	fprintf(g,
+		"{'apiVersion':'discovery.k8s.io/"
+		"v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
+		"'name':'%s','labels':{'kubernetes.io/service-name':'%s'}},'addressType':'IPv4',"
+		"'endpoints':[{'addresses':['10.1.0.1']}],'ports':[",
+		name, name);
 	for (unsigned i = 0; i < ports; i++) {
 		fprintf(f, "%s{'name':'p%u','port':%u}", i ? "," : "", i, 1 + i);
 		fprintf(g, "%s{'name':'p%u','port':%u,'protocol':'TCP'}", i ? "," : "", i, 1 + i);
@@ -702,7 +761,8 @@ static double put_huge(struct world *w)
 	size_t len;
 	FILE *f = open_memstream(&svc, &len);
 
-	fprintf(f, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'huge'},'spec':{"
+	fprintf(f, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'huge'},"
+		   "'spec':{"
 		   "'clusterIP':'10.0.9.77','externalIPs':[");
 	for (unsigned i = 0; i < 16000; i++)
 		fprintf(f, "%s'198.18.%u.%u'", i ? "," : "", i / 250, 1 + i % 250);
@@ -732,13 +792,16 @@ static void test_large(void **state _unused_)
 	assert_int_equal(bn_services_stats(w.svc)->conflicts, 0);
 	assert_int_equal(bn_services_stats(w.svc)->refused, 0);
 	/* more than may be: the first 65,536 and the ClusterIPs are there, the rest is said */
-	fx_put(w.store, "%s", "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'c'},'spec':{"
-			      "'clusterIP':'10.0.9.3','ports':[{'port':1}]}}");
+	fx_put(w.store, "%s",
+	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'c'},'spec':"
+	       "{"
+	       "'clusterIP':'10.0.9.3','ports':[{'port':1}]}}");
 	sync_ok(&w);
 	bn_log_setup("error", "text");
 	e = put_huge(&w);
 	assert_true(e < 10000);
-	print_message("1,000 ports %.0f ms; 32,000 frontends %.0f ms, taken over %.0f ms, given back %.0f ms\n",
+	print_message("1,000 ports %.0f ms; 32,000 frontends %.0f ms, taken over %.0f ms, given "
+		      "back %.0f ms\n",
 		      a, b, c, d);
 	assert_true(a < 5000 && b < 5000 && c < 10000 && d < 10000);
 	world_close(&w);
@@ -747,22 +810,14 @@ static void test_large(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_basic),
-		cmocka_unit_test(test_not_ready),
-		cmocka_unit_test(test_restart),
-		cmocka_unit_test(test_large),
-		cmocka_unit_test(test_show),
-		cmocka_unit_test(test_repair),
-		cmocka_unit_test(test_labels),
-		cmocka_unit_test(test_zone),
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_conflict),
-		cmocka_unit_test(test_source_ranges),
-		cmocka_unit_test(test_replace),
-		cmocka_unit_test(test_maglev),
-		cmocka_unit_test(test_members),
-		cmocka_unit_test(test_split),
-		cmocka_unit_test(test_address_entries),
+		cmocka_unit_test(test_basic),	      cmocka_unit_test(test_not_ready),
+		cmocka_unit_test(test_restart),	      cmocka_unit_test(test_large),
+		cmocka_unit_test(test_show),	      cmocka_unit_test(test_repair),
+		cmocka_unit_test(test_labels),	      cmocka_unit_test(test_zone),
+		cmocka_unit_test(test_full),	      cmocka_unit_test(test_conflict),
+		cmocka_unit_test(test_source_ranges), cmocka_unit_test(test_replace),
+		cmocka_unit_test(test_maglev),	      cmocka_unit_test(test_members),
+		cmocka_unit_test(test_split),	      cmocka_unit_test(test_address_entries),
 	};
 
 	bn_log_setup("error", "text");

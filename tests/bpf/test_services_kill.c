@@ -16,10 +16,10 @@
 #include "policy/intern.h"
 
 #define SERVICES 12
-#define STABLE 8 /* always there */
-#define KILLS 60
+#define STABLE	 8 /* always there */
+#define KILLS	 60
 
-static const struct bn_svc_env env = { .node_name = "n1" };
+static const struct bn_svc_env env = {.node_name = "n1"};
 
 /* version 0..: as many endpoints as the version says, each naming it. */
 static void put(struct bn_store *s, unsigned k, unsigned version)
@@ -29,9 +29,12 @@ static void put(struct bn_store *s, unsigned k, unsigned version)
 	FILE *f = open_memstream(&eps, &len);
 
 	fx_put(s,
-	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'s%u'},'spec':{"
-	       "'type':'LoadBalancer','clusterIPs':['10.0.0.%u','fd00::%u'],'externalTrafficPolicy':'%s',%s"
-	       "'loadBalancerSourceRanges':['10.%u.0.0/16'],'ports':[{'name':'a','port':80,'nodePort':%u}]},"
+	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'s%u'},'"
+	       "spec':{"
+	       "'type':'LoadBalancer','clusterIPs':['10.0.0.%u','fd00::%u'],'externalTrafficPolicy'"
+	       ":'%s',%s"
+	       "'loadBalancerSourceRanges':['10.%u.0.0/"
+	       "16'],'ports':[{'name':'a','port':80,'nodePort':%u}]},"
 	       "'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.%u'}]}}}",
 	       k, k + 1, k + 1, version % 5 ? "Cluster" : "Local",
 	       version % 7 ? "" : "'sessionAffinity':'ClientIP',", version % 4, 30000 + k, k + 1);
@@ -87,9 +90,9 @@ static unsigned check_front(json_t *front)
 	size_t i;
 	int version = -1, v, k, e;
 
-	json_array_foreach(json_object_get(front, "backends"), i, b) {
-		assert_int_equal(sscanf(json_string_value(json_object_get(b, "address")), "10.%d.%d.%d", &v,
-					&k, &e),
+	json_array_foreach (json_object_get(front, "backends"), i, b) {
+		assert_int_equal(sscanf(json_string_value(json_object_get(b, "address")),
+					"10.%d.%d.%d", &v, &k, &e),
 				 3);
 		if (version < 0)
 			version = v;
@@ -107,7 +110,7 @@ static void check_pinned(struct bn_maps *maps)
 	size_t i, j;
 
 	assert_int_equal(bn_svc_list_pinned(maps, &list), 0);
-	json_array_foreach(list, i, s) {
+	json_array_foreach (list, i, s) {
 		unsigned k = (unsigned)atoi(json_string_value(json_object_get(s, "name")) + 1);
 		size_t fronts = json_array_size(json_object_get(s, "frontends"));
 
@@ -116,7 +119,7 @@ static void check_pinned(struct bn_maps *maps)
 		seen++;
 		/* ClusterIPs and NodePorts of two families and one address of the balancer */
 		assert_int_equal(fronts, 5);
-		json_array_foreach(json_object_get(s, "frontends"), j, f)
+		json_array_foreach (json_object_get(s, "frontends"), j, f)
 			backends += check_front(f);
 	}
 	assert_int_equal(seen, STABLE);
@@ -144,7 +147,7 @@ static json_t *run_once(struct bn_maps *maps, unsigned version, uint64_t *writes
 
 static void test_kill(void **state _unused_)
 {
-	struct bn_maps_sizes small = { 0 };
+	struct bn_maps_sizes small = {0};
 	json_t *first = NULL, *again;
 	struct bn_maps *maps;
 	uint64_t writes, repaired = 0;
@@ -155,7 +158,7 @@ static void test_kill(void **state _unused_)
 	assert_int_equal(bn_maps_create(&small, &maps), 0);
 	json_decref(run_once(maps, 1, &writes));
 	for (unsigned i = 0; i < KILLS; i++) {
-		struct timespec t = { .tv_nsec = (i * 7919 % 23) * 100000 + i * 131 };
+		struct timespec t = {.tv_nsec = (i * 7919 % 23) * 100000 + i * 131};
 		pid_t pid;
 		int status;
 
@@ -190,7 +193,7 @@ static void test_kill(void **state _unused_)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_kill) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_kill)};
 
 	bn_log_setup("error", "text");
 	return cmocka_run_group_tests(tests, NULL, NULL);

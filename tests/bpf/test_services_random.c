@@ -19,7 +19,7 @@ static uint32_t rnd(uint32_t n)
 	return (uint32_t)(seed >> 33) % n;
 }
 
-static const struct bn_svc_env env = { .node_name = "n1" };
+static const struct bn_svc_env env = {.node_name = "n1"};
 
 struct world {
 	struct bn_store *store;
@@ -29,7 +29,7 @@ struct world {
 
 static struct bn_maps *small_maps(void)
 {
-	struct bn_maps_sizes s = { 0 };
+	struct bn_maps_sizes s = {0};
 	struct bn_maps *m;
 
 	s.entries[BN_MAP_ct] = 64;
@@ -54,28 +54,31 @@ static const char *yes(const char *text)
 
 static void put_service(struct world *w)
 {
-	static const char *const types[] = { "ClusterIP", "NodePort", "LoadBalancer" };
+	static const char *const types[] = {"ClusterIP", "NodePort", "LoadBalancer"};
 	char node[40] = "", lb[200] = "", ext[100] = "";
 	uint32_t k = rnd(8), type = rnd(3);
 
 	if (type && rnd(3))
 		snprintf(node, sizeof(node), ",'nodePort':%u", 30000 + rnd(3));
 	if (rnd(2))
-		snprintf(ext, sizeof(ext), "'externalIPs':['192.0.2.%u','2001:db8::%u'],", 1 + rnd(3),
-			 1 + rnd(3));
+		snprintf(ext, sizeof(ext), "'externalIPs':['192.0.2.%u','2001:db8::%u'],",
+			 1 + rnd(3), 1 + rnd(3));
 	if (type == 2)
-		snprintf(lb, sizeof(lb), ",'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.%u'}]}}",
+		snprintf(lb, sizeof(lb),
+			 ",'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.%u'}]}}",
 			 1 + rnd(3));
 	fx_put(w->store,
-	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'s%u','annotations':{%s}},"
+	       "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'s%u','"
+	       "annotations':{%s}},"
 	       "'spec':{'type':'%s',%s%s%s%s'clusterIPs':['10.0.0.%u'%s],'ports':["
 	       "{'name':'a','port':80,'protocol':'%s'%s},{'name':'b','port':%u}]}%s}",
 	       k, yes("'bpfnet.io/lb-algorithm':'maglev'"), types[type], ext,
 	       yes("'sessionAffinity':'ClientIP',"), yes("'internalTrafficPolicy':'Local',"),
 	       type ? yes("'externalTrafficPolicy':'Local',"
-			  "'loadBalancerSourceRanges':['10.0.0.0/8'],") :
-		      "",
-	       1 + k - (k && !rnd(6)), yes(",'fd00::1'"), rnd(2) ? "TCP" : "UDP", node, 81 + rnd(2), lb);
+			  "'loadBalancerSourceRanges':['10.0.0.0/8'],")
+		    : "",
+	       1 + k - (k && !rnd(6)), yes(",'fd00::1'"), rnd(2) ? "TCP" : "UDP", node, 81 + rnd(2),
+	       lb);
 }
 
 static void put_slice(struct world *w)
@@ -87,15 +90,18 @@ static void put_slice(struct world *w)
 
 	for (uint32_t i = 0; i < n; i++)
 		fprintf(f,
-			"%s{'addresses':['%s%u'],'nodeName':'n%u','conditions':{'ready':%s,'serving':%s,"
+			"%s{'addresses':['%s%u'],'nodeName':'n%u','conditions':{'ready':%s,'"
+			"serving':%s,"
 			"'terminating':%s}}",
 			i ? "," : "", v4 ? "10.1.0." : "fd01::", 1 + rnd(6), 1 + rnd(2),
-			rnd(3) ? "true" : "false", rnd(2) ? "true" : "false", rnd(3) ? "false" : "true");
+			rnd(3) ? "true" : "false", rnd(2) ? "true" : "false",
+			rnd(3) ? "false" : "true");
 	fclose(f);
 	fx_put(w->store,
-	       FX_SLICE("d", "s%u-%u", "s%u", "%s", FX_PORT("a", "TCP", 1) "," FX_PORT("a", "UDP", 2) "," FX_PORT(
-								 "b", "TCP", 3),
-			"%s"),
+	       FX_SLICE(
+		       "d", "s%u-%u", "s%u", "%s",
+		       FX_PORT("a", "TCP", 1) "," FX_PORT("a", "UDP", 2) "," FX_PORT("b", "TCP", 3),
+		       "%s"),
 	       k, rnd(2), k, v4 ? "IPv4" : "IPv6", eps);
 }
 
@@ -136,13 +142,14 @@ static char *lines(json_t *list)
 	FILE *o;
 
 	assert_non_null(list);
-	json_array_foreach(list, i, s)
-		json_array_foreach(json_object_get(s, "frontends"), j, f) {
+	json_array_foreach (list, i, s)
+		json_array_foreach (json_object_get(s, "frontends"), j, f) {
 			_cleanup_(freep) char *text = json_dumps(f, JSON_SORT_KEYS | JSON_COMPACT);
 
 			assert_true(asprintf(&v[n++], "%s %s %s",
 					     json_string_value(json_object_get(s, "name")),
-					     json_string_value(json_object_get(s, "type")), text) > 0);
+					     json_string_value(json_object_get(s, "type")),
+					     text) > 0);
 		}
 	json_decref(list);
 	qsort(v, n, sizeof(*v), line_cmp);
@@ -212,7 +219,8 @@ static void show_difference(const char *have, const char *want)
 
 static void compare(struct world *w)
 {
-	_cleanup_(freep) char *have = lines(bn_services_json(w->svc)), *want = fresh(w), *pinned = NULL;
+	_cleanup_(freep) char *have = lines(bn_services_json(w->svc)), *want = fresh(w),
+			      *pinned = NULL;
 	json_t *list = NULL;
 
 	if (strcmp(have, want))
@@ -226,7 +234,7 @@ static void compare(struct world *w)
 static void test_random(void **state _unused_)
 {
 	const uint32_t rounds = 600;
-	struct world w = { 0 };
+	struct world w = {0};
 	uint64_t conflicts = 0;
 	char name[32];
 
@@ -280,7 +288,7 @@ static void test_random(void **state _unused_)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_random) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
 
 	bn_log_setup("error", "text");
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,10 +53,11 @@ static struct bn_obj *service(unsigned i)
 {
 	_cleanup_(freep) char *text = NULL;
 
-	assert_true(asprintf(&text,
-			     FX_SVC("d", "s%u",
-				    "'clusterIP':'10.%u.%u.%u','ports':[{'name':'http','port':80}]"),
-			     i, 64 + (i >> 16), i >> 8 & 255, i & 255) > 0);
+	assert_true(
+		asprintf(&text,
+			 FX_SVC("d", "s%u",
+				"'clusterIP':'10.%u.%u.%u','ports':[{'name':'http','port':80}]"),
+			 i, 64 + (i >> 16), i >> 8 & 255, i & 255) > 0);
 	return fx_parse(text);
 }
 
@@ -69,8 +70,10 @@ static struct bn_obj *slice(unsigned i, unsigned n, unsigned version)
 	FILE *f = open_memstream(&text, &len);
 
 	fprintf(f,
-		"{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
-		"'name':'s%u-1','labels':{'kubernetes.io/service-name':'s%u'}},'addressType':'IPv4',"
+		"{'apiVersion':'discovery.k8s.io/"
+		"v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
+		"'name':'s%u-1','labels':{'kubernetes.io/"
+		"service-name':'s%u'}},'addressType':'IPv4',"
 		"'ports':[" FX_PORT("http", "TCP", 8080) "],'endpoints':[",
 		i, i);
 	for (unsigned j = 0; j < n; j++)
@@ -114,7 +117,8 @@ static double changes(struct bn_store *store, struct bn_services *svc, unsigned 
 	}
 	qsort(took, CHANGES, sizeof(*took), cmp);
 	p99 = took[CHANGES * 99 / 100];
-	print_message("  one endpoint of 10 changes, event to in force: p50 %.1f us, p99 %.1f us, max %.1f us\n",
+	print_message("  one endpoint of 10 changes, event to in force: p50 %.1f us, p99 %.1f us, "
+		      "max %.1f us\n",
 		      took[CHANGES / 2], p99, took[CHANGES - 1]);
 	return p99;
 }
@@ -123,12 +127,16 @@ static double changes(struct bn_store *store, struct bn_services *svc, unsigned 
 static double kernel_part(struct bn_maps *maps)
 {
 	static double took[CHANGES];
-	struct bn_backend v[10] = { 0 };
-	struct bn_want_list list = { v, 10, 0 };
-	struct bn_want_port port = { "http", BN_PROTO_TCP };
-	struct bn_want_front front = { .key = { .port = 80, .proto = BN_PROTO_TCP } };
-	struct bn_svc_want want = { .nports = 1, .nlists = 1, .nfronts = 1, .ports = &port,
-				    .lists = &list, .fronts = &front };
+	struct bn_backend v[10] = {0};
+	struct bn_want_list list = {v, 10, 0};
+	struct bn_want_port port = {"http", BN_PROTO_TCP};
+	struct bn_want_front front = {.key = {.port = 80, .proto = BN_PROTO_TCP}};
+	struct bn_svc_want want = {.nports = 1,
+				   .nlists = 1,
+				   .nfronts = 1,
+				   .ports = &port,
+				   .lists = &list,
+				   .fronts = &front};
 	struct bn_svc_applied done;
 	struct bn_svcmap *m;
 
@@ -145,8 +153,8 @@ static double kernel_part(struct bn_maps *maps)
 	assert_int_equal(bn_svcmap_apply(m, bn_svcmap_get(m, "x/x"), NULL, &done), 0);
 	bn_svcmap_freep(&m);
 	qsort(took, CHANGES, sizeof(*took), cmp);
-	print_message("  of that the maps: p50 %.1f us, p99 %.1f us, max %.1f us\n", took[CHANGES / 2],
-		      took[CHANGES * 99 / 100], took[CHANGES - 1]);
+	print_message("  of that the maps: p50 %.1f us, p99 %.1f us, max %.1f us\n",
+		      took[CHANGES / 2], took[CHANGES * 99 / 100], took[CHANGES - 1]);
 	return took[CHANGES * 99 / 100];
 }
 
@@ -160,7 +168,7 @@ static void listing(struct bn_services *svc, unsigned want)
 
 	assert_non_null(names);
 	first = now_us() - t;
-	json_array_foreach(names, i, name) {
+	json_array_foreach (names, i, name) {
 		json_t *row = bn_services_row(svc, json_string_value(name));
 
 		n += json_array_size(json_object_get(row, "frontends")) == 1;
@@ -174,8 +182,8 @@ static void listing(struct bn_services *svc, unsigned want)
 
 static void test_scale(void **state _unused_)
 {
-	static const unsigned sizes[] = { 1000, 10000, 50000 };
-	const struct bn_svc_env env = { .node_name = "n1" };
+	static const unsigned sizes[] = {1000, 10000, 50000};
+	const struct bn_svc_env env = {.node_name = "n1"};
 	const struct bn_services_stats *st;
 	struct bn_store *store;
 	struct bn_services *svc;
@@ -192,7 +200,8 @@ static void test_scale(void **state _unused_)
 		t = now_us();
 		c = cpu_ms();
 		assert_int_equal(bn_services_sync(svc), 0);
-		print_message("%u services x 10 endpoints: %u new ones into the maps in %.0f ms (CPU %.0f ms), RSS %ld MB\n",
+		print_message("%u services x 10 endpoints: %u new ones into the maps in %.0f ms "
+			      "(CPU %.0f ms), RSS %ld MB\n",
 			      sizes[i], sizes[i] - have, (now_us() - t) / 1e3, cpu_ms() - c,
 			      rss_kb() / 1024);
 		have = sizes[i];
@@ -201,8 +210,9 @@ static void test_scale(void **state _unused_)
 		listing(svc, have);
 	}
 	st = bn_services_stats(svc);
-	print_message("slots: %lu used, %lu free (longest run %lu), %lu pending; %lu grace periods\n",
-		      st->slots_used, st->slots_free, st->largest_free, st->slots_pending, st->graces);
+	print_message(
+		"slots: %lu used, %lu free (longest run %lu), %lu pending; %lu grace periods\n",
+		st->slots_used, st->slots_free, st->largest_free, st->slots_pending, st->graces);
 	assert_int_equal(st->services, 50000);
 	assert_int_equal(st->endpoints, 500000);
 	assert_int_equal(st->refused, 0);
@@ -226,7 +236,7 @@ static void test_scale(void **state _unused_)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_scale) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_scale)};
 
 	bn_log_setup("error", "text");
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,8 @@
 #include "svc_reader.skel.h"
 
 #define STABLE 48
-#define ALL 64
-#define MOST 40 /* backends of a list */
+#define ALL    64
+#define MOST   40 /* backends of a list */
 
 struct world {
 	struct bn_maps *maps;
@@ -51,7 +51,8 @@ static int give_maps(struct bpf_object *obj, struct bn_maps *maps)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		enum bn_map m = bn_map_by_name(bpf_map__name(map));
 
 		if (m < BN_MAP__MAX && bpf_map__reuse_fd(map, maps->fd[m]) < 0)
@@ -63,7 +64,7 @@ static int give_maps(struct bpf_object *obj, struct bn_maps *maps)
 static void *reader(void *data)
 {
 	struct world *w = data;
-	char pkt[64] = { 0 };
+	char pkt[64] = {0};
 
 	pin_to(1);
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
@@ -79,25 +80,30 @@ static void *reader(void *data)
 /* Every backend names its service and the version of the list. */
 static uint64_t put(struct world *w, uint32_t k, uint32_t n)
 {
-	struct bn_backend v[MOST] = { 0 };
-	struct bn_want_list list = { v, n, 0 };
-	struct bn_want_port port = { "p", BN_PROTO_TCP };
+	struct bn_backend v[MOST] = {0};
+	struct bn_want_list list = {v, n, 0};
+	struct bn_want_port port = {"p", BN_PROTO_TCP};
 	struct bn_want_front front = {
-		.key = { .addr.w = { k, 0, 0, 1 }, .port = 80, .proto = BN_PROTO_TCP },
+		.key = {.addr.w = {k, 0, 0, 1}, .port = 80, .proto = BN_PROTO_TCP},
 		.flags = w->flags[k],
 	};
-	struct bn_svc_want want = { .nports = 1, .nlists = 1, .nfronts = 1, .ports = &port,
-				    .lists = &list, .fronts = &front };
+	struct bn_svc_want want = {.nports = 1,
+				   .nlists = 1,
+				   .nfronts = 1,
+				   .ports = &port,
+				   .lists = &list,
+				   .fronts = &front};
 	struct bn_svc_applied done;
 	char name[32];
 
 	w->version[k]++;
 	for (uint32_t i = 0; i < n; i++)
-		v[i].addr = (struct bn_addr){ .w = { k, w->version[k], ~w->version[k], i } };
+		v[i].addr = (struct bn_addr){.w = {k, w->version[k], ~w->version[k], i}};
 	snprintf(name, sizeof(name), "t/s%u", k);
 	w->there[k] = n;
 	/* full at times, so scarce are they: then the old list stays */
-	return bn_svcmap_apply(w->map, bn_svcmap_get(w->map, name), n ? &want : NULL, &done) == -ENOSPC;
+	return bn_svcmap_apply(w->map, bn_svcmap_get(w->map, name), n ? &want : NULL, &done) ==
+	       -ENOSPC;
 }
 
 static int no_grace(void *data _unused_)
@@ -111,8 +117,8 @@ struct outcome {
 
 static void run(unsigned ms, bool grace, struct outcome *ret)
 {
-	struct bn_maps_sizes small = { 0 };
-	struct world w = { 0 };
+	struct bn_maps_sizes small = {0};
+	struct world w = {0};
 	uint64_t end, changes = 0, full = 0;
 	pthread_t t;
 	void *err;
@@ -156,10 +162,11 @@ static void run(unsigned ms, bool grace, struct outcome *ret)
 		.lookups = w.prog->bss->lookups,
 		.found = w.prog->bss->found,
 		.refused = w.prog->bss->refused,
-		.bad = w.prog->bss->missing + w.prog->bss->wrong + w.prog->bss->torn + w.prog->bss->mixed +
-		       w.prog->bss->refused,
+		.bad = w.prog->bss->missing + w.prog->bss->wrong + w.prog->bss->torn +
+		       w.prog->bss->mixed + w.prog->bss->refused,
 	};
-	print_message("%s: %lu changes, %lu look-ups: %lu missing, %lu of another service, %lu torn, %lu mixed, %lu refused\n",
+	print_message("%s: %lu changes, %lu look-ups: %lu missing, %lu of another service, %lu "
+		      "torn, %lu mixed, %lu refused\n",
 		      grace ? "with grace periods" : "control, without", changes,
 		      (unsigned long)w.prog->bss->lookups, (unsigned long)w.prog->bss->missing,
 		      (unsigned long)w.prog->bss->wrong, (unsigned long)w.prog->bss->torn,

@@ -18,8 +18,8 @@
 #include "maps/util.h"
 
 #define SERVICES 300
-#define SLOTS 40000
-#define BIG 2003
+#define SLOTS	 40000
+#define BIG	 2003
 
 static uint64_t seed = 99;
 
@@ -39,9 +39,9 @@ struct world {
 	struct bn_maps *maps;
 	struct bn_svcmap *map;
 	struct svc s[SERVICES];
-	uint64_t grace;		   /* periods so far */
-	uint64_t freed[SLOTS];	   /* grace + 1 at the time when the slot was let go; 0: never */
-	uint32_t owner[SLOTS];	   /* service + 1 */
+	uint64_t grace;	       /* periods so far */
+	uint64_t freed[SLOTS]; /* grace + 1 at the time when the slot was let go; 0: never */
+	uint32_t owner[SLOTS]; /* service + 1 */
 	uint64_t moved;
 	bool waited; /* in this change: what it let go may have been moved, and let go, before */
 };
@@ -54,22 +54,26 @@ static int count_grace(void *data)
 
 static struct bn_backend backend(uint32_t k, uint32_t version, uint32_t i)
 {
-	return (struct bn_backend){ .addr.w = { k, version, i, 7 }, .port = 80 };
+	return (struct bn_backend){.addr.w = {k, version, i, 7}, .port = 80};
 }
 
 static void key_of(uint32_t k, struct bn_front_key *key)
 {
-	*key = (struct bn_front_key){ .addr.w = { k, 1, 1, 1 }, .port = 80, .proto = BN_PROTO_UDP };
+	*key = (struct bn_front_key){.addr.w = {k, 1, 1, 1}, .port = 80, .proto = BN_PROTO_UDP};
 }
 
 static int put(struct world *w, uint32_t k)
 {
 	struct bn_backend *v = calloc(w->s[k].n + w->s[k].members + 1, sizeof(*v));
-	struct bn_want_list list = { v, w->s[k].n, w->s[k].members };
-	struct bn_want_port port = { "p", BN_PROTO_UDP };
-	struct bn_want_front front = { .flags = w->s[k].flags };
-	struct bn_svc_want want = { .nports = 1, .nlists = 1, .nfronts = 1, .ports = &port,
-				    .lists = &list, .fronts = &front };
+	struct bn_want_list list = {v, w->s[k].n, w->s[k].members};
+	struct bn_want_port port = {"p", BN_PROTO_UDP};
+	struct bn_want_front front = {.flags = w->s[k].flags};
+	struct bn_svc_want want = {.nports = 1,
+				   .nlists = 1,
+				   .nfronts = 1,
+				   .ports = &port,
+				   .lists = &list,
+				   .fronts = &front};
 	struct bn_svc_applied done;
 	char name[32];
 	int r;
@@ -200,7 +204,7 @@ static void change(struct world *w, uint32_t k, uint32_t limit, uint32_t *refuse
 
 static void test_random(void **state _unused_)
 {
-	struct bn_maps_sizes small = { 0 };
+	struct bn_maps_sizes small = {0};
 	struct world *w = calloc(1, sizeof(*w));
 	struct bn_svcmap_stats st;
 	uint32_t refused = 0;
@@ -227,8 +231,10 @@ static void test_random(void **state _unused_)
 		}
 	}
 	bn_svcmap_stats(w->map, &st);
-	print_message("%u changes at up to 92 %% full: %u refused, %lu grace periods, %lu compactions in the last life"
-		      " moved %lu lists\n", rounds, refused, w->grace, st.compactions, w->moved);
+	print_message("%u changes at up to 92 %% full: %u refused, %lu grace periods, %lu "
+		      "compactions in the last life"
+		      " moved %lu lists\n",
+		      rounds, refused, w->grace, st.compactions, w->moved);
 	assert_true(w->moved > 0);
 	assert_true(refused < rounds / 200);
 	assert_true(w->grace < rounds / 10);
@@ -252,7 +258,7 @@ static void test_random(void **state _unused_)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_random) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

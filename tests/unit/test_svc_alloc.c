@@ -27,8 +27,8 @@ struct range {
 	uint32_t base, size;
 };
 
-/* Ranges never overlap, what is given back merges, nothing is lost; the sizes are those of services:
- * many of ten, some of hundreds, few of thousands.
+/* Ranges never overlap, what is given back merges, nothing is lost; the sizes are those of
+ * services: many of ten, some of hundreds, few of thousands.
  */
 static uint32_t pick_size(void)
 {
@@ -60,7 +60,7 @@ static void test_ranges(void **state _unused_)
 		size = pick_size();
 		if (n == HELD || taken + size > N / 4 * 3)
 			continue;
-		held[n] = (struct range){ bn_ranges_take(r, size), size };
+		held[n] = (struct range){bn_ranges_take(r, size), size};
 		if (held[n].base == BN_RANGES_NONE) {
 			failed++;
 			if (taken < worst_fill)
@@ -74,9 +74,10 @@ static void test_ranges(void **state _unused_)
 		n++;
 		assert_int_equal(bn_ranges_free(r), N - taken);
 	}
-	print_message("%u rounds at up to 75 %% full: %u ranges of %u units refused for fragmentation"
-		      " (fullest free run %u of %u free)\n",
-		      ROUNDS, failed, taken, bn_ranges_largest(r), bn_ranges_free(r));
+	print_message(
+		"%u rounds at up to 75 %% full: %u ranges of %u units refused for fragmentation"
+		" (fullest free run %u of %u free)\n",
+		ROUNDS, failed, taken, bn_ranges_largest(r), bn_ranges_free(r));
 	assert_true(failed < ROUNDS / 1000);
 	while (n--)
 		bn_ranges_give(r, held[n].base, held[n].size);
@@ -159,10 +160,11 @@ static void test_maglev_disruption(void **state _unused_)
 		moved_sum += moved;
 		moved_most = moved > moved_most ? moved : moved_most;
 	}
-	print_message("Maglev, 100 backends, table of %u: shares %.3f to %.3f of even; when one leaves, %.2f %% of"
+	print_message("Maglev, 100 backends, table of %u: shares %.3f to %.3f of even; when one "
+		      "leaves, %.2f %% of"
 		      " the others' flows move (worst %.2f %%)\n",
-		      size, least * N / (double)size, most * N / (double)size, moved_sum / N / size * 100,
-		      moved_most * 100.0 / size);
+		      size, least * N / (double)size, most * N / (double)size,
+		      moved_sum / N / size * 100, moved_most * 100.0 / size);
 	assert_true(most - least <= size / N / 50);
 	assert_true(moved_sum / N / size < 0.02);
 	free(a);
@@ -193,10 +195,8 @@ static void test_maglev_order(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_ranges_edges),
-		cmocka_unit_test(test_maglev_sizes),
-		cmocka_unit_test(test_maglev_disruption),
+		cmocka_unit_test(test_ranges),	     cmocka_unit_test(test_ranges_edges),
+		cmocka_unit_test(test_maglev_sizes), cmocka_unit_test(test_maglev_disruption),
 		cmocka_unit_test(test_maglev_order),
 	};
 

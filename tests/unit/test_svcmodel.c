@@ -30,7 +30,7 @@ static char *in_family(const char *text, bool v4)
 static void ep_json(FILE *f, char *ep, bool first)
 {
 	char *save, *host = strtok_r(ep, " ", &save), *node = strtok_r(NULL, " ", &save),
-	     *cond = strtok_r(NULL, " ", &save), *hint;
+		    *cond = strtok_r(NULL, " ", &save), *hint;
 	bool nodes = false, zones = false;
 
 	fprintf(f, "%s{'addresses':['@%s']", first ? "" : ",", host);
@@ -38,7 +38,8 @@ static void ep_json(FILE *f, char *ep, bool first)
 		fprintf(f, ",'nodeName':'%s'", node);
 	if (strcmp(cond, "-"))
 		fprintf(f, ",'conditions':{'ready':%s,'serving':%s,'terminating':%s}",
-			strchr(cond, 'r') ? "true" : "false", strpbrk(cond, "rs") ? "true" : "false",
+			strchr(cond, 'r') ? "true" : "false",
+			strpbrk(cond, "rs") ? "true" : "false",
 			strchr(cond, 't') ? "true" : "false");
 	fprintf(f, ",'hints':{");
 	while ((hint = strtok_r(NULL, " ", &save))) {
@@ -60,7 +61,8 @@ static struct bn_slice *slice_of(const char *name, const char *ports, const char
 	FILE *f = open_memstream(&text, &len);
 
 	fprintf(f,
-		"{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
+		"{'apiVersion':'discovery.k8s.io/"
+		"v1','kind':'EndpointSlice','metadata':{'namespace':'d',"
 		"'name':'%s','labels':{'kubernetes.io/service-name':'web'}},'addressType':'~',"
 		"'ports':[%s],'endpoints':[",
 		name, ports);
@@ -77,26 +79,28 @@ static struct bn_service *service_of(const char *spec, bool v4)
 	_cleanup_(freep) char *text = NULL, *json = NULL;
 
 	assert_true(asprintf(&text,
-			     "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web'},"
+			     "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','"
+			     "name':'web'},"
 			     "'spec':{'clusterIP':'@100',%s}}",
 			     spec) > 0);
 	json = in_family(text, v4);
 	return (struct bn_service *)fx_parse(json);
 }
 
-#define HTTP "'ports':[{'name':'http','port':80}]"
+#define HTTP  "'ports':[{'name':'http','port':80}]"
 #define P8080 FX_PORT("http", "TCP", 8080)
 
 struct row {
 	const char *what, *spec;
-	const char *eps[2]; /* of two slices, NULL: no such slice */
+	const char *eps[2];	     /* of two slices, NULL: no such slice */
 	const char *cluster, *local; /* hosts of the lists */
-	const char *fronts; /* "C" kind's letter, list, list for insiders where it differs; per front */
+	const char *
+		fronts; /* "C" kind's letter, list, list for insiders where it differs; per front */
 };
 
 static const char *list_letter(uint8_t list)
 {
-	static const char *const l[] = { "reject", "drop", "cluster", "local" };
+	static const char *const l[] = {"reject", "drop", "cluster", "local"};
 
 	return l[list];
 }
@@ -137,7 +141,7 @@ static char *fronts_of(const struct bn_sm_port *p)
 	return out;
 }
 
-static const struct bn_svc_env env = { .node_name = "n1", .zone = "a" };
+static const struct bn_svc_env env = {.node_name = "n1", .zone = "a"};
 
 static void run_row(const struct row *r, bool v4)
 {
@@ -150,67 +154,139 @@ static void run_row(const struct row *r, bool v4)
 	for (int i = 0; i < 2; i++)
 		if (r->eps[i])
 			slices[n++] = slice_of(i ? "b" : "a", P8080, r->eps[i], v4);
-	assert_int_equal(bn_svcmodel_build(svc, (const struct bn_slice *const *)slices, n, &env, &m), 0);
+	assert_int_equal(
+		bn_svcmodel_build(svc, (const struct bn_slice *const *)slices, n, &env, &m), 0);
 	assert_int_equal(m->nports, 1);
 	cluster = hosts_of(&m->ports[0], BN_SM_CLUSTER);
 	local = hosts_of(&m->ports[0], BN_SM_NEAR);
 	fronts = fronts_of(&m->ports[0]);
 	if (strcmp(cluster, r->cluster) || strcmp(local, r->local) || strcmp(fronts, r->fronts))
-		fail_msg("%s (%s):\n  cluster %s, want %s\n  local %s, want %s\n  fronts %s, want %s",
-			 r->what, v4 ? "IPv4" : "IPv6", cluster, r->cluster, local, r->local, fronts,
-			 r->fronts);
+		fail_msg("%s (%s):\n  cluster %s, want %s\n  local %s, want %s\n  fronts %s, want "
+			 "%s",
+			 r->what, v4 ? "IPv4" : "IPv6", cluster, r->cluster, local, r->local,
+			 fronts, r->fronts);
 	for (uint32_t i = 0; i < n; i++)
 		bn_obj_unref(&slices[i]->o);
 	bn_obj_unref(&svc->o);
 }
 
-#define ETP "'type':'NodePort','externalTrafficPolicy':'Local','externalIPs':['@90'],"              \
-	    "'ports':[{'name':'http','port':80,'nodePort':30080}]"
-#define NP "'type':'NodePort','externalIPs':['@90'],'ports':[{'name':'http','port':80,'nodePort':30080}]"
+#define ETP                                                                                        \
+	"'type':'NodePort','externalTrafficPolicy':'Local','externalIPs':['@90'],"                 \
+	"'ports':[{'name':'http','port':80,'nodePort':30080}]"
+#define NP                                                                                         \
+	"'type':'NodePort','externalIPs':['@90'],'ports':[{'name':'http','port':80,'nodePort':"    \
+	"30080}]"
 #define ITP "'internalTrafficPolicy':'Local',"
 
 static const struct row rows[] = {
-	{ "1 nil conditions mean ready", HTTP, { "1 n2 -" }, "1", "", "C cluster" },
-	{ "1 ready false, rest nil is not used", HTTP, { "1 n2 x,2 n2 r" }, "2", "", "C cluster" },
-	{ "1 duplicate: not terminating wins", HTTP, { "1 n1 st", "1 n2 r" }, "1", "", "C cluster" },
-	{ "1 duplicate: not terminating wins, though not ready",
-	  HTTP, { "1 n1 st,2 n2 r", "1 n2 s" }, "2", "", "C cluster" },
-	{ "1 duplicate: among equals the local one", HTTP, { "1 n2 r", "1 n1 r" }, "1", "1", "C cluster" },
-	{ "1 duplicate: local first, other order", HTTP, { "1 n1 r", "1 n2 r" }, "1", "1", "C cluster" },
-	{ "2 ready ones only", HTTP, { "1 n2 r,2 n2 st,3 n2 s" }, "1", "", "C cluster" },
-	{ "2 none ready: serving and terminating", HTTP, { "1 n2 st,2 n2 t,3 n2 s" }, "1", "", "C cluster" },
-	{ "2 terminating and not serving never", HTTP, { "1 n1 t" }, "", "", "C reject" },
-	{ "2 serving, neither ready nor terminating: never", HTTP, { "1 n1 s" }, "", "", "C reject" },
-	{ "2 lists fall back independently", HTTP, { "1 n2 r,2 n1 st" }, "1", "2", "C cluster" },
-	{ "2 local ready beats local terminating", HTTP, { "1 n1 r,2 n1 st" }, "1", "1", "C cluster" },
-	{ "2 fall-back ignores hints", HTTP, { "1 n2 st z:b,2 n2 st z:a" }, "1,2", "", "C cluster" },
-	{ "3 zone hints", HTTP, { "1 n2 r z:a,2 n2 r z:b" }, "1", "", "C cluster" },
-	{ "3 node hints before zones", HTTP, { "1 n2 r z:a n:n2,2 n2 r z:b n:n1" }, "2", "", "C cluster" },
-	{ "3 no endpoint for this node: zones", HTTP, { "1 n2 r z:a n:n2,2 n2 r z:b n:n3" }, "1", "",
-	  "C cluster" },
-	{ "3 one ready without node hint: zones", HTTP, { "1 n2 r z:a,2 n1 r z:b n:n1" }, "1", "2",
-	  "C cluster" },
-	{ "3 one ready without any hint: all", HTTP, { "1 n2 r z:a n:n1,2 n2 r" }, "1,2", "", "C cluster" },
-	{ "3 unready without hints does not matter", HTTP, { "1 n2 r z:a,2 n2 r z:b,3 n2 s" }, "1", "",
-	  "C cluster" },
-	{ "3 no endpoint for this zone: all", HTTP, { "1 n2 r z:b,2 n2 r z:c" }, "1,2", "", "C cluster" },
-	{ "3 hints never apply to Local", ITP HTTP, { "1 n1 r z:b,2 n2 r z:a" }, "2", "1", "C local" },
-	{ "4 no node name is never local", ITP HTTP, { "1 - r" }, "1", "", "C drop" },
-	{ "5 internal Local", ITP HTTP, { "1 n1 r,2 n2 r" }, "1,2", "1", "C local" },
-	{ "5 internal Local leaves outside alone", ITP NP, { "1 n2 r" }, "1", "",
-	  "C drop; E cluster; N cluster" },
-	{ "6 nothing anywhere", NP, { "" }, "", "", "C reject; E reject; N reject" },
-	{ "6 no slice", NP, { NULL }, "", "", "C reject; E reject; N reject" },
-	{ "6 external Local, none local: outside dropped, inside served", ETP, { "1 n2 r" }, "1", "",
-	  "C cluster; E drop|cluster; N drop|cluster" },
-	{ "6 external Local, nothing anywhere", ETP, { "1 n1 t" }, "", "",
-	  "C reject; E reject|reject; N reject|reject" },
-	{ "6 internal Local, nothing anywhere", ITP HTTP, { "1 n1 t" }, "", "", "C reject" },
-	{ "6 both Local", ITP ETP, { "1 n2 r" }, "1", "", "C drop; E drop|cluster; N drop|cluster" },
-	{ "6 remote terminating still counts as an endpoint", ITP HTTP, { "1 n2 st" }, "1", "", "C drop" },
-	{ "7 external Local with a local one", ETP, { "1 n2 r,2 n1 r" }, "1,2", "2",
-	  "C cluster; E local|cluster; N local|cluster" },
-	{ "2 two slices add up", HTTP, { "1 n2 r", "2 n2 r" }, "1,2", "", "C cluster" },
+	{"1 nil conditions mean ready", HTTP, {"1 n2 -"}, "1", "", "C cluster"},
+	{"1 ready false, rest nil is not used", HTTP, {"1 n2 x,2 n2 r"}, "2", "", "C cluster"},
+	{"1 duplicate: not terminating wins", HTTP, {"1 n1 st", "1 n2 r"}, "1", "", "C cluster"},
+	{"1 duplicate: not terminating wins, though not ready",
+	 HTTP,
+	 {"1 n1 st,2 n2 r", "1 n2 s"},
+	 "2",
+	 "",
+	 "C cluster"},
+	{"1 duplicate: among equals the local one",
+	 HTTP,
+	 {"1 n2 r", "1 n1 r"},
+	 "1",
+	 "1",
+	 "C cluster"},
+	{"1 duplicate: local first, other order",
+	 HTTP,
+	 {"1 n1 r", "1 n2 r"},
+	 "1",
+	 "1",
+	 "C cluster"},
+	{"2 ready ones only", HTTP, {"1 n2 r,2 n2 st,3 n2 s"}, "1", "", "C cluster"},
+	{"2 none ready: serving and terminating",
+	 HTTP,
+	 {"1 n2 st,2 n2 t,3 n2 s"},
+	 "1",
+	 "",
+	 "C cluster"},
+	{"2 terminating and not serving never", HTTP, {"1 n1 t"}, "", "", "C reject"},
+	{"2 serving, neither ready nor terminating: never", HTTP, {"1 n1 s"}, "", "", "C reject"},
+	{"2 lists fall back independently", HTTP, {"1 n2 r,2 n1 st"}, "1", "2", "C cluster"},
+	{"2 local ready beats local terminating", HTTP, {"1 n1 r,2 n1 st"}, "1", "1", "C cluster"},
+	{"2 fall-back ignores hints", HTTP, {"1 n2 st z:b,2 n2 st z:a"}, "1,2", "", "C cluster"},
+	{"3 zone hints", HTTP, {"1 n2 r z:a,2 n2 r z:b"}, "1", "", "C cluster"},
+	{"3 node hints before zones",
+	 HTTP,
+	 {"1 n2 r z:a n:n2,2 n2 r z:b n:n1"},
+	 "2",
+	 "",
+	 "C cluster"},
+	{"3 no endpoint for this node: zones",
+	 HTTP,
+	 {"1 n2 r z:a n:n2,2 n2 r z:b n:n3"},
+	 "1",
+	 "",
+	 "C cluster"},
+	{"3 one ready without node hint: zones",
+	 HTTP,
+	 {"1 n2 r z:a,2 n1 r z:b n:n1"},
+	 "1",
+	 "2",
+	 "C cluster"},
+	{"3 one ready without any hint: all",
+	 HTTP,
+	 {"1 n2 r z:a n:n1,2 n2 r"},
+	 "1,2",
+	 "",
+	 "C cluster"},
+	{"3 unready without hints does not matter",
+	 HTTP,
+	 {"1 n2 r z:a,2 n2 r z:b,3 n2 s"},
+	 "1",
+	 "",
+	 "C cluster"},
+	{"3 no endpoint for this zone: all",
+	 HTTP,
+	 {"1 n2 r z:b,2 n2 r z:c"},
+	 "1,2",
+	 "",
+	 "C cluster"},
+	{"3 hints never apply to Local", ITP HTTP, {"1 n1 r z:b,2 n2 r z:a"}, "2", "1", "C local"},
+	{"4 no node name is never local", ITP HTTP, {"1 - r"}, "1", "", "C drop"},
+	{"5 internal Local", ITP HTTP, {"1 n1 r,2 n2 r"}, "1,2", "1", "C local"},
+	{"5 internal Local leaves outside alone",
+	 ITP NP,
+	 {"1 n2 r"},
+	 "1",
+	 "",
+	 "C drop; E cluster; N cluster"},
+	{"6 nothing anywhere", NP, {""}, "", "", "C reject; E reject; N reject"},
+	{"6 no slice", NP, {NULL}, "", "", "C reject; E reject; N reject"},
+	{"6 external Local, none local: outside dropped, inside served",
+	 ETP,
+	 {"1 n2 r"},
+	 "1",
+	 "",
+	 "C cluster; E drop|cluster; N drop|cluster"},
+	{"6 external Local, nothing anywhere",
+	 ETP,
+	 {"1 n1 t"},
+	 "",
+	 "",
+	 "C reject; E reject|reject; N reject|reject"},
+	{"6 internal Local, nothing anywhere", ITP HTTP, {"1 n1 t"}, "", "", "C reject"},
+	{"6 both Local", ITP ETP, {"1 n2 r"}, "1", "", "C drop; E drop|cluster; N drop|cluster"},
+	{"6 remote terminating still counts as an endpoint",
+	 ITP HTTP,
+	 {"1 n2 st"},
+	 "1",
+	 "",
+	 "C drop"},
+	{"7 external Local with a local one",
+	 ETP,
+	 {"1 n2 r,2 n1 r"},
+	 "1,2",
+	 "2",
+	 "C cluster; E local|cluster; N local|cluster"},
+	{"2 two slices add up", HTTP, {"1 n2 r", "2 n2 r"}, "1,2", "", "C cluster"},
 };
 
 static void test_rows(void **state _unused_)
@@ -237,10 +313,13 @@ static void test_ports(void **state _unused_)
 {
 	struct bn_service *svc = service_of(
 		"'ports':[{'name':'dns','port':53,'protocol':'UDP'},{'name':'dns-tcp','port':53},"
-		"{'name':'web','port':80}]", true);
+		"{'name':'web','port':80}]",
+		true);
 	struct bn_slice *s[2] = {
-		slice_of("a", FX_PORT("dns", "UDP", 1053) "," FX_PORT("dns", "TCP", 2053) "," FX_PORT(
-				      "dns-tcp", "TCP", 1054) ",{'port':99},{'name':'web'},{'name':'web','port':0}",
+		slice_of("a",
+			 FX_PORT("dns", "UDP", 1053) "," FX_PORT("dns", "TCP", 2053) "," FX_PORT(
+				 "dns-tcp", "TCP",
+				 1054) ",{'port':99},{'name':'web'},{'name':'web','port':0}",
 			 "1 n1 r", true),
 		slice_of("b", FX_PORT("web", "TCP", 8081), "1 n1 r,2 n2 r", true),
 	};
@@ -264,8 +343,8 @@ static void test_ports(void **state _unused_)
 static void test_one_address_two_ports(void **state _unused_)
 {
 	struct bn_service *svc = service_of(HTTP, false);
-	struct bn_slice *s[2] = { slice_of("a", P8080, "1 n1 r", false),
-				  slice_of("b", FX_PORT("http", "TCP", 9090), "1 n1 r", false) };
+	struct bn_slice *s[2] = {slice_of("a", P8080, "1 n1 r", false),
+				 slice_of("b", FX_PORT("http", "TCP", 9090), "1 n1 r", false)};
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 
 	assert_int_equal(bn_svcmodel_build(svc, (const struct bn_slice *const *)s, 2, &env, &m), 0);
@@ -283,10 +362,11 @@ static void test_families(void **state _unused_)
 {
 	struct bn_service *svc = (struct bn_service *)fx_parse(
 		FX_SVC("d", "web",
-		       "'type':'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1'],'externalIPs':['192.0.2.1','2001:db8::1'],"
+		       "'type':'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1'],'externalIPs':['"
+		       "192.0.2.1','2001:db8::1'],"
 		       "'ports':[{'name':'http','port':80,'nodePort':30080}]"));
-	struct bn_slice *s[2] = { slice_of("a", P8080, "1 n1 r", true),
-				  slice_of("b", P8080, "2 n1 r,3 n2 r", false) };
+	struct bn_slice *s[2] = {slice_of("a", P8080, "1 n1 r", true),
+				 slice_of("b", P8080, "2 n1 r,3 n2 r", false)};
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 	struct bn_front_key k;
 
@@ -316,7 +396,8 @@ static void test_family_without_cluster_ip(void **state _unused_)
 {
 	struct bn_service *svc;
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m =
-		model(&svc, FX_SVC("d", "web", "'clusterIP':'10.0.0.1','externalIPs':['2001:db8::1']," HTTP));
+		model(&svc, FX_SVC("d", "web",
+				   "'clusterIP':'10.0.0.1','externalIPs':['2001:db8::1']," HTTP));
 
 	assert_int_equal(m->nports, 1);
 	assert_int_equal(m->ports[0].nfronts, 1);
@@ -331,11 +412,12 @@ static void test_ignored(void **state _unused_)
 		FX_SVC("d", "web", "'clusterIP':'None'," HTTP),
 		FX_SVC("d", "web", "'clusterIP':''," HTTP),
 		FX_SVC("d", "web", "'type':'ExternalName','externalName':'x.example'"),
-		"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','labels':"
-		"{'service.kubernetes.io/service-proxy-name':'other'}},'spec':{'clusterIP':'10.0.0.1'," HTTP
-		"}}",
+		"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','"
+		"labels':"
+		"{'service.kubernetes.io/"
+		"service-proxy-name':'other'}},'spec':{'clusterIP':'10.0.0.1'," HTTP "}}",
 	};
-	const struct bn_svc_env other = { .node_name = "n1", .proxy_name = "other" };
+	const struct bn_svc_env other = {.node_name = "n1", .proxy_name = "other"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(specs); i++) {
 		struct bn_service *svc;
@@ -354,11 +436,14 @@ static void test_ignored(void **state _unused_)
 static void test_slices_ignored(void **state _unused_)
 {
 	static const char *const text[] = {
-		"{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d','name':'a',"
-		"'labels':{'kubernetes.io/service-name':'web','service.kubernetes.io/headless':''}},"
+		"{'apiVersion':'discovery.k8s.io/"
+		"v1','kind':'EndpointSlice','metadata':{'namespace':'d','name':'a',"
+		"'labels':{'kubernetes.io/service-name':'web','service.kubernetes.io/"
+		"headless':''}},"
 		"'addressType':'IPv4','ports':[" P8080 "],'endpoints':[" FX_EP("10.0.0.1", "") "]}",
 		FX_SLICE("d", "a", "web", "FQDN", P8080, FX_EP("a.example", "")),
-		"{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','metadata':{'namespace':'d','name':'a'},"
+		"{'apiVersion':'discovery.k8s.io/"
+		"v1','kind':'EndpointSlice','metadata':{'namespace':'d','name':'a'},"
 		"'addressType':'IPv4','ports':[" P8080 "],'endpoints':[" FX_EP("10.0.0.1", "") "]}",
 	};
 	struct bn_service *svc = service_of(HTTP, true);
@@ -368,7 +453,8 @@ static void test_slices_ignored(void **state _unused_)
 		struct bn_slice *s = (struct bn_slice *)fx_parse(text[i]);
 
 		assert_false(bn_slice_usable(s));
-		assert_int_equal(bn_svcmodel_build(svc, (const struct bn_slice *const *)&s, 1, &env, &m), 0);
+		assert_int_equal(
+			bn_svcmodel_build(svc, (const struct bn_slice *const *)&s, 1, &env, &m), 0);
 		assert_int_equal(m->ports[0].neps, 0);
 		bn_svcmodel_freep(&m);
 		bn_obj_unref(&s->o);
@@ -378,20 +464,24 @@ static void test_slices_ignored(void **state _unused_)
 }
 
 #define LB(more, ingress)                                                                          \
-	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web'},'spec':{'type':"  \
-	"'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1']," more HTTP "},'status':{'loadBalancer':"    \
+	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web'},'spec':{'"  \
+	"type':"                                                                                   \
+	"'LoadBalancer','clusterIPs':['10.0.0.1','fd00::1']," more HTTP                            \
+	"},'status':{'loadBalancer':"                                                              \
 	"{'ingress':[" ingress "]}}}"
 
 /* 10, 11: LoadBalancer addresses and their source ranges. */
 static void test_load_balancer(void **state _unused_)
 {
-	static const struct bn_svc_env inside = { .node_name = "n1", .node4 = { .b = {
-		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9 } } };
+	static const struct bn_svc_env inside = {
+		.node_name = "n1",
+		.node4 = {.b = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 9}}};
 	struct bn_service *svc;
-	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m =
-		model(&svc, LB("'loadBalancerSourceRanges':[' 192.0.2.0/24 '],'externalIPs':['203.0.113.1'],",
-			       "{'ip':'203.0.113.1'},{'ip':'203.0.113.2','ipMode':'Proxy'},{'hostname':'x'},"
-			       "{'ip':'2001:db8::1','ipMode':'VIP'}"));
+	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = model(
+		&svc,
+		LB("'loadBalancerSourceRanges':[' 192.0.2.0/24 '],'externalIPs':['203.0.113.1'],",
+		   "{'ip':'203.0.113.1'},{'ip':'203.0.113.2','ipMode':'Proxy'},{'hostname':'x'},"
+		   "{'ip':'2001:db8::1','ipMode':'VIP'}"));
 	const struct bn_sm_port *p4 = &m->ports[0], *p6 = &m->ports[1];
 
 	/* the external IP that is the LoadBalancer's as well is one front; ranges stay on it */
@@ -418,10 +508,13 @@ static void test_load_balancer(void **state _unused_)
 static void test_flags(void **state _unused_)
 {
 	struct bn_service *svc;
-	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = model(
-		&svc, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','annotations':"
-		      "{'bpfnet.io/lb-algorithm':'maglev'}},'spec':{'clusterIP':'10.0.0.1','sessionAffinity':'ClientIP',"
-		      "'externalIPs':['192.0.2.1','192.0.2.1']," ITP HTTP "}}");
+	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m =
+		model(&svc, "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name'"
+			    ":'web','annotations':"
+			    "{'bpfnet.io/"
+			    "lb-algorithm':'maglev'}},'spec':{'clusterIP':'10.0.0.1','"
+			    "sessionAffinity':'ClientIP',"
+			    "'externalIPs':['192.0.2.1','192.0.2.1']," ITP HTTP "}}");
 
 	assert_int_equal(m->ports[0].nfronts, 2); /* the same external IP twice is one */
 	assert_int_equal(m->ports[0].fronts[0].flags, BN_SVC_F_ITP_LOCAL | BN_SVC_F_MAGLEV);
@@ -434,8 +527,8 @@ static void test_flags(void **state _unused_)
 
 static void test_precedence(void **state _unused_)
 {
-	struct bn_obj a = { .ns = "a", .name = "z" }, b = { .ns = "b", .name = "a" },
-		      c = { .ns = "b", .name = "b" };
+	struct bn_obj a = {.ns = "a", .name = "z"}, b = {.ns = "b", .name = "a"},
+		      c = {.ns = "b", .name = "b"};
 
 	assert_true(bn_front_precedence(BN_FRONT_EXTERNALIP, &a, BN_FRONT_EXTERNALIP, &b) < 0);
 	assert_true(bn_front_precedence(BN_FRONT_EXTERNALIP, &c, BN_FRONT_EXTERNALIP, &b) > 0);
@@ -472,15 +565,18 @@ static void test_lookup(void **state _unused_)
 	assert_int_equal(bn_svcindex_new(store, NULL, &x), 0);
 	look(x, "n1", "10.0.0.1", 80, -ENOENT, NULL, 0);
 	fx_put(store, FX_SVC("d", "web",
-			     "'type':'NodePort','clusterIPs':['10.0.0.1','fd00::1'],'externalTrafficPolicy':'Local',"
+			     "'type':'NodePort','clusterIPs':['10.0.0.1','fd00::1'],'"
+			     "externalTrafficPolicy':'Local',"
 			     "'ports':[{'name':'http','port':80,'nodePort':30080}]"));
 	fx_put(store, FX_SLICE("d", "web4", "web", "IPv4", P8080,
 			       FX_EP("10.1.0.1", FX_ON("n1")) "," FX_EP("10.1.0.2", FX_ON("n1"))));
 	fx_put(store, FX_SLICE("d", "web6", "web", "IPv6", P8080, FX_EP("fd01::1", FX_ON("n1"))));
-	fx_put(store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n1'},'status':{'addresses':["
-		      "{'type':'InternalIP','address':'192.168.0.1'}]}}");
-	fx_put(store, "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n2'},'status':{'addresses':["
-		      "{'type':'InternalIP','address':'192.168.0.2'}]}}");
+	fx_put(store,
+	       "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n1'},'status':{'addresses':["
+	       "{'type':'InternalIP','address':'192.168.0.1'}]}}");
+	fx_put(store,
+	       "{'apiVersion':'v1','kind':'Node','metadata':{'name':'n2'},'status':{'addresses':["
+	       "{'type':'InternalIP','address':'192.168.0.2'}]}}");
 	look(x, "n1", "10.0.0.1", 80, 0, "web", 2);
 	look(x, "n1", "fd00::1", 80, 0, "web", 1);
 	look(x, "n1", "10.0.0.1", 81, -EADDRNOTAVAIL, NULL, 0);
@@ -493,11 +589,14 @@ static void test_lookup(void **state _unused_)
 	assert_int_equal(c->nbackends, 2);
 	bn_svc_choice_freep(&c);
 	bn_addr_parse("fd09::1", &client);
-	assert_int_equal(bn_svcindex_by_name(x, "n1", &client, "d", "web", 80, BN_PROTO_TCP, &c), 0);
+	assert_int_equal(bn_svcindex_by_name(x, "n1", &client, "d", "web", 80, BN_PROTO_TCP, &c),
+			 0);
 	assert_int_equal(c->nbackends, 1);
 	bn_svc_choice_freep(&c);
-	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "web", 81, BN_PROTO_TCP, &c), -ENXIO);
-	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "no", 80, BN_PROTO_TCP, &c), -ENOENT);
+	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "web", 81, BN_PROTO_TCP, &c),
+			 -ENXIO);
+	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "no", 80, BN_PROTO_TCP, &c),
+			 -ENOENT);
 	bn_store_del(store, BN_KIND_SERVICE, "d", "web");
 	look(x, "n1", "10.0.0.1", 80, -ENOENT, NULL, 0);
 	bn_svcindex_freep(&x); /* it listens to the store */

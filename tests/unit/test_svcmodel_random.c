@@ -6,7 +6,7 @@
 
 #include <endian.h>
 
-#define MAX_EPS 8
+#define MAX_EPS	   8
 #define MAX_SLICES 4
 
 static uint64_t seed;
@@ -17,10 +17,10 @@ static uint32_t rnd(uint32_t n)
 	return (uint32_t)(seed >> 33) % n;
 }
 
-static const char *const nodes[] = { "n1", "n2", "n3", NULL };
-static const char *const zones[] = { "a", "b", "c" };
-static const char *const names[] = { "http", "dns", "" };
-static const uint8_t protos[] = { BN_PROTO_TCP, BN_PROTO_UDP };
+static const char *const nodes[] = {"n1", "n2", "n3", NULL};
+static const char *const zones[] = {"a", "b", "c"};
+static const char *const names[] = {"http", "dns", ""};
+static const uint8_t protos[] = {BN_PROTO_TCP, BN_PROTO_UDP};
 
 struct world {
 	struct bn_service svc;
@@ -37,7 +37,7 @@ struct world {
 
 static struct bn_addr addr(bool v4, uint8_t net, uint8_t host)
 {
-	struct bn_addr a = { .b = { 0xfd, [13] = net, [15] = host } };
+	struct bn_addr a = {.b = {0xfd, [13] = net, [15] = host}};
 
 	if (v4)
 		bn_addr_v4(&a, htobe32(10u << 24 | (uint32_t)net << 16 | host));
@@ -72,9 +72,9 @@ static void make(struct world *w)
 	bool hints = rnd(2);
 
 	memset(w, 0, sizeof(*w));
-	w->env = (struct bn_svc_env){ .node_name = "n1", .zone = rnd(4) ? "a" : NULL };
+	w->env = (struct bn_svc_env){.node_name = "n1", .zone = rnd(4) ? "a" : NULL};
 	w->svc = (struct bn_service){
-		.o = { .kind = BN_KIND_SERVICE, .ns = "d", .name = "s" },
+		.o = {.kind = BN_KIND_SERVICE, .ns = "d", .name = "s"},
 		.type = BN_SVC_LOADBALANCER,
 		.etp_local = rnd(2),
 		.itp_local = rnd(2),
@@ -87,9 +87,9 @@ static void make(struct world *w)
 		.nlb_ips = rnd(3),
 	};
 	for (uint32_t i = 0; i < 2; i++) {
-		w->ports[i] = (struct bn_service_port){ names[rnd(3)], protos[rnd(2)],
-							(uint16_t)(80 + i),
-							(uint16_t)(rnd(2) ? 30000 + i : 0) };
+		w->ports[i] =
+			(struct bn_service_port){names[rnd(3)], protos[rnd(2)], (uint16_t)(80 + i),
+						 (uint16_t)(rnd(2) ? 30000 + i : 0)};
 		w->ext[i] = addr(rnd(2), 8, (uint8_t)(1 + i));
 		w->lb[i] = addr(rnd(2), 9, (uint8_t)(1 + i));
 	}
@@ -101,7 +101,7 @@ static void make(struct world *w)
 	w->nslices = rnd(MAX_SLICES + 1);
 	for (uint32_t s = 0; s < w->nslices; s++) {
 		w->slices[s] = (struct bn_slice){
-			.o = { .kind = BN_KIND_ENDPOINTSLICE, .ns = "d", .name = "x" },
+			.o = {.kind = BN_KIND_ENDPOINTSLICE, .ns = "d", .name = "x"},
 			.service = "s",
 			.v4 = rnd(2),
 			.headless = !rnd(10),
@@ -112,8 +112,8 @@ static void make(struct world *w)
 			.endpoints = w->eps[s],
 		};
 		for (uint32_t i = 0; i < 2; i++)
-			w->sports[s][i] = (struct bn_slice_port){ names[rnd(3)], protos[rnd(2)],
-								  (uint16_t)(8000 + rnd(2)) };
+			w->sports[s][i] = (struct bn_slice_port){names[rnd(3)], protos[rnd(2)],
+								 (uint16_t)(8000 + rnd(2))};
 		for (uint32_t i = 0; i < MAX_EPS; i++)
 			make_ep(w, s, i, hints);
 		w->ps[s] = &w->slices[s];
@@ -168,7 +168,7 @@ static struct fact settle(const struct world *w, const struct bn_sm_port *p, uin
 			  uint16_t port, bool *vague)
 {
 	struct bn_addr a = addr(p->v4, 1, host);
-	struct fact best = { 0 };
+	struct fact best = {0};
 
 	for (uint32_t s = 0; s < w->nslices; s++)
 		for (uint32_t j = 0; j < w->slices[s].nports; j++)
@@ -177,8 +177,9 @@ static struct fact settle(const struct world *w, const struct bn_sm_port *p, uin
 				struct fact f = fact_of(w, &sl->endpoints[i]);
 
 				if (sl->headless || sl->fqdn || sl->v4 != p->v4 ||
-				    strcmp(sl->ports[j].name, p->name) || sl->ports[j].proto != p->proto ||
-				    sl->ports[j].port != port || !bn_addr_eq(&sl->endpoints[i].addr, &a))
+				    strcmp(sl->ports[j].name, p->name) ||
+				    sl->ports[j].proto != p->proto || sl->ports[j].port != port ||
+				    !bn_addr_eq(&sl->endpoints[i].addr, &a))
 					continue;
 				if (best.there && !better(&f, &best) && !better(&best, &f) &&
 				    memcmp(&f, &best, sizeof(f)))
@@ -198,7 +199,9 @@ struct naive {
 	bool vague;
 };
 
-#define EACH(h, p) for (uint32_t h = 0; h < HOSTS; h++) for (uint32_t p = 0; p < PORTS; p++)
+#define EACH(h, p)                                                                                 \
+	for (uint32_t h = 0; h < HOSTS; h++)                                                       \
+		for (uint32_t p = 0; p < PORTS; p++)
 
 static void naive(const struct world *w, const struct bn_sm_port *sp, struct naive *n)
 {
@@ -207,7 +210,8 @@ static void naive(const struct world *w, const struct bn_sm_port *sp, struct nai
 
 	memset(n, 0, sizeof(*n));
 	EACH(h, p) n->f[h][p] = settle(w, sp, (uint8_t)h, (uint16_t)(8000 + p), &n->vague);
-	EACH(h, p) {
+	EACH(h, p)
+	{
 		const struct fact *f = &n->f[h][p];
 
 		if (!f->there || !f->ready)
@@ -219,14 +223,15 @@ static void naive(const struct world *w, const struct bn_sm_port *sp, struct nai
 		some_node |= f->our_node;
 		some_zone |= f->our_zone;
 	}
-	EACH(h, p) {
+	EACH(h, p)
+	{
 		const struct fact *f = &n->f[h][p];
-		bool fits = every_node && some_node ? f->our_node :
-			    every_zone && some_zone ? f->our_zone :
-						      true;
+		bool fits = every_node && some_node   ? f->our_node
+			    : every_zone && some_zone ? f->our_zone
+						      : true;
 
-		n->cluster[h][p] = f->there && (any_ready ? f->ready && fits :
-							    f->serving && f->terminating);
+		n->cluster[h][p] =
+			f->there && (any_ready ? f->ready && fits : f->serving && f->terminating);
 		n->near[h][p] = f->there && f->local &&
 				(any_near ? f->ready : f->serving && f->terminating);
 	}
@@ -268,7 +273,8 @@ static bool check_port(const struct world *w, const struct bn_sm_port *p)
 	naive(w, p, &n);
 	if (n.vague)
 		return false;
-	EACH(h, q) {
+	EACH(h, q)
+	{
 		const struct bn_sm_ep *e = model_ep(p, h, q);
 
 		assert_int_equal(e != NULL, n.f[h][q].there);
@@ -301,14 +307,15 @@ static void test_random(void **state _unused_)
 				vague++;
 		}
 	}
-	print_message("%u service ports judged, %u left out (duplicates that differ in hints only)\n",
-		      judged, vague);
+	print_message(
+		"%u service ports judged, %u left out (duplicates that differ in hints only)\n",
+		judged, vague);
 	assert_true(judged > vague);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_random) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
