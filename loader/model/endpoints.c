@@ -91,22 +91,27 @@ static int if_add(struct bn_endpoints *e, uint32_t ifindex, struct ep_if **ret)
 	return 0;
 }
 
+static void forget_pod(struct ep_if *f)
+{
+	f->pod = NULL;
+	f->by = EP_BY_NOTHING;
+	f->ask_ns = 1; /* who has it now? */
+	f->asks = 0;
+}
+
 void ep_unmap(struct bn_endpoints *e, struct ep_if *f)
 {
 	struct ep_pod *p = f->pod;
 	size_t i;
 
-	f->pod = NULL;
-	f->by = EP_BY_NOTHING;
+	forget_pod(f);
 	if (!p || p->ifindex != f->ifindex)
 		return;
 	p->ifindex = 0;
 	/* Without the first one, the others have nothing to belong to. */
 	for (i = 0; i < e->nifs; i++)
-		if (e->ifs[i]->pod == p) {
-			e->ifs[i]->pod = NULL;
-			e->ifs[i]->by = EP_BY_NOTHING;
-		}
+		if (e->ifs[i]->pod == p)
+			forget_pod(e->ifs[i]);
 }
 
 /* The interface went: its programs went with it, what the maps say of it has to follow. */
@@ -188,11 +193,9 @@ static void on_net(unsigned what, int32_t nsid, void *data)
 
 			if (f->pod || !l || (nsid >= 0 && l->l.link_nsid != nsid))
 				continue;
-			/* Not sooner than the back-off allows when it has been asked often: a
-			 * container may change its addresses all day.
-			 */
-			if (f->asks < 32 && l->l.link_nsid >= 0) {
-				f->ask_ns = 1;
+			/* A container may change its addresses all day: not sooner than is fair. */
+			if (l->l.link_nsid >= 0 && f->ask_ns > f->asked_ns + f->ask_gap_ns) {
+				f->ask_ns = f->asked_ns + f->ask_gap_ns;
 				hit = true;
 			}
 		}

@@ -15,6 +15,8 @@
 
 #define MS 1000000ull
 #define ASK_MIN_MS 5
+#define ASK_EAGERLY 16 /* times at once when something changed; then at most every ASK_FAIR_MS */
+#define ASK_FAIR_MS 100
 #define ASK_MAX_MS 20000
 
 /* --- asking ---------------------------------------------------------------------------------- */
@@ -45,7 +47,7 @@ static void keep_ids(struct ep_if *f, const struct bn_ns_peer *p)
 static void ask(struct bn_endpoints *e, struct ep_if *f)
 {
 	_cleanup_(bn_ns_peer_done) struct bn_ns_peer p = {};
-	uint64_t gap = ASK_MIN_MS << (f->asks < 12 ? f->asks : 12);
+	uint64_t began = ep_now(), gap = ASK_MIN_MS << (f->asks < 12 ? f->asks : 12);
 	uint32_t i;
 	int r;
 
@@ -58,6 +60,13 @@ static void ask(struct bn_endpoints *e, struct ep_if *f)
 	r = bn_netstate_ask_peer(e->net, f->l, &p);
 	f->asked = true;
 	f->asks++;
+	f->asked_ns = ep_now();
+	f->ask_gap_ns = 0;
+	if (f->asks > ASK_EAGERLY) { /* what takes long is asked for less often */
+		f->ask_gap_ns = 20 * (f->asked_ns - began);
+		if (f->ask_gap_ns < ASK_FAIR_MS * MS)
+			f->ask_gap_ns = ASK_FAIR_MS * MS;
+	}
 	f->ask_ns = e->now_ns + (gap < ASK_MAX_MS ? gap : ASK_MAX_MS) * MS;
 	ep_wake(e, f->ask_ns);
 	if (r < 0) {

@@ -85,6 +85,7 @@ struct ep_if {
 	uint8_t peer_mac[6];
 	bool asked, trunk; /* trunk: the peer is a bridge's port there, without an address */
 	uint64_t ask_ns;   /* when to ask next, 0: not */
+	uint64_t asked_ns, ask_gap_ns; /* the last time; how soon again when something changed */
 	uint32_t asks;
 
 	struct ep_pod *pod;

@@ -10,6 +10,7 @@
 
 #define READ_BUDGET 256	    /* datagrams before others get their turn */
 #define ROUTES_PAUSE_MS 200 /* between two readings of the routes */
+#define PEERS_PAUSE_MS 50   /* after so many notifications from pods' namespaces that more are waiting */
 
 struct bn_netstate {
 	struct event_base *base;
@@ -24,7 +25,7 @@ struct bn_netstate {
 	uint32_t gen;
 	bool routes_stale, routes_cut;
 	int mon_fd, peer_fd;
-	struct event *mon_ev, *peer_ev, *routes_ev;
+	struct event *mon_ev, *peer_ev, *peer_pause_ev, *routes_ev;
 	uint64_t resyncs;
 	unsigned changed; /* BN_NS_*: while a batch of notifications is read */
 };
@@ -417,12 +418,27 @@ static void on_peer_message(const struct nlmsghdr *h, int32_t nsid, void *data)
 
 static void on_peers(evutil_socket_t fd, short what _unused_, void *data)
 {
+	struct timeval pause = { .tv_usec = PEERS_PAUSE_MS * 1000 };
 	struct bn_netstate *n = data;
 	int r = bn_nl_monitor_read(fd, READ_BUDGET, on_peer_message, n);
 
-	/* A pod may make as much noise in its namespace as it likes: lost ones only cost a question. */
+	/* A pod may make as much noise in its namespace as it likes: it is listened to for a part of the
+	 * time, and what is lost meanwhile only costs a question.
+	 */
+	if (r > 0) {
+		event_del(n->peer_ev);
+		evtimer_add(n->peer_pause_ev, &pause);
+	}
 	if (r < 0)
 		n->fn(BN_NS_PEERS, -1, n->data);
+}
+
+static void on_peer_pause(evutil_socket_t fd _unused_, short what _unused_, void *data)
+{
+	struct bn_netstate *n = data;
+
+	if (n->peer_ev)
+		event_add(n->peer_ev, NULL);
 }
 
 int bn_netstate_watch_peers(struct bn_netstate *n, bool on)
@@ -458,7 +474,8 @@ static int follow(struct bn_netstate *n)
 		return n->mon_fd;
 	n->mon_ev = event_new(n->base, n->mon_fd, EV_READ | EV_PERSIST, on_monitor, n);
 	n->routes_ev = evtimer_new(n->base, on_routes_timer, n);
-	if (!n->mon_ev || !n->routes_ev || event_add(n->mon_ev, NULL))
+	n->peer_pause_ev = evtimer_new(n->base, on_peer_pause, n);
+	if (!n->mon_ev || !n->routes_ev || !n->peer_pause_ev || event_add(n->mon_ev, NULL))
 		return -ENOMEM;
 	return 0;
 }
@@ -501,6 +518,8 @@ void bn_netstate_freep(struct bn_netstate **np)
 		event_free(n->mon_ev);
 	if (n->peer_ev)
 		event_free(n->peer_ev);
+	if (n->peer_pause_ev)
+		event_free(n->peer_pause_ev);
 	if (n->routes_ev)
 		event_free(n->routes_ev);
 	closep(&n->mon_fd);

@@ -717,6 +717,48 @@ static void overrun(void **state _unused_)
 	eventually(!flags_at("10.77.0.0"));
 }
 
+/* A pod that changes its addresses without end: others are found all the same, and soon. */
+static void noise(void **state _unused_)
+{
+	char script[64], cmd[512];
+	double t, worst = 0;
+	FILE *f;
+	int i;
+
+	ready();
+	pod("a", "10.1.0.5", NULL);
+	veth("a");
+	veth("x"); /* stays unknown, so that namespaces are listened to */
+	inside("a", "10.1.0.5/32");
+	eventually(mapped("a", "va"));
+	snprintf(script, sizeof(script), "/tmp/%s-noise", w.tag);
+	sh("i=0; while [ $i -lt 4000 ]; do echo addr add 10.8.0.1/32 dev eth0; "
+	   "echo addr del 10.8.0.1/32 dev eth0; i=$((i+1)); done > %s",
+	   script);
+	snprintf(cmd, sizeof(cmd), "for n in a x; do (while test -e %s; do ip -n %s-$n -batch %s; done) "
+		 ">/dev/null 2>&1 & done; wait",
+		 script, w.tag, script);
+	f = popen(cmd, "re");
+	assert_non_null(f);
+	for (i = 0; i < 5; i++) {
+		char name[8], ip[32], ifname[16];
+
+		snprintf(name, sizeof(name), "n%d", i);
+		snprintf(ifname, sizeof(ifname), "vn%d", i);
+		snprintf(ip, sizeof(ip), "10.1.0.%d", 50 + i);
+		pod(name, ip, NULL);
+		veth(name);
+		inside(name, ip);
+		t = now_s();
+		eventually(mapped(name, ifname));
+		worst = now_s() - t > worst ? now_s() - t : worst;
+	}
+	unlink(script);
+	pclose(f);
+	print_message("found beside the noise in at most %.3f s\n", worst);
+	assert_true(worst < 2);
+}
+
 static bool has_flag(const char *ifname, uint16_t flag)
 {
 	struct bn_iface v;
@@ -834,6 +876,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(no_nodes, setup, teardown),
 		cmocka_unit_test_setup_teardown(trunk, setup, teardown),
 		cmocka_unit_test_setup_teardown(overrun, setup, teardown),
+		cmocka_unit_test_setup_teardown(noise, setup, teardown),
 		cmocka_unit_test_setup_teardown(bypass, setup, teardown),
 		cmocka_unit_test_setup_teardown(many, setup, teardown),
 	};
