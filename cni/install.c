@@ -40,7 +40,8 @@ int bn_cni_node_read(const char *run_dir, struct bn_cni_node *ret, char **err)
 		n.links = NULL;
 	if (!n.links || asprintf(&n.notes, "%s/cni", run_dir) < 0) {
 		bn_cni_node_done(&n);
-		return bn_kerr(err, -ENOMEM, "out of memory, or the record in '%s' is damaged", run_dir);
+		return bn_kerr(err, -ENOMEM, "out of memory, or the record in '%s' is damaged",
+			       run_dir);
 	}
 	*ret = n;
 	return 0;
@@ -92,7 +93,7 @@ static int nl_inside(const char *netns, struct bn_nl **ret)
 int bn_cni_host_link(const char *netns, const char *ifname, struct bn_nl_link *ret, char **err)
 {
 	_cleanup_(bn_nl_freep) struct bn_nl *in = NULL, *out = NULL;
-	struct by_name b = { .name = ifname };
+	struct by_name b = {.name = ifname};
 	struct bn_nl_link host, peer;
 	int r;
 
@@ -106,18 +107,20 @@ int bn_cni_host_link(const char *netns, const char *ifname, struct bn_nl_link *r
 		return bn_kerr(err, -ENODEV, "'%s' has no interface '%s'", netns, ifname);
 	if ((strcmp(b.link.kind, "veth") && strcmp(b.link.kind, "netkit")) || b.link.link_nsid < 0)
 		return bn_kerr(err, -ENOTSUP,
-			       "interface '%s' (%s) has no end on the host: it cannot be enforced", ifname,
-			       b.link.kind[0] ? b.link.kind : "a device");
+			       "interface '%s' (%s) has no end on the host: it cannot be enforced",
+			       ifname, b.link.kind[0] ? b.link.kind : "a device");
 	r = bn_nl_open(NETLINK_ROUTE, &out);
 	r = r ?: bn_nl_get_link(out, b.link.link, -1, &host);
 	if (r < 0)
 		return bn_kerr(err, r, "the other end of '%s' is not in this namespace: %s", ifname,
 			       strerror(-r));
-	/* The number alone could be another interface's, if the other end is in a third namespace. */
+	/* The number alone could be another interface's, if the other end is in a third namespace.
+	 */
 	if (host.link != b.link.ifindex || host.link_nsid < 0 ||
 	    bn_nl_get_link(out, host.link, host.link_nsid, &peer) ||
 	    memcmp(peer.mac, b.link.mac, sizeof(peer.mac)) || strcmp(peer.name, ifname))
-		return bn_kerr(err, -ENOTSUP, "the other end of '%s' is not in this namespace", ifname);
+		return bn_kerr(err, -ENOTSUP, "the other end of '%s' is not in this namespace",
+			       ifname);
 	*ret = host;
 	return 0;
 }
@@ -126,7 +129,7 @@ int bn_cni_host_link(const char *netns, const char *ifname, struct bn_nl_link *r
 
 static int links_there(const struct bn_cni_node *n, uint32_t ifindex)
 {
-	static const char *const suffix[] = { "in", "out" };
+	static const char *const suffix[] = {"in", "out"};
 	char path[4096];
 	struct bn_link info;
 	size_t i;
@@ -151,7 +154,7 @@ static int links_there(const struct bn_cni_node *n, uint32_t ifindex)
 
 static int filters_there(uint32_t ifindex)
 {
-	enum bpf_tc_attach_point at[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
+	enum bpf_tc_attach_point at[] = {BPF_TC_INGRESS, BPF_TC_EGRESS};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
@@ -194,8 +197,8 @@ static int open_program(const struct bn_cni_node *n, const char *name, char **er
 	snprintf(path, sizeof(path), "%s/prog_%s", n->links, name);
 	fd = bpf_obj_get(path);
 	if (fd < 0)
-		return bn_kerr(err, -errno, "cannot open program '%s': %s; has bpfnetd run here?", path,
-			       strerror(errno));
+		return bn_kerr(err, -errno, "cannot open program '%s': %s; has bpfnetd run here?",
+			       path, strerror(errno));
 	return fd;
 }
 
@@ -204,8 +207,8 @@ static int open_program(const struct bn_cni_node *n, const char *name, char **er
  */
 static int note_closed(struct bn_maps *m, const struct bn_nl_link *l)
 {
-	struct bn_iface v = { .role = BN_ROLE_POD, .l2_len = 14, .flags = BN_IF_F_PEER,
-			      .ifindex = l->ifindex };
+	struct bn_iface v = {
+		.role = BN_ROLE_POD, .l2_len = 14, .flags = BN_IF_F_PEER, .ifindex = l->ifindex};
 	struct bn_iface have;
 
 	if (!bn_map_get(m, BN_MAP_ifaces, &l->ifindex, &have) && have.ifindex == l->ifindex &&
@@ -222,9 +225,9 @@ static int install_alone(const struct bn_cni_node *n, const struct bn_nl_link *l
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *m = NULL;
 	_cleanup_(closep) int in = -1, out = -1;
-	struct bn_kernel_priv p = { .links = n->links, .netns_cookie = n->cookie,
-				    .clsact = n->clsact };
-	struct bn_kernel k = { .p = &p };
+	struct bn_kernel_priv p = {
+		.links = n->links, .netns_cookie = n->cookie, .clsact = n->clsact};
+	struct bn_kernel k = {.p = &p};
 	int r;
 
 	r = bn_maps_open(n->bpffs, true, &m);
@@ -241,7 +244,8 @@ static int install_alone(const struct bn_cni_node *n, const struct bn_nl_link *l
 		return bn_kerr(err, r, "cannot note interface '%s': %s", l->name, strerror(-r));
 	r = bn_attach_pod(&k, l->ifindex, in, out);
 	if (r < 0)
-		return bn_kerr(err, r, "cannot attach to interface '%s': %s", l->name, strerror(-r));
+		return bn_kerr(err, r, "cannot attach to interface '%s': %s", l->name,
+			       strerror(-r));
 	return 0;
 }
 
@@ -270,9 +274,10 @@ int bn_cni_install(const struct bn_cni_node *n, const struct bn_nl_link *l, unsi
 		if (r != -EBUSY)
 			return bn_kerr(err, r, "cannot lock '%s': %s", n->bpffs, strerror(-r));
 		if (now_ms() >= end)
-			return bn_kerr(err, -ETIMEDOUT,
-				       "bpfnetd runs but has put no programs on interface '%s' in %u ms",
-				       l->name, timeout_ms);
+			return bn_kerr(
+				err, -ETIMEDOUT,
+				"bpfnetd runs but has put no programs on interface '%s' in %u ms",
+				l->name, timeout_ms);
 		usleep(POLL_MS * 1000);
 	}
 }
@@ -315,7 +320,8 @@ void bn_cni_wait_pod(const struct bn_cni_node *n, uint32_t ifindex, unsigned tim
 
 /* --- notes ----------------------------------------------------------------------------------- */
 
-/* Both come from the runtime and are alphanumeric by the specification; they become a file's name. */
+/* Both come from the runtime and are alphanumeric by the specification; they become a file's name.
+ */
 static int note_name(const char *container, const char *ifname, char *buf, size_t size)
 {
 	const char *good = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-:@";
@@ -379,8 +385,9 @@ int bn_cni_note_gc(const struct bn_cni_node *n, const json_t *valid, char **err)
 	struct dirent *e;
 
 	if (!d)
-		return errno == ENOENT ? 0 : bn_kerr(err, -errno, "cannot read '%s': %s", n->notes,
-						     strerror(errno));
+		return errno == ENOENT ? 0
+				       : bn_kerr(err, -errno, "cannot read '%s': %s", n->notes,
+						 strerror(errno));
 	while ((e = readdir(d)))
 		if (e->d_name[0] != '.' && !listed(valid, e->d_name))
 			unlinkat(dirfd(d), e->d_name, 0);

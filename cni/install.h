@@ -2,9 +2,9 @@
 #ifndef BN_CNI_INSTALL_H
 #define BN_CNI_INSTALL_H
 
-/* What the plugin does to the node: finds the host's end of a pod's interface, makes sure that closed
- * programs are on it before the pod's first container runs, and leaves a note for the daemon.
- * Functions return 0 or a negative errno, and on failure in *err a sentence (caller frees).
+/* What the plugin does to the node: finds the host's end of a pod's interface, makes sure that
+ * closed programs are on it before the pod's first container runs, and leaves a note for the
+ * daemon. Functions return 0 or a negative errno, and on failure in *err a sentence (caller frees).
  */
 
 #include <jansson.h>
@@ -23,8 +23,8 @@ struct bn_cni_node {
 int bn_cni_node_read(const char *run_dir, struct bn_cni_node *ret, char **err);
 void bn_cni_node_done(struct bn_cni_node *n);
 
-/* The host's end of interface ifname of the namespace at path. -ENOTSUP: it has none (macvlan, ipvlan,
- * a device that was moved).
+/* The host's end of interface ifname of the namespace at path. -ENOTSUP: it has none (macvlan,
+ * ipvlan, a device that was moved).
  */
 int bn_cni_host_link(const char *netns, const char *ifname, struct bn_nl_link *ret, char **err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bpfnet-cni: a chained CNI plugin, last in a conflist. When ADD has returned, the pod's interface
- * carries bpfnet's programs and passes nothing that its policies do not allow, also while bpfnetd is
- * down. It changes nothing of the network that the plugins before it have made.
+ * carries bpfnet's programs and passes nothing that its policies do not allow, also while bpfnetd
+ * is down. It changes nothing of the network that the plugins before it have made.
  *
  *   { "type": "bpfnet-cni", "runDir": "/run/bpfnet", "allowUnenforced": false, "timeoutMs": 5000 }
  *
@@ -15,7 +15,7 @@
 #include "cni/install.h"
 #include "maps/util.h"
 
-#define CONF_MAX (4 << 20)
+#define CONF_MAX    (4 << 20)
 #define WAIT_POD_MS 1000
 
 /* Error codes of the specification; from 100 on they are the plugin's own. */
@@ -30,7 +30,7 @@ enum {
 	CNI_NOT_ENFORCED = 100,
 };
 
-static const char *const versions[] = { "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0" };
+static const char *const versions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 
 struct call {
 	const char *command, *container, *netns, *ifname, *args;
@@ -93,7 +93,8 @@ static int read_conf(struct call *c)
 	c->prev = json_object_get(c->conf, "prevResult");
 	c->run_dir = text(c->conf, "runDir") ?: "/run/bpfnet";
 	for (i = 0; i < ARRAY_SIZE(versions); i++)
-		if (text(c->conf, "cniVersion") && !strcmp(text(c->conf, "cniVersion"), versions[i]))
+		if (text(c->conf, "cniVersion") &&
+		    !strcmp(text(c->conf, "cniVersion"), versions[i]))
 			c->version = versions[i];
 	if (!c->version)
 		return fail(c, CNI_VERSION_UNKNOWN, "cniVersion '%s' is not supported",
@@ -143,8 +144,8 @@ static int open_node(struct call *c, int code)
 	_cleanup_(freep) char *err = NULL;
 
 	if (bn_cni_node_read(c->run_dir, &c->node, &err) < 0)
-		return fail(c, code, "bpfnetd has not run on this node with run dir '%s': %s", c->run_dir,
-			    err ?: "");
+		return fail(c, code, "bpfnetd has not run on this node with run dir '%s': %s",
+			    c->run_dir, err ?: "");
 	return 0;
 }
 
@@ -156,21 +157,24 @@ static int add(struct call *c)
 	int r;
 
 	if (!json_is_object(c->prev))
-		return fail(c, CNI_CONFIG, "no prevResult: bpfnet-cni comes last in a list of plugins");
+		return fail(c, CNI_CONFIG,
+			    "no prevResult: bpfnet-cni comes last in a list of plugins");
 	if (open_node(c, CNI_TRY_LATER))
 		return 1;
 	r = bn_cni_host_link(c->netns, c->ifname, &host, &err);
 	if (r == -ENOTSUP && json_is_true(json_object_get(c->conf, "allowUnenforced")))
 		return pass_on(c);
 	if (r < 0)
-		return fail(c, r == -ENOTSUP ? CNI_NOT_ENFORCED : CNI_IO, "%s", err ?: strerror(-r));
+		return fail(c, r == -ENOTSUP ? CNI_NOT_ENFORCED : CNI_IO, "%s",
+			    err ?: strerror(-r));
 	r = add_note(c, &host, &err);
 	if (r < 0)
 		return fail(c, CNI_IO, "%s", err ?: strerror(-r));
 	r = bn_cni_install(&c->node, &host, ms > 0 && ms < 60000 ? ms : 5000, &err);
 	if (r < 0) {
 		bn_cni_note_remove(&c->node, c->container, c->ifname);
-		return fail(c, CNI_TRY_LATER, "the pod cannot be isolated: %s", err ?: strerror(-r));
+		return fail(c, CNI_TRY_LATER, "the pod cannot be isolated: %s",
+			    err ?: strerror(-r));
 	}
 	bn_cni_wait_pod(&c->node, host.ifindex, WAIT_POD_MS);
 	return pass_on(c);
@@ -204,8 +208,8 @@ static int del(struct call *c)
 static int gc(struct call *c)
 {
 	_cleanup_(freep) char *err = NULL;
-	json_t *valid = json_object_get(c->conf, "cni.dev/valid-attachments") ?:
-						json_object_get(c->conf, "cni.dev/attachments");
+	json_t *valid = json_object_get(c->conf, "cni.dev/valid-attachments")
+				?: json_object_get(c->conf, "cni.dev/attachments");
 
 	if (bn_cni_node_read(c->run_dir, &c->node, &err) < 0)
 		return 0;
@@ -232,20 +236,23 @@ static const struct {
 	int (*fn)(struct call *c);
 	bool container, netns; /* which variables it cannot do without */
 } commands[] = {
-	{ "ADD", add, true, true },   { "CHECK", check, true, true }, { "DEL", del, true, false },
-	{ "GC", gc, false, false },   { "STATUS", status, false, false },
+	{"ADD", add, true, true}, {"CHECK", check, true, true},	    {"DEL", del, true, false},
+	{"GC", gc, false, false}, {"STATUS", status, false, false},
 };
 
 int main(void)
 {
-	struct call c = { .command = getenv("CNI_COMMAND"), .container = getenv("CNI_CONTAINERID"),
-			  .netns = getenv("CNI_NETNS"), .ifname = getenv("CNI_IFNAME"),
-			  .args = getenv("CNI_ARGS") };
+	struct call c = {.command = getenv("CNI_COMMAND"),
+			 .container = getenv("CNI_CONTAINERID"),
+			 .netns = getenv("CNI_NETNS"),
+			 .ifname = getenv("CNI_IFNAME"),
+			 .args = getenv("CNI_ARGS")};
 	size_t i;
 	int r;
 
 	if (!c.command)
-		return fail(&c, CNI_ENVIRONMENT, "CNI_COMMAND is not set: started by a runtime only");
+		return fail(&c, CNI_ENVIRONMENT,
+			    "CNI_COMMAND is not set: started by a runtime only");
 	if (!strcmp(c.command, "VERSION"))
 		return version();
 	if (read_conf(&c)) {
@@ -257,7 +264,8 @@ int main(void)
 			break;
 	if (i == ARRAY_SIZE(commands))
 		r = fail(&c, CNI_ENVIRONMENT, "CNI_COMMAND '%s' is not known", c.command);
-	else if (commands[i].container && (!c.container || !*c.container || !c.ifname || !*c.ifname))
+	else if (commands[i].container &&
+		 (!c.container || !*c.container || !c.ifname || !*c.ifname))
 		r = fail(&c, CNI_ENVIRONMENT, "CNI_CONTAINERID and CNI_IFNAME must be set");
 	else if (commands[i].netns && (!c.netns || !*c.netns))
 		r = fail(&c, CNI_ENVIRONMENT, "CNI_NETNS must be set");

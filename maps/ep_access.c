@@ -6,7 +6,7 @@
 #include "maps/maps.h"
 
 #define POLICY_FLAGS (BN_ADDR_F_POD | BN_ADDR_F_NODE)
-#define HOST_FLAGS (BN_ADDR_F_HOST | BN_ADDR_F_NODEPORT)
+#define HOST_FLAGS   (BN_ADDR_F_HOST | BN_ADDR_F_NODEPORT)
 
 /* Beside each element of eps, which holds the values itself: who owns what. */
 struct side {
@@ -25,8 +25,8 @@ struct bn_eps {
 	uint32_t *table; /* open addressing: index of eps, 0 is free */
 	uint32_t mask;
 	size_t count;
-	uint32_t *freed, nfree;	  /* stack: may be given out */
-	uint32_t *limbo, nlimbo;  /* a reader may still hold these */
+	uint32_t *freed, nfree;	 /* stack: may be given out */
+	uint32_t *limbo, nlimbo; /* a reader may still hold these */
 	uint64_t seed[2];
 	uint64_t writes;
 };
@@ -154,7 +154,8 @@ static void store_flags(struct bn_eps *e, struct bn_ep *ep, uint16_t flags)
 	e->writes++;
 }
 
-/* A new index for want->addr, complete before the hash names it. old: the index that it replaces. */
+/* A new index for want->addr, complete before the hash names it. old: the index that it replaces.
+ */
 static int publish(struct bn_eps *e, const struct bn_ep *want, const struct side *s, uint32_t old)
 {
 	uint32_t idx;
@@ -209,7 +210,8 @@ static int apply(struct bn_eps *e, uint32_t idx, const struct bn_ep *want, const
 
 	if (!idx)
 		return publish(e, want, s, 0);
-	/* A reader that has seen the slot goes on to ifindex and mac: they never change under it. */
+	/* A reader that has seen the slot goes on to ifindex and mac: they never change under it.
+	 */
 	if (BN_EP_SLOT(ep->word) && BN_EP_SLOT(want->word) &&
 	    (ep->ifindex != want->ifindex || memcmp(ep->mac, want->mac, sizeof(ep->mac)) ||
 	     BN_EP_SLOT(ep->word) != BN_EP_SLOT(want->word)))
@@ -230,7 +232,7 @@ static int apply(struct bn_eps *e, uint32_t idx, const struct bn_ep *want, const
 static void load(const struct bn_eps *e, const struct bn_addr *a, uint32_t idx, struct bn_ep *ep,
 		 struct side *s)
 {
-	*ep = (struct bn_ep){ .addr = *a };
+	*ep = (struct bn_ep){.addr = *a};
 	*s = (struct side){};
 	if (!idx)
 		return;

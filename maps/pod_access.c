@@ -17,7 +17,7 @@ struct bn_pods {
 	struct iface *ifs;
 	size_t nifs, aifs;
 	size_t used;
-	uint32_t next;	 /* where the search for a free slot begins: low numbers first */
+	uint32_t next; /* where the search for a free slot begins: low numbers first */
 	bool have_limbo;
 	uint64_t writes;
 };
@@ -63,7 +63,7 @@ static int insert(struct bn_pods *p, uint32_t ifindex, const struct bn_iface *v)
 	while (at && p->ifs[at - 1].ifindex > ifindex)
 		at--;
 	memmove(&p->ifs[at + 1], &p->ifs[at], (p->nifs - at) * sizeof(*p->ifs));
-	p->ifs[at] = (struct iface){ ifindex, *v };
+	p->ifs[at] = (struct iface){ifindex, *v};
 	p->nifs++;
 	return 0;
 }
@@ -79,7 +79,8 @@ int bn_pods_iface(const struct bn_pods *p, uint32_t ifindex, struct bn_iface *re
 }
 
 int bn_pods_each_iface(const struct bn_pods *p,
-		       int (*fn)(uint32_t ifindex, const struct bn_iface *i, void *data), void *data)
+		       int (*fn)(uint32_t ifindex, const struct bn_iface *i, void *data),
+		       void *data)
 {
 	size_t i;
 	int r;
@@ -233,8 +234,9 @@ uint64_t bn_pods_writes(const struct bn_pods *p)
 	return p->writes;
 }
 
-/* A slot whose own interface is gone is nobody's: seen when the first of a pod's interfaces went and
- * the daemon died before it moved the pod. The walk is in no order, so this is checked afterwards.
+/* A slot whose own interface is gone is nobody's: seen when the first of a pod's interfaces went
+ * and the daemon died before it moved the pod. The walk is in no order, so this is checked
+ * afterwards.
  */
 static int adopt_elem(const void *key, const void *val, void *data)
 {

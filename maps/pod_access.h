@@ -27,7 +27,8 @@ void bn_pods_freep(struct bn_pods **p);
 /* -ENOENT; what is in force for an interface, also when it was only adopted. */
 int bn_pods_iface(const struct bn_pods *p, uint32_t ifindex, struct bn_iface *ret);
 int bn_pods_each_iface(const struct bn_pods *p,
-		       int (*fn)(uint32_t ifindex, const struct bn_iface *i, void *data), void *data);
+		       int (*fn)(uint32_t ifindex, const struct bn_iface *i, void *data),
+		       void *data);
 
 /* Writes when something differs. i->ifindex is set here. */
 int bn_pods_set_iface(struct bn_pods *p, uint32_t ifindex, const struct bn_iface *i);

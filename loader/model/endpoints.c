@@ -141,7 +141,7 @@ static int collect_links(struct bn_endpoints *e)
 				return r;
 		} else if (f->gen && f->gen != l[i].gen) { /* another interface with its number */
 			if_gone(e, f);
-			*f = (struct ep_if){ .ifindex = f->ifindex, .since_ns = e->now_ns };
+			*f = (struct ep_if){.ifindex = f->ifindex, .since_ns = e->now_ns};
 		}
 		if (!e->begun)
 			f->existed = true;

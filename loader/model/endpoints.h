@@ -31,11 +31,12 @@ struct bn_endpoints_env {
 	struct event_base *base;
 	struct bn_store *store;
 	struct bn_maps *maps;
-	struct bn_eps *eps;		/* shared with the policies */
-	struct bn_policies *policies;	/* told of slots and of this host's addresses; NULL in tests */
-	struct bn_kernel *kernel;	/* attaches the programs; NULL in tests */
+	struct bn_eps *eps; /* shared with the policies */
+	struct bn_policies
+		*policies;	  /* told of slots and of this host's addresses; NULL in tests */
+	struct bn_kernel *kernel; /* attaches the programs; NULL in tests */
 	const struct bn_opts *opts;
-	void (*changed)(void *data);	/* something is dirty: call bn_endpoints_sync soon; or NULL */
+	void (*changed)(void *data); /* something is dirty: call bn_endpoints_sync soon; or NULL */
 	void *data;
 };
 
@@ -68,14 +69,14 @@ int bn_endpoints_json(struct bn_endpoints *e, json_t **ret);
 int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret);
 
 struct bn_endpoints_stats {
-	uint32_t pods;	       /* local pods with an interface */
-	uint32_t unenforced;   /* local pods without a host-side interface */
-	uint32_t unknown;      /* pod interfaces whose pod is not known */
-	uint32_t closed;       /* of these, those that pass nothing */
-	uint32_t unmanaged;    /* container interfaces that are no Kubernetes pod's */
+	uint32_t pods;	     /* local pods with an interface */
+	uint32_t unenforced; /* local pods without a host-side interface */
+	uint32_t unknown;    /* pod interfaces whose pod is not known */
+	uint32_t closed;     /* of these, those that pass nothing */
+	uint32_t unmanaged;  /* container interfaces that are no Kubernetes pod's */
 	uint32_t uplinks, tunnels;
 	uint32_t attach_errors; /* interfaces without programs because of an error */
-	uint64_t resyncs;      /* the kernel's notifications overran */
+	uint64_t resyncs;	/* the kernel's notifications overran */
 };
 void bn_endpoints_stats(const struct bn_endpoints *e, struct bn_endpoints_stats *ret);
 

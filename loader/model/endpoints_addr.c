@@ -33,7 +33,7 @@ static void range_count(struct bn_endpoints *e, const struct bn_addr *a, int by)
 	}
 	if (by < 0 || ep_room(&e->ranges, e->nranges, &e->aranges, sizeof(*e->ranges)) < 0)
 		return;
-	e->ranges[e->nranges++] = (struct ep_range){ *a, bn_addr_is_v4(a), 1 };
+	e->ranges[e->nranges++] = (struct ep_range){*a, bn_addr_is_v4(a), 1};
 }
 
 void ep_ranges_pod(struct bn_endpoints *e, const struct bn_pod *p, int by)
@@ -83,7 +83,7 @@ static int pod_in_subnet(struct bn_obj *o, void *data)
 
 bool ep_pods_in(const struct bn_endpoints *e, const struct bn_addr *a, uint8_t prefix)
 {
-	struct subnet s = { .c = { *a, prefix } };
+	struct subnet s = {.c = {*a, prefix}};
 	size_t i;
 
 	for (i = 0; i < 16; i++) {
@@ -131,8 +131,7 @@ static size_t own_addrs(const struct bn_endpoints *e, struct bn_addr *ret)
 		if (f && !strcmp(f->l->name, "kube-ipvs0"))
 			continue;
 
-		if (bn_addr_is_v4(x) ? x->b[12] == 127 || !x->w[3] :
-				       a[i].scope >= RT_SCOPE_LINK)
+		if (bn_addr_is_v4(x) ? x->b[12] == 127 || !x->w[3] : a[i].scope >= RT_SCOPE_LINK)
 			continue;
 		ret[k++] = *x;
 	}
@@ -146,7 +145,8 @@ static size_t own_addrs(const struct bn_endpoints *e, struct bn_addr *ret)
 int ep_hosts(struct bn_endpoints *e)
 {
 	const struct bn_nl_addr *all;
-	_cleanup_(freep) struct bn_addr *now = calloc(bn_netstate_addrs(e->net, &all) + 1, sizeof(*now));
+	_cleanup_(freep) struct bn_addr *now =
+		calloc(bn_netstate_addrs(e->net, &all) + 1, sizeof(*now));
 	size_t n, i;
 	int r, err = 0;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Wanted state to maps, programs and policies. Add before delete: slots and addresses first, then the
- * interfaces that name them, then programs; what is no longer wanted goes last.
+/* Wanted state to maps, programs and policies. Add before delete: slots and addresses first, then
+ * the interfaces that name them, then programs; what is no longer wanted goes last.
  */
 #include <linux/if_addr.h>
 #include <linux/if_arp.h>
@@ -32,7 +32,7 @@ static int of_slot(const struct bn_ep *ep, void *data)
 /* No address may name a slot that is given away. */
 static void clear_slot(struct bn_endpoints *e, uint32_t slot)
 {
-	struct slot_addrs s = { .slot = slot };
+	struct slot_addrs s = {.slot = slot};
 	uint32_t i;
 
 	do {
@@ -72,7 +72,8 @@ static int give_slot(struct bn_endpoints *e, struct ep_pod *p)
 	if (!adopted) {
 		r = bn_pods_alloc(e->pods, p->ifindex, &slot);
 		if (r < 0) {
-			log_err_r(r, "pod %s/%s gets no slot: it stays closed", p->obj->o.ns, p->obj->o.name);
+			log_err_r(r, "pod %s/%s gets no slot: it stays closed", p->obj->o.ns,
+				  p->obj->o.name);
 			return r;
 		}
 	}
@@ -132,13 +133,14 @@ static void want_addr(const struct bn_endpoints *e, const struct ep_pod *p, cons
 		if (bn_addr_eq(&v[i].addr, a))
 			return;
 	f = iface_of(e, p, a);
-	v[*n] = (struct ep_local){ *a, { .slot = p->slot, .ifindex = f->ifindex } };
+	v[*n] = (struct ep_local){*a, {.slot = p->slot, .ifindex = f->ifindex}};
 	memcpy(v[*n].l.mac, f->peer_mac, 6);
 	++*n;
 }
 
 /* Room for all that p may have; NULL without memory. */
-static struct ep_local *wanted_addrs(const struct bn_endpoints *e, const struct ep_pod *p, uint32_t *n)
+static struct ep_local *wanted_addrs(const struct bn_endpoints *e, const struct ep_pod *p,
+				     uint32_t *n)
 {
 	const struct bn_cni_entry *const *c = e->centries;
 	size_t i;
@@ -177,7 +179,8 @@ static int drop_addrs(struct bn_endpoints *e, const struct ep_pod *p, uint32_t s
 
 	for (i = 0; i < p->nhave; i++) {
 		if (in_locals(want, nwant, &p->have[i].addr) ||
-		    bn_eps_get(e->env.eps, &p->have[i].addr, &ep) < 0 || BN_EP_SLOT(ep.word) != slot)
+		    bn_eps_get(e->env.eps, &p->have[i].addr, &ep) < 0 ||
+		    BN_EP_SLOT(ep.word) != slot)
 			continue;
 		r = bn_eps_clear(e->env.eps, &p->have[i].addr, BN_EPS_LOCAL);
 		if (r < 0)
@@ -261,8 +264,8 @@ static void primaries(const struct bn_endpoints *e, uint32_t ifindex, struct bn_
 	}
 }
 
-/* Before the lists are read, what was in force stays; and a node that bpfnet has just come to is not
- * cut off from its pods.
+/* Before the lists are read, what was in force stays; and a node that bpfnet has just come to is
+ * not cut off from its pods.
  */
 static bool leave_alone(const struct bn_endpoints *e, const struct ep_if *f)
 {
@@ -271,7 +274,7 @@ static bool leave_alone(const struct bn_endpoints *e, const struct ep_if *f)
 
 static void want_iface(const struct bn_endpoints *e, const struct ep_if *f, struct bn_iface *v)
 {
-	*v = (struct bn_iface){ .role = f->role, .ifindex = f->ifindex };
+	*v = (struct bn_iface){.role = f->role, .ifindex = f->ifindex};
 	v->l2_len = f->l->type == ARPHRD_ETHER ? 14 : 0;
 	memcpy(v->mac, f->l->mac, sizeof(v->mac));
 	if (f->role != BN_ROLE_POD) {
@@ -307,7 +310,8 @@ static int attach(struct bn_endpoints *e, struct ep_if *f, enum bn_role role)
 		return 0; /* gone: the notification is on its way */
 	if (r < 0) {
 		if (!f->attach_err)
-			log_error("interface %s: %s; trying again", f->l->name, err ?: strerror(-r));
+			log_error("interface %s: %s; trying again", f->l->name,
+				  err ?: strerror(-r));
 		f->attach_err = r;
 		f->retry_ns = e->now_ns + RETRY_NS;
 		ep_wake(e, f->retry_ns);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* --host-routing auto: may packets of a pod skip the host's stack? Only when nobody else has put
- * anything in the way that they would skip: no netfilter rule or dropping policy on forwarded packets,
- * no bridge or netdev hooks; on the pod's interface no queueing discipline, no XDP, no program and no
- * filter of others. Looked at anew every few seconds; an interface counts as free once it has been
- * seen so after its CNI has had time to set it up. A flow that has begun keeps its way.
+ * anything in the way that they would skip: no netfilter rule or dropping policy on forwarded
+ * packets, no bridge or netdev hooks; on the pod's interface no queueing discipline, no XDP, no
+ * program and no filter of others. Looked at anew every few seconds; an interface counts as free
+ * once it has been seen so after its CNI has had time to set it up. A flow that has begun keeps its
+ * way.
  */
 #include <string.h>
 
@@ -30,7 +31,7 @@ static void look_at_ifaces(struct bn_endpoints *e)
 	r = bn_foreign_qdiscs(nl, &q, &n);
 	for (i = 0; i < e->nifs; i++) {
 		struct ep_if *f = e->ifs[i];
-		struct bn_foreign_qdisc key = { .ifindex = f->ifindex }, *d;
+		struct bn_foreign_qdisc key = {.ifindex = f->ifindex}, *d;
 
 		d = n ? bsearch(&key, q, n, sizeof(key), by_index) : NULL;
 		f->clear = r >= 0 && f->role == BN_ROLE_POD &&
@@ -57,8 +58,8 @@ void ep_look_bypass(struct bn_endpoints *e)
 		look_at_ifaces(e);
 	memcpy(e->why_stack, why, sizeof(why));
 	if (e->bypass != was || first)
-		log_info(e->bypass ? "host routing: packets of pods go past the host's stack%s" :
-				     "host routing: through the host's stack, because of %s",
+		log_info(e->bypass ? "host routing: packets of pods go past the host's stack%s"
+				   : "host routing: through the host's stack, because of %s",
 			 why);
 }
 

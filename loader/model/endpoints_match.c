@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Which pod stands behind an interface.
  *
- * Who has an address is decided by what a pod cannot write: first the Pod objects of this node, then
- * libcni's cache. Which interface it is at: the cache, then host routes, then what the peer's
+ * Who has an address is decided by what a pod cannot write: first the Pod objects of this node,
+ * then libcni's cache. Which interface it is at: the cache, then host routes, then what the peer's
  * namespace has, and there only the addresses it had first: a container with NET_ADMIN can add any
- * address later, and must not become another pod by it. A mapping stays until the interface or the pod
- * goes; a pod that has an interface is not taken over by one that merely shows its address.
+ * address later, and must not become another pod by it. A mapping stays until the interface or the
+ * pod goes; a pod that has an interface is not taken over by one that merely shows its address.
  */
 #include <linux/rtnetlink.h>
 #include <string.h>
@@ -13,11 +13,11 @@
 #include "loader/log.h"
 #include "loader/model/endpoints_priv.h"
 
-#define MS 1000000ull
-#define ASK_MIN_MS 5
+#define MS	    1000000ull
+#define ASK_MIN_MS  5
 #define ASK_EAGERLY 16 /* times at once when something changed; then at most every ASK_FAIR_MS */
 #define ASK_FAIR_MS 100
-#define ASK_MAX_MS 20000
+#define ASK_MAX_MS  20000
 
 /* --- asking ---------------------------------------------------------------------------------- */
 
@@ -181,8 +181,10 @@ static bool elsewhere(const struct bn_endpoints *e, const struct ep_if *f)
 	return false;
 }
 
-/* *several: more than one pod's addresses are there. Only pods that have no interface count then. */
-static struct ep_pod *by_namespace(const struct bn_endpoints *e, const struct ep_if *f, bool *several)
+/* *several: more than one pod's addresses are there. Only pods that have no interface count then.
+ */
+static struct ep_pod *by_namespace(const struct bn_endpoints *e, const struct ep_if *f,
+				   bool *several)
 {
 	struct ep_pod *found = NULL, *freepod = NULL, *p;
 	bool many = false, foreign;
@@ -240,8 +242,8 @@ static bool strong(const struct bn_endpoints *e, const struct ep_if *f)
 	return by_cni(e, f) == f->pod || by_route(e, f) == f->pod;
 }
 
-/* May f have p? When another interface has it: only on better evidence, or when that one has lost the
- * pod's addresses.
+/* May f have p? When another interface has it: only on better evidence, or when that one has lost
+ * the pod's addresses.
  */
 static bool may_have(struct bn_endpoints *e, struct ep_if *f, struct ep_pod *p, enum ep_evidence by)
 {
@@ -253,7 +255,8 @@ static bool may_have(struct bn_endpoints *e, struct ep_if *f, struct ep_pod *p, 
 		return true;
 	if (by == EP_BY_NAMESPACE ? still_there(e, had) : strong(e, had)) {
 		if (bn_log_ratelimit(30))
-			log_warn("interface %s shows an address of pod %s/%s, which is at %s: left closed",
+			log_warn("interface %s shows an address of pod %s/%s, which is at %s: left "
+				 "closed",
 				 f->l->name, p->obj->o.ns, p->obj->o.name, had->l->name);
 		return false;
 	}
@@ -278,7 +281,8 @@ static bool try_one(struct bn_endpoints *e, struct ep_if *f, bool last)
 	}
 	if (!p || several || !may_have(e, f, p, by)) {
 		if (several && last && bn_log_ratelimit(30))
-			log_warn("interface %s shows addresses of several pods: left closed", f->l->name);
+			log_warn("interface %s shows addresses of several pods: left closed",
+				 f->l->name);
 		return false;
 	}
 	map(f, p, by);
@@ -307,7 +311,10 @@ struct fdb_ask {
 	struct bn_addr addrs[64];
 	uint8_t macs[64][6];
 	unsigned n;
-	struct { uint32_t port; uint8_t mac[6]; } ports[256];
+	struct {
+		uint32_t port;
+		uint8_t mac[6];
+	} ports[256];
 	unsigned nports;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The pods of this node that have a network of their own: by name, and by address. A cluster of one node
- * may have many thousands in its store without an interface here (tests, simulations): what is done at
- * every sync must not depend on them.
+/* The pods of this node that have a network of their own: by name, and by address. A cluster of one
+ * node may have many thousands in its store without an interface here (tests, simulations): what is
+ * done at every sync must not depend on them.
  */
 #include <string.h>
 
@@ -50,7 +50,8 @@ static int index_addrs(struct bn_endpoints *e, struct ep_pod *p)
 
 		a->addr = p->obj->ips[i];
 		a->pod = p;
-		if (bn_htab_add(&e->by_addr, &a->node, bn_hash_bytes(&a->addr, sizeof(a->addr))) < 0)
+		if (bn_htab_add(&e->by_addr, &a->node, bn_hash_bytes(&a->addr, sizeof(a->addr))) <
+		    0)
 			return -ENOMEM;
 		p->naddrs++;
 	}

@@ -57,10 +57,10 @@ struct ep_pod {
 	struct ep_addr *addrs;
 	uint32_t naddrs;
 	struct bn_pod *obj;
-	uint64_t since_ns;   /* known, with an address */
-	uint32_t slot;	     /* 0: none */
-	uint32_t slot_if;    /* the interface that the slot was made for */
-	uint32_t ifindex;    /* the pod's first interface; 0: not mapped */
+	uint64_t since_ns;     /* known, with an address */
+	uint32_t slot;	       /* 0: none */
+	uint32_t slot_if;      /* the interface that the slot was made for */
+	uint32_t ifindex;      /* the pod's first interface; 0: not mapped */
 	struct ep_local *have; /* what eps says now */
 	uint32_t nhave;
 	bool finished; /* released its addresses */
@@ -68,7 +68,7 @@ struct ep_pod {
 
 struct ep_if {
 	uint32_t ifindex, gen;
-	struct bn_nl_link link; /* as of the last sync */
+	struct bn_nl_link link;	    /* as of the last sync */
 	const struct bn_nl_link *l; /* link */
 	enum bn_role role;	    /* wanted */
 	enum bn_role attached;	    /* what was attached */
@@ -76,8 +76,8 @@ struct ep_if {
 	uint64_t retry_ns;
 	uint64_t since_ns; /* first seen */
 
-	/* What the peer's namespace said: of each family the first addresses that it had. A container can
-	 * change its addresses later, not those that it was given before it ran.
+	/* What the peer's namespace said: of each family the first addresses that it had. A
+	 * container can change its addresses later, not those that it was given before it ran.
 	 */
 	struct bn_addr ids[EP_IDS];
 	bool on_peer[EP_IDS]; /* on the peer itself, not on another device of the namespace */
@@ -90,14 +90,14 @@ struct ep_if {
 
 	struct ep_pod *pod;
 	enum ep_evidence by;
-	uint32_t adopted_slot;	/* pinned by an earlier daemon, its pod not yet known */
-	bool adopted;		/* in ifaces when this daemon began */
+	uint32_t adopted_slot; /* pinned by an earlier daemon, its pod not yet known */
+	bool adopted;	       /* in ifaces when this daemon began */
 	enum bn_role adopted_role;
-	bool open;		/* unknown and not closed */
-	bool unmanaged;		/* no pod of Kubernetes */
-	bool uplink;		/* strong: routes say so */
-	bool clear;		/* no queueing discipline or filter of others */
-	bool existed;		/* when this daemon started */
+	bool open;	/* unknown and not closed */
+	bool unmanaged; /* no pod of Kubernetes */
+	bool uplink;	/* strong: routes say so */
+	bool clear;	/* no queueing discipline or filter of others */
+	bool existed;	/* when this daemon started */
 	bool seen;
 };
 
@@ -120,7 +120,7 @@ struct bn_endpoints {
 	struct ep_pod **lpods; /* pods of this node with their own network */
 	size_t nlpods, alpods;
 	struct bn_htab by_name, by_addr; /* of them */
-	struct ep_pod **gone; /* to be taken out of the maps */
+	struct ep_pod **gone;		 /* to be taken out of the maps */
 	size_t ngone, agone;
 	struct bn_cidr *cidrs; /* of pods, from Nodes and options */
 	size_t ncidrs, acidrs;
@@ -130,14 +130,14 @@ struct bn_endpoints {
 	bool ready, settled, swept; /* settled: what was adopted and not claimed is gone */
 	bool fresh;		    /* no earlier daemon left anything in force */
 	bool begun;		    /* a first sync was done */
-	bool could_select; /* the policies' answer of the last sync */
-	struct bn_addr *hosts; /* own addresses as last told */
+	bool could_select;	    /* the policies' answer of the last sync */
+	struct bn_addr *hosts;	    /* own addresses as last told */
 	size_t nhosts;
 	struct bn_addr node4, node6; /* own, of the Node object; zero: not known */
 	uint64_t now_ns, next_ns;    /* of this sync; the earliest thing to do later */
-	bool bypass;		     /* no netfilter rule of others stands in the way of the short cut */
-	uint64_t uplinks_ns;	     /* not to be looked for before */
-	uint64_t look_ns;	     /* when to look for it again */
+	bool bypass;	     /* no netfilter rule of others stands in the way of the short cut */
+	uint64_t uplinks_ns; /* not to be looked for before */
+	uint64_t look_ns;    /* when to look for it again */
 	char why_stack[96];
 	char **devices;
 };
@@ -175,9 +175,10 @@ void ep_drop_adopted(struct bn_endpoints *e, struct ep_if *f);
 void ep_unmap(struct bn_endpoints *e, struct ep_if *f);
 void ep_on_pod(struct bn_endpoints *e, const struct bn_pod *old, const struct bn_pod *new);
 struct ep_pod *ep_pod_named(const struct bn_endpoints *e, const char *ns, const char *name);
-struct ep_pod *ep_pod_with(const struct bn_endpoints *e, const struct bn_addr *a); /* by objects only */
+struct ep_pod *ep_pod_with(const struct bn_endpoints *e,
+			   const struct bn_addr *a); /* by objects only */
 void ep_pod_free(struct ep_pod *p);
 void ep_pods_free(struct bn_endpoints *e);
-bool ep_pod_wants(const struct ep_pod *p);	     /* alive and with an address */
+bool ep_pod_wants(const struct ep_pod *p); /* alive and with an address */
 
 #endif

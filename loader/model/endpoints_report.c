@@ -5,7 +5,7 @@
 #include "loader/model/endpoints_priv.h"
 #include "loader/model/policies.h"
 
-#define PATIENCE_NS 1000000000ull      /* for a pod with an address and no interface in sight */
+#define PATIENCE_NS	1000000000ull /* for a pod with an address and no interface in sight */
 #define PATIENCE_MAX_NS 5000000000ull /* while some interface is still unknown */
 
 static bool some_unknown(const struct bn_endpoints *e)
@@ -18,8 +18,8 @@ static bool some_unknown(const struct bn_endpoints *e)
 	return false;
 }
 
-/* A pod with an address that no interface leads to is not missed at once: the two are told by different
- * parties, in any order.
+/* A pod with an address that no interface leads to is not missed at once: the two are told by
+ * different parties, in any order.
  */
 static uint64_t patience(const struct bn_endpoints *e)
 {
@@ -52,8 +52,8 @@ bool bn_endpoints_settled(const struct bn_endpoints *e)
 	return true;
 }
 
-static const char *const evidence[EP_BY__MAX] = { "none", "cni", "route", "namespace", "sibling",
-						   "bridge" };
+static const char *const evidence[EP_BY__MAX] = {"none",      "cni",	 "route",
+						 "namespace", "sibling", "bridge"};
 
 static int pod_json(struct bn_endpoints *e, const struct ep_pod *p, json_t **ret)
 {
@@ -70,9 +70,9 @@ static int pod_json(struct bn_endpoints *e, const struct ep_pod *p, json_t **ret
 		json_array_append_new(addrs, json_string(bn_addr_format(&p->have[i].addr, buf)));
 	j = json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:i, s:s, s:b}", "namespace",
 		      p->obj->o.ns, "name", p->obj->o.name, "interface", f->l->name, "addresses",
-		      addrs, "ingress", in ? "isolated" : "open", "egress", out ? "isolated" : "open",
-		      "ifindex", (int)f->ifindex, "slot", (int)p->slot, "foundBy", evidence[f->by],
-		      "bypass", ep_bypass(e, f));
+		      addrs, "ingress", in ? "isolated" : "open", "egress",
+		      out ? "isolated" : "open", "ifindex", (int)f->ifindex, "slot", (int)p->slot,
+		      "foundBy", evidence[f->by], "bypass", ep_bypass(e, f));
 	if (!j)
 		return -ENOMEM;
 	*ret = j;
@@ -164,7 +164,7 @@ int bn_endpoints_problems(struct bn_endpoints *e, json_t **ret)
 
 void bn_endpoints_stats(const struct bn_endpoints *e, struct bn_endpoints_stats *ret)
 {
-	struct bn_endpoints_stats s = { .resyncs = bn_netstate_resyncs(e->net) };
+	struct bn_endpoints_stats s = {.resyncs = bn_netstate_resyncs(e->net)};
 	uint64_t now = ep_now(), wait = patience(e);
 	size_t i;
 
@@ -204,7 +204,7 @@ bool bn_endpoints_slot_pod(const struct bn_endpoints *e, uint32_t slot, const ch
 
 const char *const *bn_endpoints_devices(const struct bn_endpoints *e)
 {
-	static const char *const none[] = { NULL };
+	static const char *const none[] = {NULL};
 
 	return e->devices ? (const char *const *)e->devices : none;
 }

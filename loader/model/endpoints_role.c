@@ -7,8 +7,8 @@
  *      into --cluster-cidr, leads through it, or it holds this node's address (Node object), or
  *   2. it is a tunnel device with a route or an address, or hardware, VLAN, bond and the like with
  *      an address, or
- *   3. no pod is known behind it, and it is a bridge with a network far from all pods' addresses, or a
- *      veth that has a network without pods, or a route with a gateway, or whose peer has addresses
+ *   3. no pod is known behind it, and it is a bridge with a network far from all pods' addresses,
+ * or a veth that has a network without pods, or a route with a gateway, or whose peer has addresses
  *      that are all far from pods'.
  * Ports of bonds, teams and bridges are not: their master is. Rule 1 goes before everything that a
  * pod can influence: routes of this namespace are the administrator's.
@@ -34,9 +34,10 @@ static bool kind_is(const struct bn_nl_link *l, const char *const *kinds)
 
 static bool is_tunnel(const struct bn_nl_link *l)
 {
-	static const char *const kinds[] = { "vxlan", "geneve", "ipip", "sit", "ip6tnl", "gre", "gretap",
-					     "ip6gre", "ip6gretap", "wireguard", "erspan", "vti", "vti6",
-					     "xfrm", "tun", "gtp", "fou", "bareudp", "amt", NULL };
+	static const char *const kinds[] = {"vxlan",  "geneve", "ipip",	   "sit",	"ip6tnl",
+					    "gre",    "gretap", "ip6gre",  "ip6gretap", "wireguard",
+					    "erspan", "vti",	"vti6",	   "xfrm",	"tun",
+					    "gtp",    "fou",	"bareudp", "amt",	NULL};
 
 	if (!strcmp(l->kind, "tun"))
 		return l->type != ARPHRD_ETHER; /* a tap is a virtual machine's, or a pod's */
@@ -51,7 +52,8 @@ static bool is_veth(const struct bn_nl_link *l)
 /* Hardware and what carries the node's own traffic like hardware. */
 static bool is_nic(const struct bn_nl_link *l)
 {
-	static const char *const kinds[] = { "vlan", "bond", "team", "macvlan", "macsec", "ipoib", NULL };
+	static const char *const kinds[] = {"vlan",   "bond",  "team", "macvlan",
+					    "macsec", "ipoib", NULL};
 
 	if (l->type == ARPHRD_LOOPBACK)
 		return false;
@@ -104,8 +106,8 @@ int ep_nodes_update(struct bn_endpoints *e)
 
 	e->ncidrs = 0;
 	for (i = 0; i < o->npod_cidrs + o->ncluster_cidrs; i++) {
-		r = add_cidr(e, i < o->npod_cidrs ? &o->pod_cidrs[i] :
-						    &o->cluster_cidrs[i - o->npod_cidrs]);
+		r = add_cidr(e, i < o->npod_cidrs ? &o->pod_cidrs[i]
+						  : &o->cluster_cidrs[i - o->npod_cidrs]);
 		if (r < 0)
 			return r;
 	}
@@ -242,8 +244,9 @@ static bool has_route(const struct bn_endpoints *e, const struct ep_if *f)
 	return false;
 }
 
-/* 1: it has a network of its own in which no pod is; 0: it has no network; -1: a pod's, or a bridge of
- * which it cannot be told. A bridge may get its first pod any moment, so being near pods is enough.
+/* 1: it has a network of its own in which no pod is; 0: it has no network; -1: a pod's, or a bridge
+ * of which it cannot be told. A bridge may get its first pod any moment, so being near pods is
+ * enough.
  */
 static int own_network(const struct bn_endpoints *e, const struct ep_if *f)
 {
@@ -255,8 +258,8 @@ static int own_network(const struct bn_endpoints *e, const struct ep_if *f)
 	for (i = 0; i < n; i++) {
 		if (a[i].ifindex != f->ifindex || !ep_global(&a[i]))
 			continue;
-		if (bridge ? ep_pod_range(e, &a[i].addr) != 0 :
-			     ep_pods_in(e, &a[i].addr, a[i].prefix))
+		if (bridge ? ep_pod_range(e, &a[i].addr) != 0
+			   : ep_pods_in(e, &a[i].addr, a[i].prefix))
 			return -1;
 		if (a[i].prefix < 128)
 			r = 1;

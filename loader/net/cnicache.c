@@ -11,8 +11,8 @@
 #include "loader/log.h"
 #include "loader/net/cnicache.h"
 
-#define FILE_MAX (1 << 20)
-#define FILES_MAX 8192
+#define FILE_MAX     (1 << 20)
+#define FILES_MAX    8192
 #define LOOK_AGAIN_S 5 /* for a directory that is not there */
 
 struct file {
@@ -117,7 +117,6 @@ static void read_result(const json_t *res, struct bn_cni_entry *e)
 	add_addr(e, json_string_value(json_object_get(json_object_get(res, "ip6"), "ip")));
 }
 
-
 int bn_cni_parse(const char *text, size_t len, struct bn_cni_entry *ret)
 {
 	_cleanup_(json_decrefp) json_t *j = json_loadb(text, len, 0, NULL);
@@ -176,7 +175,8 @@ static int look_at(struct bn_cnicache *c, int dirfd, const char *name, bool *cha
 	int64_t mtime;
 	size_t i;
 
-	if (name[0] == '.' || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+	if (name[0] == '.' || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) ||
+	    !S_ISREG(st.st_mode))
 		return 0;
 	mtime = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
 	for (i = 0; i < c->nfiles && !f; i++)
@@ -199,7 +199,7 @@ static int look_at(struct bn_cnicache *c, int dirfd, const char *name, bool *cha
 			c->afiles = n;
 		}
 		f = &c->files[c->nfiles];
-		*f = (struct file){ .name = strdup(name) };
+		*f = (struct file){.name = strdup(name)};
 		if (!f->name)
 			return -ENOMEM;
 		c->nfiles++;
@@ -268,12 +268,14 @@ static int watch(struct bn_cnicache *c)
 {
 	return inotify_add_watch(c->inotify, c->dir,
 				 IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
-					 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0 ? -errno : 0;
+					 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0
+		       ? -errno
+		       : 0;
 }
 
 static void rescan(struct bn_cnicache *c)
 {
-	struct timeval tv = { .tv_sec = LOOK_AGAIN_S };
+	struct timeval tv = {.tv_sec = LOOK_AGAIN_S};
 	bool changed = false;
 	int r;
 
@@ -304,7 +306,7 @@ int bn_cnicache_new(struct event_base *base, const char *dir, void (*fn)(void *d
 		    struct bn_cnicache **ret)
 {
 	_cleanup_(bn_cnicache_freep) struct bn_cnicache *c = calloc(1, sizeof(*c));
-	struct timeval tv = { .tv_sec = LOOK_AGAIN_S };
+	struct timeval tv = {.tv_sec = LOOK_AGAIN_S};
 	bool changed = false;
 	int r;
 

@@ -4,8 +4,8 @@
 
 /* libcni's result cache (containerd, CRI-O): a file per container and network, written before the
  * pod's first container starts, with the pod's name, its addresses and often the name of the
- * host's end of the interface. The files belong to root; what they say is believed before anything that
- * can be seen in a pod's namespace, and after the Pod object.
+ * host's end of the interface. The files belong to root; what they say is believed before anything
+ * that can be seen in a pod's namespace, and after the Pod object.
  */
 
 #include <linux/if.h>
@@ -18,7 +18,7 @@
 struct event_base;
 struct bn_cnicache;
 
-#define BN_CNI_ADDRS 16
+#define BN_CNI_ADDRS   16
 #define BN_CNI_HOSTIFS 4
 
 struct bn_cni_entry {
@@ -26,8 +26,9 @@ struct bn_cni_entry {
 	char ifname[IFNAMSIZ];	/* inside the pod */
 	uint32_t naddrs, nhostifs;
 	struct bn_addr addrs[BN_CNI_ADDRS];
-	char hostifs[BN_CNI_HOSTIFS][IFNAMSIZ]; /* interfaces outside the sandbox, bridges among them */
-	int64_t mtime_ns; /* of the file */
+	char hostifs[BN_CNI_HOSTIFS]
+		    [IFNAMSIZ]; /* interfaces outside the sandbox, bridges among them */
+	int64_t mtime_ns;	/* of the file */
 };
 
 /* One file's content. 0; -ENODATA when it is of no pod of Kubernetes; -EINVAL. */

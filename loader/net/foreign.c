@@ -29,19 +29,19 @@ struct chain {
 static int parse_chain(const struct nlmsghdr *h, struct chain *ret)
 {
 	const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
-	struct chain c = { .policy = NF_ACCEPT };
+	struct chain c = {.policy = NF_ACCEPT};
 	const struct nlattr *a, *b;
 
 	if (h->nlmsg_len < NLMSG_HDRLEN + sizeof(*g))
 		return -EBADMSG;
 	c.family = g->nfgen_family;
-	mnl_attr_for_each(a, h, sizeof(*g)) {
+	mnl_attr_for_each (a, h, sizeof(*g)) {
 		size_t len = mnl_attr_get_payload_len(a);
 
 		switch (mnl_attr_get_type(a)) {
 		case NFTA_CHAIN_HOOK:
 			c.base = true;
-			mnl_attr_for_each_nested(b, a)
+			mnl_attr_for_each_nested (b, a)
 				if (mnl_attr_get_type(b) == NFTA_HOOK_HOOKNUM &&
 				    mnl_attr_get_payload_len(b) == 4)
 					c.hook = ntohl(mnl_attr_get_u32(b));
@@ -125,7 +125,7 @@ static unsigned empty_entries(const char *table)
 	static const struct {
 		const char *name;
 		unsigned n;
-	} tables[] = { { "filter", 4 }, { "nat", 5 }, { "mangle", 6 }, { "raw", 3 }, { "security", 4 } };
+	} tables[] = {{"filter", 4}, {"nat", 5}, {"mangle", 6}, {"raw", 3}, {"security", 4}};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(tables); i++)
@@ -134,7 +134,8 @@ static unsigned empty_entries(const char *table)
 	return 0;
 }
 
-/* The structs of both families have the same beginning, and their entries end in the same target. */
+/* The structs of both families have the same beginning, and their entries end in the same target.
+ */
 _Static_assert(sizeof(struct ipt_getinfo) == sizeof(struct ip6t_getinfo), "one reader for both");
 _Static_assert(IPT_SO_GET_INFO == IP6T_SO_GET_INFO, "one reader for both");
 
@@ -160,8 +161,8 @@ static bool policy_accepts(int fd, bool v6, const struct ipt_getinfo *info)
 		return false;
 	memcpy(&off,
 	       buf + head + at +
-		       (v6 ? offsetof(struct ip6t_entry, target_offset) :
-			     offsetof(struct ipt_entry, target_offset)),
+		       (v6 ? offsetof(struct ip6t_entry, target_offset)
+			   : offsetof(struct ipt_entry, target_offset)),
 	       sizeof(off));
 	if ((size_t)at + off + sizeof(t) > info->size)
 		return false;
@@ -171,8 +172,8 @@ static bool policy_accepts(int fd, bool v6, const struct ipt_getinfo *info)
 
 static bool legacy_rules(bool v6, char *why, size_t size)
 {
-	const char *path = v6 ? "/proc/thread-self/net/ip6_tables_names" :
-				"/proc/thread-self/net/ip_tables_names";
+	const char *path = v6 ? "/proc/thread-self/net/ip6_tables_names"
+			      : "/proc/thread-self/net/ip_tables_names";
 	_cleanup_(fclosep) FILE *f = fopen(path, "re");
 	_cleanup_(closep) int fd = -1;
 	struct ipt_getinfo info;
@@ -192,7 +193,8 @@ static bool legacy_rules(bool v6, char *why, size_t size)
 		    getsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, IPT_SO_GET_INFO, &info, &len) ||
 		    info.num_entries != empty_entries(name) ||
 		    (!strcmp(name, "filter") && !policy_accepts(fd, v6, &info))) {
-			snprintf(why, size, "%s table '%.31s'", v6 ? "ip6tables" : "iptables", name);
+			snprintf(why, size, "%s table '%.31s'", v6 ? "ip6tables" : "iptables",
+				 name);
 			return true;
 		}
 	}
@@ -207,7 +209,8 @@ bool bn_foreign_netfilter(char *why, size_t size)
 		why = ignored;
 		size = sizeof(ignored);
 	}
-	return nft_rules(why, size) || legacy_rules(false, why, size) || legacy_rules(true, why, size);
+	return nft_rules(why, size) || legacy_rules(false, why, size) ||
+	       legacy_rules(true, why, size);
 }
 
 /* --- traffic control ------------------------------------------------------------------------- */
@@ -227,7 +230,7 @@ static int on_qdisc(const struct nlmsghdr *h, void *data)
 
 	if (h->nlmsg_type != RTM_NEWQDISC || h->nlmsg_len < NLMSG_HDRLEN + sizeof(*t))
 		return 0;
-	mnl_attr_for_each(a, h, sizeof(*t))
+	mnl_attr_for_each (a, h, sizeof(*t))
 		if (mnl_attr_get_type(a) == TCA_KIND)
 			snprintf(kind, sizeof(kind), "%.*s", (int)mnl_attr_get_payload_len(a),
 				 mnl_attr_get_str(a));
@@ -294,15 +297,16 @@ static int on_filter(const struct nlmsghdr *h, void *data)
 
 	if (h->nlmsg_type != RTM_NEWTFILTER || h->nlmsg_len < NLMSG_HDRLEN + sizeof(*t))
 		return 0;
-	if (t->tcm_handle && (TC_H_MAJ(t->tcm_info) >> 16 != BN_TC_PRIO || t->tcm_handle != BN_TC_HANDLE))
+	if (t->tcm_handle &&
+	    (TC_H_MAJ(t->tcm_info) >> 16 != BN_TC_PRIO || t->tcm_handle != BN_TC_HANDLE))
 		*found = true;
 	return 0;
 }
 
 static bool clsact_filters(struct bn_nl *nl, uint32_t ifindex)
 {
-	static const uint32_t parents[] = { TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS),
-					    TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS) };
+	static const uint32_t parents[] = {TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS),
+					   TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)};
 	bool found = false;
 	struct tcmsg *t;
 	size_t i;

@@ -2,8 +2,8 @@
 #ifndef BN_LOADER_NET_FOREIGN_H
 #define BN_LOADER_NET_FOREIGN_H
 
-/* What others have put where packets between pods and the rest pass: asked before the host's stack is
- * skipped. Errs towards "something is there". Loads no kernel module and creates no table.
+/* What others have put where packets between pods and the rest pass: asked before the host's stack
+ * is skipped. Errs towards "something is there". Loads no kernel module and creates no table.
  */
 
 #include <stdbool.h>
@@ -12,9 +12,9 @@
 
 #include "loader/net/nlsock.h"
 
-/* Is there a netfilter rule or a dropping policy that a forwarded packet would meet in this namespace?
- * nftables (ip, ip6, inet: prerouting, forward, postrouting; bridge and netdev: any hook) and the
- * legacy tables. why, if not NULL, gets a few words about the first that was found.
+/* Is there a netfilter rule or a dropping policy that a forwarded packet would meet in this
+ * namespace? nftables (ip, ip6, inet: prerouting, forward, postrouting; bridge and netdev: any
+ * hook) and the legacy tables. why, if not NULL, gets a few words about the first that was found.
  */
 bool bn_foreign_netfilter(char *why, size_t size);
 

@@ -8,9 +8,10 @@
 #include "loader/log.h"
 #include "loader/net/netstate.h"
 
-#define READ_BUDGET 256	    /* datagrams before others get their turn */
+#define READ_BUDGET	256 /* datagrams before others get their turn */
 #define ROUTES_PAUSE_MS 200 /* between two readings of the routes */
-#define PEERS_PAUSE_MS 50   /* after so many notifications from pods' namespaces that more are waiting */
+#define PEERS_PAUSE_MS                                                                             \
+	50 /* after so many notifications from pods' namespaces that more are waiting */
 
 struct bn_netstate {
 	struct event_base *base;
@@ -89,14 +90,14 @@ static int link_put(struct bn_netstate *n, const struct bn_nl_link *l)
 	if (r < 0)
 		return r;
 	memmove(&n->links[at + 1], &n->links[at], (n->nlinks - at) * sizeof(*n->links));
-	n->links[at] = (struct bn_ns_link){ *l, ++n->gen };
+	n->links[at] = (struct bn_ns_link){*l, ++n->gen};
 	n->nlinks++;
 	n->changed |= BN_NS_LINKS;
 	return 0;
 }
 
-/* One end of a veth pair left for another namespace: nobody announces that the other end now has its
- * peer there.
+/* One end of a veth pair left for another namespace: nobody announces that the other end now has
+ * its peer there.
  */
 static void link_reread_peer(struct bn_netstate *n, uint32_t gone)
 {
@@ -216,7 +217,7 @@ static int hroute_put(struct bn_netstate *n, const struct bn_nl_route *rt, bool 
 			return r;
 		memmove(&n->hroutes[at + 1], &n->hroutes[at],
 			(n->nhroutes - at) * sizeof(*n->hroutes));
-		n->hroutes[at] = (struct bn_ns_hroute){ rt->dst, rt->oifs[0] };
+		n->hroutes[at] = (struct bn_ns_hroute){rt->dst, rt->oifs[0]};
 		n->nhroutes++;
 	}
 	n->changed |= BN_NS_HROUTES;
@@ -262,8 +263,10 @@ static int routes_read(struct bn_netstate *n)
 	n->changed |= BN_NS_ROUTES | BN_NS_HROUTES;
 	r = bn_nl_dump(n->nl, RTM_GETROUTE, 0, -1, route_read, n);
 	if (n->routes_cut && !cut)
-		log_warn("more than %d routes: uplinks are found from the first of them; name the others "
-			 "with --devices", BN_NS_MAX_ROUTES);
+		log_warn("more than %d routes: uplinks are found from the first of them; name the "
+			 "others "
+			 "with --devices",
+			 BN_NS_MAX_ROUTES);
 	if (r < 0)
 		n->routes_stale = true;
 	return r;
@@ -271,7 +274,7 @@ static int routes_read(struct bn_netstate *n)
 
 int bn_netstate_refresh(struct bn_netstate *n)
 {
-	struct timeval pause = { .tv_usec = ROUTES_PAUSE_MS * 1000 };
+	struct timeval pause = {.tv_usec = ROUTES_PAUSE_MS * 1000};
 
 	if (!n->routes_stale || (n->routes_ev && evtimer_pending(n->routes_ev, NULL)))
 		return 0;
@@ -418,12 +421,12 @@ static void on_peer_message(const struct nlmsghdr *h, int32_t nsid, void *data)
 
 static void on_peers(evutil_socket_t fd, short what _unused_, void *data)
 {
-	struct timeval pause = { .tv_usec = PEERS_PAUSE_MS * 1000 };
+	struct timeval pause = {.tv_usec = PEERS_PAUSE_MS * 1000};
 	struct bn_netstate *n = data;
 	int r = bn_nl_monitor_read(fd, READ_BUDGET, on_peer_message, n);
 
-	/* A pod may make as much noise in its namespace as it likes: it is listened to for a part of the
-	 * time, and what is lost meanwhile only costs a question.
+	/* A pod may make as much noise in its namespace as it likes: it is listened to for a part
+	 * of the time, and what is lost meanwhile only costs a question.
 	 */
 	if (r > 0) {
 		event_del(n->peer_ev);
@@ -443,7 +446,7 @@ static void on_peer_pause(evutil_socket_t fd _unused_, short what _unused_, void
 
 int bn_netstate_watch_peers(struct bn_netstate *n, bool on)
 {
-	static const uint32_t groups[] = { RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, 0 };
+	static const uint32_t groups[] = {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, 0};
 
 	if (!n->base || on == (n->peer_ev != NULL))
 		return 0;
@@ -466,8 +469,9 @@ int bn_netstate_watch_peers(struct bn_netstate *n, bool on)
 
 static int follow(struct bn_netstate *n)
 {
-	static const uint32_t groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-					   RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, 0 };
+	static const uint32_t groups[] = {RTNLGRP_LINK,	       RTNLGRP_IPV4_IFADDR,
+					  RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+					  RTNLGRP_IPV6_ROUTE,  0};
 
 	n->mon_fd = bn_nl_monitor(groups, false);
 	if (n->mon_fd < 0)

@@ -3,8 +3,8 @@
 #define BN_LOADER_NET_NETSTATE_H
 
 /* A mirror of this namespace's links, addresses and routes, kept by multicast and read anew in full
- * when notifications were lost. It knows nothing of pods. Readers look at the arrays; they are valid
- * until control returns to the event loop or bn_netstate_refresh is called.
+ * when notifications were lost. It knows nothing of pods. Readers look at the arrays; they are
+ * valid until control returns to the event loop or bn_netstate_refresh is called.
  */
 
 #include <stddef.h>

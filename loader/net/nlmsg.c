@@ -11,8 +11,8 @@
 #include "loader/net/nlmsg.h"
 
 #ifndef AF_INET
-#define AF_INET 2
-#define AF_INET6 10
+#define AF_INET	  2
+#define AF_INET6  10
 #define AF_BRIDGE 7
 #endif
 
@@ -56,8 +56,8 @@ static int get_addr(const struct nlattr *a, uint8_t family, struct bn_addr *ret)
 	return -EBADMSG;
 }
 
-/* The kernel pads every attribute. libmnl takes the end of the last one to be padded: a message that
- * is not would have it read beyond.
+/* The kernel pads every attribute. libmnl takes the end of the last one to be padded: a message
+ * that is not would have it read beyond.
  */
 static bool head(const struct nlmsghdr *h, uint16_t type, uint16_t del, size_t size)
 {
@@ -65,12 +65,13 @@ static bool head(const struct nlmsghdr *h, uint16_t type, uint16_t del, size_t s
 	       h->nlmsg_len >= NLMSG_HDRLEN + size && h->nlmsg_len % NLMSG_ALIGNTO == 0;
 }
 
-static int nested(const struct nlattr *nest, int (*fn)(const struct nlattr *a, void *data), void *data)
+static int nested(const struct nlattr *nest, int (*fn)(const struct nlattr *a, void *data),
+		  void *data)
 {
 	const struct nlattr *a;
 	int r;
 
-	mnl_attr_for_each_nested(a, nest) {
+	mnl_attr_for_each_nested (a, nest) {
 		r = fn(a, data);
 		if (r < 0)
 			return r;
@@ -139,7 +140,7 @@ static int link_attr(const struct nlattr *a, struct bn_nl_link *l)
 
 int bn_nl_parse_link(const struct nlmsghdr *h, struct bn_nl_link *ret)
 {
-	struct bn_nl_link l = { .link_nsid = -1 };
+	struct bn_nl_link l = {.link_nsid = -1};
 	const struct ifinfomsg *ifi;
 	const struct nlattr *a;
 	int r;
@@ -155,7 +156,7 @@ int bn_nl_parse_link(const struct nlmsghdr *h, struct bn_nl_link *ret)
 	l.ifindex = ifi->ifi_index;
 	l.type = ifi->ifi_type;
 	l.flags = ifi->ifi_flags;
-	mnl_attr_for_each(a, h, sizeof(*ifi)) {
+	mnl_attr_for_each (a, h, sizeof(*ifi)) {
 		r = link_attr(a, &l);
 		if (r < 0)
 			return r;
@@ -185,7 +186,7 @@ int bn_nl_parse_addr(const struct nlmsghdr *h, struct bn_nl_addr *ret)
 	n.prefix = ifa->ifa_prefixlen + (ifa->ifa_family == AF_INET ? 96 : 0);
 	n.scope = ifa->ifa_scope;
 	n.flags = ifa->ifa_flags;
-	mnl_attr_for_each(a, h, sizeof(*ifa)) {
+	mnl_attr_for_each (a, h, sizeof(*ifa)) {
 		/* On a point-to-point link IFA_ADDRESS is the other end. */
 		if (mnl_attr_get_type(a) == IFA_LOCAL) {
 			r = get_addr(a, ifa->ifa_family, &n.addr);
@@ -279,7 +280,7 @@ int bn_nl_parse_route(const struct nlmsghdr *h, struct bn_nl_route *ret)
 		bn_addr_v4(&rt.dst, 0);
 	rt.type = rtm->rtm_type;
 	rt.table = rtm->rtm_table;
-	mnl_attr_for_each(a, h, sizeof(*rtm)) {
+	mnl_attr_for_each (a, h, sizeof(*rtm)) {
 		r = route_attr(a, rtm->rtm_family, &rt);
 		if (r < 0)
 			return r;
@@ -306,7 +307,7 @@ int bn_nl_parse_neigh(const struct nlmsghdr *h, struct bn_nl_neigh *ret)
 	n.state = nd->ndm_state;
 	n.fdb = nd->ndm_family == AF_BRIDGE;
 	n.local = n.fdb && nd->ndm_state & NUD_PERMANENT;
-	mnl_attr_for_each(a, h, sizeof(*nd)) {
+	mnl_attr_for_each (a, h, sizeof(*nd)) {
 		if (mnl_attr_get_type(a) == NDA_LLADDR && len_of(a) == 6) {
 			memcpy(n.mac, mnl_attr_get_payload(a), 6);
 			n.has_mac = true;

@@ -11,10 +11,10 @@
 #include "loader/net/nlsock.h"
 #include "maps/util.h"
 
-#define BUF_SIZE 65536
+#define BUF_SIZE	 65536
 #define ANSWER_TIMEOUT_S 5
-#define DUMP_RETRIES 10
-#define MONITOR_BUF (8 << 20)
+#define DUMP_RETRIES	 10
+#define MONITOR_BUF	 (8 << 20)
 
 #ifndef SOL_NETLINK
 #define SOL_NETLINK 270
@@ -29,7 +29,7 @@ struct bn_nl {
 static int nl_socket(int protocol, int flags)
 {
 	_cleanup_(closep) int fd = -1;
-	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
+	struct sockaddr_nl sa = {.nl_family = AF_NETLINK};
 	int one = 1;
 
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, protocol);
@@ -46,7 +46,7 @@ static int nl_socket(int protocol, int flags)
 
 static int reopen(struct bn_nl *s)
 {
-	struct timeval tv = { .tv_sec = ANSWER_TIMEOUT_S };
+	struct timeval tv = {.tv_sec = ANSWER_TIMEOUT_S};
 
 	closep(&s->fd);
 	s->fd = nl_socket(s->protocol, 0);
@@ -112,7 +112,8 @@ static int one_answer(const struct nlmsghdr *h, const struct nlmsghdr *req, bn_n
 	r = fn(h, data);
 	if (r < 0)
 		return r;
-	return (req->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP || req->nlmsg_flags & NLM_F_ACK ? 1 : 0;
+	return (req->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP || req->nlmsg_flags & NLM_F_ACK ? 1
+											     : 0;
 }
 
 static int answers(struct bn_nl *s, const struct nlmsghdr *req, bn_nl_fn fn, void *data, bool *intr)
@@ -156,14 +157,16 @@ int bn_nl_call(struct bn_nl *s, struct nlmsghdr *req, bn_nl_fn fn, void *data)
 		intr = false;
 		r = answers(s, req, fn, data, &intr);
 		if (r < 0)
-			closep(&s->fd); /* whatever else is on its way is not for the next request */
+			closep(&s->fd); /* whatever else is on its way is not for the next request
+					 */
 		if (r < 0 || !intr)
 			return r;
 	}
 	return -EAGAIN;
 }
 
-int bn_nl_dump(struct bn_nl *s, uint16_t type, uint8_t family, int32_t nsid, bn_nl_fn fn, void *data)
+int bn_nl_dump(struct bn_nl *s, uint16_t type, uint8_t family, int32_t nsid, bn_nl_fn fn,
+	       void *data)
 {
 	char buf[256] = {};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
@@ -261,8 +264,7 @@ int bn_nl_monitor(const uint32_t *groups, bool all_nsid)
 		return fd;
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)))
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (all_nsid &&
-	    setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &one, sizeof(one)))
+	if (all_nsid && setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &one, sizeof(one)))
 		return -errno;
 	for (; *groups; groups++)
 		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, groups, sizeof(*groups)))
@@ -292,10 +294,13 @@ int bn_nl_monitor_read(int fd, unsigned budget, bn_nl_event_fn fn, void *data)
 	int n;
 
 	while (budget--) {
-		struct iovec iov = { buf, sizeof(buf) };
-		struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov,
-				    .msg_iovlen = 1, .msg_control = ctl,
-				    .msg_controllen = sizeof(ctl) };
+		struct iovec iov = {buf, sizeof(buf)};
+		struct msghdr m = {.msg_name = &from,
+				   .msg_namelen = sizeof(from),
+				   .msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = ctl,
+				   .msg_controllen = sizeof(ctl)};
 
 		len = recvmsg(fd, &m, 0);
 		if (len < 0 && errno == EINTR)

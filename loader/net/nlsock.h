@@ -26,8 +26,10 @@ void bn_nl_freep(struct bn_nl **s);
 typedef int (*bn_nl_fn)(const struct nlmsghdr *h, void *data);
 int bn_nl_call(struct bn_nl *s, struct nlmsghdr *req, bn_nl_fn fn, void *data);
 
-/* Dumps of RTM_GETLINK, GETADDR, GETROUTE, GETNEIGH; family 0: all. nsid >= 0: of that namespace. */
-int bn_nl_dump(struct bn_nl *s, uint16_t type, uint8_t family, int32_t nsid, bn_nl_fn fn, void *data);
+/* Dumps of RTM_GETLINK, GETADDR, GETROUTE, GETNEIGH; family 0: all. nsid >= 0: of that namespace.
+ */
+int bn_nl_dump(struct bn_nl *s, uint16_t type, uint8_t family, int32_t nsid, bn_nl_fn fn,
+	       void *data);
 /* One link, of another namespace when nsid >= 0. */
 int bn_nl_get_link(struct bn_nl *s, uint32_t ifindex, int32_t nsid, struct bn_nl_link *ret);
 /* Where a packet of this host to the address would leave. type: RTN_LOCAL, RTN_UNICAST, ... */
@@ -37,8 +39,8 @@ int bn_nl_get_route(struct bn_nl *s, const struct bn_addr *to, struct bn_nl_rout
  * of the namespaces that have an id here.
  */
 int bn_nl_monitor(const uint32_t *groups, bool all_nsid);
-/* Reads what is there, at most `budget` datagrams. fn gets the id of the namespace, -1 for ours. 0; 1
- * when there may be more; -ENOBUFS when notifications were lost.
+/* Reads what is there, at most `budget` datagrams. fn gets the id of the namespace, -1 for ours. 0;
+ * 1 when there may be more; -ENOBUFS when notifications were lost.
  */
 typedef void (*bn_nl_event_fn)(const struct nlmsghdr *h, int32_t nsid, void *data);
 int bn_nl_monitor_read(int fd, unsigned budget, bn_nl_event_fn fn, void *data);

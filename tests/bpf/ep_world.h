@@ -51,8 +51,8 @@ static _unused_ void sh(const char *fmt, ...)
 
 static _unused_ void start(void)
 {
-	struct bn_endpoints_env env = { .base = w.base, .store = w.store, .maps = w.maps,
-					.eps = w.eps, .opts = &w.opts };
+	struct bn_endpoints_env env = {
+		.base = w.base, .store = w.store, .maps = w.maps, .eps = w.eps, .opts = &w.opts};
 
 	assert_int_equal(bn_endpoints_new(&env, &w.ep), 0);
 }
@@ -91,7 +91,6 @@ static _unused_ void enter(const char *ns)
 	assert_int_equal(setns(fd, CLONE_NEWNET), 0);
 }
 
-
 static _unused_ int setup(void **state _unused_)
 {
 	char node[64];
@@ -117,7 +116,8 @@ static _unused_ int teardown(void **state _unused_)
 	bn_maps_freep(&w.maps);
 	assert_int_equal(setns(w.home, CLONE_NEWNET), 0);
 	closep(&w.home);
-	sh("for n in $(ip netns list | awk '{print $1}' | grep '^%s-'); do ip netns del $n; done", w.tag);
+	sh("for n in $(ip netns list | awk '{print $1}' | grep '^%s-'); do ip netns del $n; done",
+	   w.tag);
 	sh("rm -rf %s", w.cache);
 	return 0;
 }
@@ -265,8 +265,8 @@ static _unused_ void veth(const char *name)
 
 static _unused_ void inside(const char *name, const char *a)
 {
-	sh("ip -n %s-%s addr add %s dev eth0 nodad 2>/dev/null || ip -n %s-%s addr add %s dev eth0", w.tag,
-	   name, a, w.tag, name, a);
+	sh("ip -n %s-%s addr add %s dev eth0 nodad 2>/dev/null || ip -n %s-%s addr add %s dev eth0",
+	   w.tag, name, a, w.tag, name, a);
 }
 
 static _unused_ void ready(void)

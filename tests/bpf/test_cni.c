@@ -62,7 +62,8 @@ static int teardown(void **state _unused_)
 {
 	assert_int_equal(setns(home, CLONE_NEWNET), 0);
 	closep(&home);
-	sh("for n in $(ip netns list | awk '{print $1}' | grep '^%s-'); do ip netns del $n; done", tag);
+	sh("for n in $(ip netns list | awk '{print $1}' | grep '^%s-'); do ip netns del $n; done",
+	   tag);
 	sh("rm -rf %s %s", bpffs, run);
 	return 0;
 }
@@ -87,9 +88,11 @@ static void pod_ns(const char *name)
 static const char *conf(const char *extra)
 {
 	snprintf(conf_prev, sizeof(conf_prev),
-		 "{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"type\":\"bpfnet-cni\",\"runDir\":\"%s\"%s,"
+		 "{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"type\":\"bpfnet-cni\",\"runDir\":\"%"
+		 "s\"%s,"
 		 "\"prevResult\":{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"x\"}],"
-		 "\"ips\":[{\"address\":\"10.1.0.5/24\"},{\"address\":\"fd00:1::5/64\"}],\"dns\":{}}}",
+		 "\"ips\":[{\"address\":\"10.1.0.5/24\"},{\"address\":\"fd00:1::5/"
+		 "64\"}],\"dns\":{}}}",
 		 run, extra);
 	return conf_prev;
 }
@@ -169,8 +172,9 @@ static bool passes(const char *pod)
 {
 	char cmd[256];
 
-	snprintf(cmd, sizeof(cmd), "nsenter --net=/var/run/netns/%s-%s ping -c1 -W1 10.9.9.1 >/dev/null 2>&1",
-		 tag, pod);
+	snprintf(cmd, sizeof(cmd),
+		 "nsenter --net=/var/run/netns/%s-%s ping -c1 -W1 10.9.9.1 >/dev/null 2>&1", tag,
+		 pod);
 	return system(cmd) == 0;
 }
 
@@ -182,7 +186,8 @@ static void daemon_down(void **state _unused_)
 	int rc;
 
 	pod_ns("a");
-	sh("ip -n %s-n addr add 10.9.9.1/24 dev va && ip -n %s-a addr add 10.9.9.2/24 dev eth0", tag, tag);
+	sh("ip -n %s-n addr add 10.9.9.1/24 dev va && ip -n %s-a addr add 10.9.9.2/24 dev eth0",
+	   tag, tag);
 	/* it has never run: nothing can isolate */
 	j = plugin("ADD", "a", "eth0", conf(""), NULL, NULL, &rc);
 	assert_int_equal(rc, 1);
@@ -227,9 +232,9 @@ static void put_pod(struct bn_store *store, const char *name)
 {
 	_cleanup_(bn_obj_unrefp) struct bn_obj *o = NULL;
 	struct bn_err err;
-	json_t *j = json_pack("{s:s,s:s,s:{s:s,s:s},s:{s:s},s:{}}", "apiVersion", "v1", "kind", "Pod",
-			      "metadata", "namespace", "d", "name", name, "spec", "nodeName", "node1",
-			      "status");
+	json_t *j = json_pack("{s:s,s:s,s:{s:s,s:s},s:{s:s},s:{}}", "apiVersion", "v1", "kind",
+			      "Pod", "metadata", "namespace", "d", "name", name, "spec", "nodeName",
+			      "node1", "status");
 
 	assert_int_equal(bn_object_parse(j, &o, &err), 0);
 	assert_int_equal(bn_store_put(store, o), 0);
@@ -243,7 +248,7 @@ static void daemon_running(void **state _unused_)
 	struct bn_endpoints *ep = NULL;
 	struct bn_store *store = NULL;
 	struct bn_eps *eps = NULL;
-	struct bn_endpoints_env env = { .base = base, .maps = k->maps, .kernel = k, .opts = &opts };
+	struct bn_endpoints_env env = {.base = base, .maps = k->maps, .kernel = k, .opts = &opts};
 	struct bn_addr a;
 	struct bn_iface v;
 	struct bn_ep e;
@@ -278,7 +283,8 @@ static void daemon_running(void **state _unused_)
 	assert_false(iface_of("b").flags & BN_IF_F_OPEN);
 	/* GC keeps what is listed */
 	j = plugin("GC", "b", "eth0",
-		   conf(",\"cni.dev/valid-attachments\":[{\"containerID\":\"cb\",\"ifname\":\"eth0\"}]"),
+		   conf(",\"cni.dev/"
+			"valid-attachments\":[{\"containerID\":\"cb\",\"ifname\":\"eth0\"}]"),
 		   base, ep, &rc);
 	assert_int_equal(rc, 0);
 	json_decref(j);
@@ -298,8 +304,9 @@ static void refusals(void **state _unused_)
 
 	bn_kernel_close(k);
 	pod_ns("a");
-	sh("ip -n %s-n link add m0 link va type macvlan && ip -n %s-n link set m0 netns %s-a name eth1", tag,
-	   tag, tag);
+	sh("ip -n %s-n link add m0 link va type macvlan && ip -n %s-n link set m0 netns %s-a name "
+	   "eth1",
+	   tag, tag, tag);
 	j = plugin("ADD", "a", "eth1", conf(""), NULL, NULL, &rc);
 	assert_int_equal(rc, 1);
 	assert_int_equal(code_of(j), 100);

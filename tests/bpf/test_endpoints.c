@@ -90,7 +90,8 @@ static void bridged(void **state _unused_)
 	inside("a", "fd00:1::5/64");
 	inside("b", "10.244.1.6/24");
 	eventually(mapped("a", "va") && mapped("b", "vb"));
-	eventually(!bn_pods_iface(w.ep->pods, iface("va")->ifindex, &v) && v.flags & BN_IF_F_BRIDGE);
+	eventually(!bn_pods_iface(w.ep->pods, iface("va")->ifindex, &v) &&
+		   v.flags & BN_IF_F_BRIDGE);
 	assert_int_equal(iface("cni0")->role, BN_ROLE_NONE);
 	assert_true(flags_at("10.244.1.1") & BN_ADDR_F_HOST);
 	assert_true(flags_at("10.244.1.1") & BN_ADDR_F_NODEPORT);
@@ -218,8 +219,9 @@ static void by_host_route(void **state _unused_)
 	ready();
 	pod("a", "10.1.0.5", "fd00:1::5");
 	veth("a");
-	sh("ip -n %s-n route add 10.1.0.5/32 dev va && ip -n %s-n -6 route add fd00:1::5/128 dev va", w.tag,
-	   w.tag);
+	sh("ip -n %s-n route add 10.1.0.5/32 dev va && ip -n %s-n -6 route add fd00:1::5/128 dev "
+	   "va",
+	   w.tag, w.tag);
 	eventually(mapped("a", "va"));
 	assert_int_equal(iface("va")->by, EP_BY_ROUTE);
 }
@@ -234,11 +236,15 @@ static void by_cache(void **state _unused_)
 	veth("b");
 	eventually(iface("va") && iface("vb"));
 	sh("cat > %s/.x <<'E'\n"
-	   "{\"kind\":\"cniCacheV1\",\"containerId\":\"c1\",\"config\":\"e30=\",\"ifName\":\"eth0\","
-	   "\"networkName\":\"n\",\"cniArgs\":[[\"IgnoreUnknown\",\"1\"],[\"K8S_POD_NAMESPACE\",\"d\"],"
+	   "{\"kind\":\"cniCacheV1\",\"containerId\":\"c1\",\"config\":\"e30=\",\"ifName\":"
+	   "\"eth0\","
+	   "\"networkName\":\"n\",\"cniArgs\":[[\"IgnoreUnknown\",\"1\"],[\"K8S_POD_NAMESPACE\","
+	   "\"d\"],"
 	   "[\"K8S_POD_NAME\",\"a\"]],\"result\":{\"cniVersion\":\"1.0.0\",\"interfaces\":["
-	   "{\"name\":\"va\",\"mac\":\"02:00:00:00:00:01\"},{\"name\":\"eth0\",\"sandbox\":\"/x\"}],"
-	   "\"ips\":[{\"address\":\"10.1.0.5/24\",\"interface\":1},{\"address\":\"fd00:1::5/64\"}]}}\n"
+	   "{\"name\":\"va\",\"mac\":\"02:00:00:00:00:01\"},{\"name\":\"eth0\",\"sandbox\":\"/"
+	   "x\"}],"
+	   "\"ips\":[{\"address\":\"10.1.0.5/24\",\"interface\":1},{\"address\":\"fd00:1::5/"
+	   "64\"}]}}\n"
 	   "E\nmv %s/.x %s/n-c1-eth0",
 	   w.cache, w.cache, w.cache);
 	eventually(mapped("a", "va"));
@@ -246,7 +252,8 @@ static void by_cache(void **state _unused_)
 	assert_int_equal(slot_at("10.1.0.5"), pod_of("a")->slot);
 	assert_int_equal(slot_at("fd00:1::5"), pod_of("a")->slot);
 	/* a stale file cannot take an address that a Pod object has */
-	sh("sed 's/\"va\"/\"vz\"/; s/10.1.0.5/10.1.0.6/' %s/n-c1-eth0 > %s/n-c2-eth0", w.cache, w.cache);
+	sh("sed 's/\"va\"/\"vz\"/; s/10.1.0.5/10.1.0.6/' %s/n-c1-eth0 > %s/n-c2-eth0", w.cache,
+	   w.cache);
 	inside("b", "10.1.0.6/32");
 	eventually(mapped("b", "vb"));
 	stays(slot_at("10.1.0.6") == pod_of("b")->slot);
@@ -262,7 +269,8 @@ static void moved_later(void **state _unused_)
 	   w.tag, w.tag, w.tag);
 	eventually(iface("va") && iface("eth0"));
 	assert_int_equal(iface("va")->role, BN_ROLE_NONE);
-	sh("ip -n %s-n link set eth0 netns %s-a && ip -n %s-a link set eth0 up", w.tag, w.tag, w.tag);
+	sh("ip -n %s-n link set eth0 netns %s-a && ip -n %s-a link set eth0 up", w.tag, w.tag,
+	   w.tag);
 	eventually(iface("va") && iface("va")->role == BN_ROLE_POD);
 	inside("a", "10.1.0.5/32");
 	eventually(mapped("a", "va"));
@@ -281,10 +289,12 @@ static void many(void **state _unused_)
 		pod(name, ip, NULL);
 	}
 	sh("{ for i in $(seq 0 199); do echo \"netns add %s-m$i\"; done; } | ip -batch -", w.tag);
-	sh("for i in $(seq 0 199); do echo \"link add vm$i type veth peer name eth0 netns %s-m$i\"; "
+	sh("for i in $(seq 0 199); do echo \"link add vm$i type veth peer name eth0 netns "
+	   "%s-m$i\"; "
 	   "echo \"link set vm$i up\"; done | ip -n %s-n -batch -",
 	   w.tag, w.tag);
-	sh("for i in $(seq 0 199); do ip -n %s-m$i addr add 10.1.1.$((i+1))/32 dev eth0; done", w.tag);
+	sh("for i in $(seq 0 199); do ip -n %s-m$i addr add 10.1.1.$((i+1))/32 dev eth0; done",
+	   w.tag);
 	t = now_s();
 	eventually(bn_endpoints_settled(w.ep));
 	for (i = 0; i < 200; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The registries of addresses, interfaces and slots: owners, adoption, indices, and what a reader in
- * another thread sees while they are written. Needs root (maps).
+/* The registries of addresses, interfaces and slots: owners, adoption, indices, and what a reader
+ * in another thread sees while they are written. Needs root (maps).
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -35,7 +35,7 @@ static int teardown(void **state _unused_)
 /* Both families: an even number is IPv4, an odd one IPv6. */
 static struct bn_addr addr(unsigned n)
 {
-	struct bn_addr a = { .b = { 0xfd, [14] = n >> 8, [15] = n } };
+	struct bn_addr a = {.b = {0xfd, [14] = n >> 8, [15] = n}};
 
 	if (!(n & 1))
 		bn_addr_v4(&a, __builtin_bswap32(0x0a000000 + n));
@@ -67,7 +67,7 @@ static int seen(unsigned n, struct bn_ep *ret)
 static void owners(void **state _unused_)
 {
 	_cleanup_(bn_eps_freep) struct bn_eps *e = NULL;
-	struct bn_ep_local l = { 3, 77, { 2, 0, 0, 0, 0, 9 } };
+	struct bn_ep_local l = {3, 77, {2, 0, 0, 0, 0, 9}};
 	struct bn_addr zero = {};
 	struct bn_ep ep;
 	unsigned n;
@@ -107,7 +107,7 @@ static void owners(void **state _unused_)
 static void moves(void **state _unused_)
 {
 	_cleanup_(bn_eps_freep) struct bn_eps *e = NULL;
-	struct bn_ep_local l = { 3, 77, { 2, 0, 0, 0, 0, 9 } };
+	struct bn_ep_local l = {3, 77, {2, 0, 0, 0, 0, 9}};
 	struct bn_addr a = addr(4);
 	struct bn_ep ep, old;
 	int i, k;
@@ -126,13 +126,14 @@ static void moves(void **state _unused_)
 	assert_int_equal(bn_eps_count(e), 1);
 	assert_int_equal(bn_eps_clear(e, &a, BN_EPS_LOCAL), 0);
 	l.slot = 5;
-	assert_int_equal(bn_eps_set_local(e, &a, &l), 0); /* what it said before may still be read */
+	assert_int_equal(bn_eps_set_local(e, &a, &l),
+			 0); /* what it said before may still be read */
 	assert_int_not_equal(seen(4, &ep), k);
 }
 
 static void adoption(void **state _unused_)
 {
-	struct bn_ep_local l = { 3, 77, { 2, 0, 0, 0, 0, 9 } };
+	struct bn_ep_local l = {3, 77, {2, 0, 0, 0, 0, 9}};
 	struct bn_eps *e = NULL;
 	struct bn_addr a;
 	uint32_t idx = 9;
@@ -211,7 +212,7 @@ static void full(void **state _unused_)
 
 static void slots(void **state _unused_)
 {
-	struct bn_iface v = { .role = BN_ROLE_POD, .l2_len = 14 }, got;
+	struct bn_iface v = {.role = BN_ROLE_POD, .l2_len = 14}, got;
 	struct bn_pods *p = NULL;
 	uint32_t s[8], n, again;
 	struct bn_pod_slot *m;
@@ -236,7 +237,8 @@ static void slots(void **state _unused_)
 	assert_int_equal(m->ifindex, 200);
 	/* given out, but no interface names it yet when the daemon dies: free again */
 	bn_pods_freep(&p);
-	/* a second interface of the pod in slot s[0]; and one that claims a slot made for another */
+	/* a second interface of the pod in slot s[0]; and one that claims a slot made for another
+	 */
 	v.slot = s[0];
 	v.ifindex = 300;
 	n = 300;
@@ -279,8 +281,8 @@ static void *reader(void *data)
 		if (!BN_EP_SLOT(w) ||
 		    (ep->ifindex == 1000 + BN_EP_SLOT(w) && ep->mac[5] == BN_EP_SLOT(w)))
 			continue;
-		/* No grace period waits for this thread, which may have slept meanwhile: only what the
-		 * map still says counts.
+		/* No grace period waits for this thread, which may have slept meanwhile: only what
+		 * the map still says counts.
 		 */
 		if (!bn_map_get(maps, BN_MAP_addrs, &a, &again) && again == idx && ep->word == w)
 			++*bad;
@@ -299,7 +301,7 @@ static void under_a_reader(void **state _unused_)
 	assert_int_equal(bn_eps_new(maps, &e), 0);
 	assert_int_equal(pthread_create(&t, NULL, reader, &bad), 0);
 	for (i = 0; i < 3000; i++) { /* one address only: the reader compares no addresses */
-		struct bn_ep_local l = { 1 + i % 7, 1001 + i % 7, { 2, 0, 0, 0, 0, 1 + i % 7 } };
+		struct bn_ep_local l = {1 + i % 7, 1001 + i % 7, {2, 0, 0, 0, 0, 1 + i % 7}};
 
 		assert_int_equal(bn_eps_set_local(e, &a, &l), 0);
 		assert_int_equal(bn_eps_set_identity(e, &a, 300 + i % 3, BN_ADDR_F_POD), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What an interface is: uplinks, tunnels, containers of others, the short cut past the host's stack,
- * and a kernel that says more than can be heard. Needs root.
+/* What an interface is: uplinks, tunnels, containers of others, the short cut past the host's
+ * stack, and a kernel that says more than can be heard. Needs root.
  */
 #include "tests/bpf/ep_world.h"
 
@@ -11,7 +11,8 @@ static void unmanaged(void **state _unused_)
 
 	node("node1", "192.0.2.1", "10.244.1.0/24");
 	ready();
-	sh("ip -n %s-n link add docker0 type bridge && ip -n %s-n addr add 172.17.0.1/16 dev docker0 && "
+	sh("ip -n %s-n link add docker0 type bridge && ip -n %s-n addr add 172.17.0.1/16 dev "
+	   "docker0 && "
 	   "ip -n %s-n link set docker0 up",
 	   w.tag, w.tag, w.tag);
 	veth("a");
@@ -73,7 +74,8 @@ static void tunnels(void **state _unused_)
 	node("node2", "192.0.2.2", "10.244.2.0/24");
 	sh("ip -n %s-n link add up0 type veth peer name up1 && ip -n %s-n link set up0 up && "
 	   "ip -n %s-n link set up1 up && ip -n %s-n addr add 192.0.2.1/24 dev up0 && "
-	   "ip -n %s-n link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1 nolearning && "
+	   "ip -n %s-n link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1 nolearning "
+	   "&& "
 	   "ip -n %s-n addr add 10.244.1.0/32 dev flannel.1 && ip -n %s-n link set flannel.1 up && "
 	   "ip -n %s-n route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink && "
 	   "ip -n %s-n tuntap add t0 mode tun && "
@@ -97,7 +99,8 @@ static void devices_override(void **state _unused_)
 	w.opts.ndevices = 1;
 	w.opts.devices = &pattern;
 	sh("ip netns add %s-f", w.tag);
-	sh("ip -n %s-n link add up0 type veth peer name p0 netns %s-f && ip -n %s-n link set up0 up && "
+	sh("ip -n %s-n link add up0 type veth peer name p0 netns %s-f && ip -n %s-n link set up0 "
+	   "up && "
 	   "ip -n %s-n link add wg0 type vxlan id 9 dstport 4789 local 127.0.0.1 && "
 	   "ip -n %s-n addr add 10.9.9.1/24 dev wg0",
 	   w.tag, w.tag, w.tag, w.tag, w.tag);
@@ -165,7 +168,8 @@ static void overrun(void **state _unused_)
 	turn();
 	veth("a");
 	inside("a", "10.1.0.5/32");
-	sh("for i in $(seq 0 19999); do echo addr add 10.77.$((i/250)).$((i%%250))/32 dev lo; done | "
+	sh("for i in $(seq 0 19999); do echo addr add 10.77.$((i/250)).$((i%%250))/32 dev lo; done "
+	   "| "
 	   "ip -n %s-n -batch -",
 	   w.tag);
 	eventually(mapped("a", "va") && flags_at("10.77.79.249") & BN_ADDR_F_HOST);
@@ -194,7 +198,8 @@ static void noise(void **state _unused_)
 	sh("i=0; while [ $i -lt 4000 ]; do echo addr add 10.8.0.1/32 dev eth0; "
 	   "echo addr del 10.8.0.1/32 dev eth0; i=$((i+1)); done > %s",
 	   script);
-	snprintf(cmd, sizeof(cmd), "for n in a x; do (while test -e %s; do ip -n %s-$n -batch %s; done) "
+	snprintf(cmd, sizeof(cmd),
+		 "for n in a x; do (while test -e %s; do ip -n %s-$n -batch %s; done) "
 		 ">/dev/null 2>&1 & done; wait",
 		 script, w.tag, script);
 	f = popen(cmd, "re");
@@ -250,14 +255,16 @@ static void bypass(void **state _unused_)
 	sh("tc -n %s-n qdisc add dev va root tbf rate 1mbit burst 10k latency 50ms", w.tag);
 	now(!has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc del dev va root", w.tag);
-	sh("tc -n %s-n qdisc add dev vb clsact && tc -n %s-n filter add dev vb egress bpf bytecode '1,6 0 0 0,'",
+	sh("tc -n %s-n qdisc add dev vb clsact && tc -n %s-n filter add dev vb egress bpf bytecode "
+	   "'1,6 0 0 0,'",
 	   w.tag, w.tag);
 	now(has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc del dev vb clsact", w.tag);
 	sh("nft add table ip x; nft 'add chain ip x f { type filter hook input priority 0; }'; "
 	   "nft add rule ip x f counter");
 	now(has_flag("vb", BN_IF_F_BYPASS)); /* input is not on the way */
-	sh("nft 'add chain ip x g { type filter hook forward priority 0; }'; nft add rule ip x g counter");
+	sh("nft 'add chain ip x g { type filter hook forward priority 0; }'; nft add rule ip x g "
+	   "counter");
 	now(!has_flag("va", BN_IF_F_BYPASS) && !has_flag("vb", BN_IF_F_BYPASS));
 	sh("nft delete table ip x");
 	now(has_flag("va", BN_IF_F_BYPASS));

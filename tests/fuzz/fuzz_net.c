@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What comes from outside to loader/net: the first byte says what the rest is. '{' begins a file of
- * libcni's cache (the byte belongs to it); anything else a netlink message, aligned as the kernel's.
+ * libcni's cache (the byte belongs to it); anything else a netlink message, aligned as the
+ * kernel's.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,9 +14,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 extern const char *const bn_fuzz_words[];
 
 const char *const bn_fuzz_words[] = {
-	"\"kind\":\"cniCacheV1\"", "\"ifName\":\"eth0\"", "\"cniArgs\":[[", "\"K8S_POD_NAMESPACE\",\"d\"",
-	"\"K8S_POD_NAME\",\"p\"", "\"result\":{", "\"interfaces\":[{\"name\":\"v\"}]",
-	"\"ips\":[{\"address\":\"10.0.0.1/8\"}]", "\"ip4\":{\"ip\":\"::1\"}", NULL,
+	"\"kind\":\"cniCacheV1\"",
+	"\"ifName\":\"eth0\"",
+	"\"cniArgs\":[[",
+	"\"K8S_POD_NAMESPACE\",\"d\"",
+	"\"K8S_POD_NAME\",\"p\"",
+	"\"result\":{",
+	"\"interfaces\":[{\"name\":\"v\"}]",
+	"\"ips\":[{\"address\":\"10.0.0.1/8\"}]",
+	"\"ip4\":{\"ip\":\"::1\"}",
+	NULL,
 };
 
 static void check(int ok)

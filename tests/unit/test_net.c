@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Netlink messages and CNI cache files: what they say, and what hostile bytes do. Every input stands
- * in memory of exactly its size, so that ASan sees a byte read too many.
+/* Netlink messages and CNI cache files: what they say, and what hostile bytes do. Every input
+ * stands in memory of exactly its size, so that ASan sees a byte read too many.
  */
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
@@ -41,7 +41,7 @@ static struct nlmsghdr *begin(char *buf, uint16_t type, const void *body, size_t
 
 static struct nlmsghdr *link_msg(char *buf)
 {
-	struct ifinfomsg ifi = { .ifi_type = ARPHRD_ETHER, .ifi_index = 7, .ifi_flags = 1 };
+	struct ifinfomsg ifi = {.ifi_type = ARPHRD_ETHER, .ifi_index = 7, .ifi_flags = 1};
 	struct nlmsghdr *h = begin(buf, RTM_NEWLINK, &ifi, sizeof(ifi));
 	struct nlattr *n;
 
@@ -63,8 +63,9 @@ static struct nlmsghdr *link_msg(char *buf)
 
 static struct nlmsghdr *addr_msg(char *buf, bool v6)
 {
-	struct ifaddrmsg ifa = { .ifa_family = v6 ? AF_INET6 : AF_INET,
-				 .ifa_prefixlen = v6 ? 64 : 24, .ifa_index = 7 };
+	struct ifaddrmsg ifa = {.ifa_family = v6 ? AF_INET6 : AF_INET,
+				.ifa_prefixlen = v6 ? 64 : 24,
+				.ifa_index = 7};
 	struct nlmsghdr *h = begin(buf, RTM_NEWADDR, &ifa, sizeof(ifa));
 
 	if (v6) {
@@ -79,16 +80,18 @@ static struct nlmsghdr *addr_msg(char *buf, bool v6)
 
 static struct nlmsghdr *route_msg(char *buf, bool multi)
 {
-	struct rtmsg rtm = { .rtm_family = AF_INET, .rtm_dst_len = multi ? 16 : 32,
-			     .rtm_type = RTN_UNICAST, .rtm_table = RT_TABLE_MAIN };
+	struct rtmsg rtm = {.rtm_family = AF_INET,
+			    .rtm_dst_len = multi ? 16 : 32,
+			    .rtm_type = RTN_UNICAST,
+			    .rtm_table = RT_TABLE_MAIN};
 	struct nlmsghdr *h = begin(buf, RTM_NEWROUTE, &rtm, sizeof(rtm));
 	struct {
 		struct rtnexthop nh;
 		struct nlattr gw;
 		char addr[4];
 	} hops[2] = {
-		{ { sizeof(hops[0]), 0, 0, 4 }, { 8, RTA_GATEWAY }, "\12\0\0\1" },
-		{ { sizeof(hops[0]), 0, 0, 5 }, { 8, RTA_GATEWAY }, "\12\0\0\2" },
+		{{sizeof(hops[0]), 0, 0, 4}, {8, RTA_GATEWAY}, "\12\0\0\1"},
+		{{sizeof(hops[0]), 0, 0, 5}, {8, RTA_GATEWAY}, "\12\0\0\2"},
 	};
 
 	mnl_attr_put(h, RTA_DST, 4, multi ? "\12\1\0\0" : "\12\1\0\5");
@@ -102,8 +105,9 @@ static struct nlmsghdr *route_msg(char *buf, bool multi)
 
 static struct nlmsghdr *neigh_msg(char *buf, bool fdb)
 {
-	struct ndmsg nd = { .ndm_family = fdb ? AF_BRIDGE : AF_INET, .ndm_ifindex = 7,
-			    .ndm_state = NUD_REACHABLE };
+	struct ndmsg nd = {.ndm_family = fdb ? AF_BRIDGE : AF_INET,
+			   .ndm_ifindex = 7,
+			   .ndm_state = NUD_REACHABLE};
 	struct nlmsghdr *h = begin(buf, RTM_NEWNEIGH, &nd, sizeof(nd));
 
 	mnl_attr_put(h, NDA_LLADDR, 6, "\2\0\0\0\0\1");
@@ -251,7 +255,8 @@ static void hostile_messages(void **state _unused_)
 		default:
 			m = neigh_msg(buf, i & 4);
 		}
-		len = rnd() % 4 ? m->nlmsg_len : NLMSG_HDRLEN + rnd() % (m->nlmsg_len - NLMSG_HDRLEN);
+		len = rnd() % 4 ? m->nlmsg_len
+				: NLMSG_HDRLEN + rnd() % (m->nlmsg_len - NLMSG_HDRLEN);
 		h = malloc(len);
 		assert_non_null(h);
 		memcpy(h, m, len);
@@ -269,7 +274,8 @@ static void hostile_messages(void **state _unused_)
 
 static const char cached[] =
 	"{\"kind\":\"cniCacheV1\",\"containerId\":\"c1\",\"config\":\"e30=\",\"ifName\":\"eth0\","
-	"\"networkName\":\"n\",\"cniArgs\":[[\"IgnoreUnknown\",\"1\"],[\"K8S_POD_NAMESPACE\",\"d\"],"
+	"\"networkName\":\"n\",\"cniArgs\":[[\"IgnoreUnknown\",\"1\"],[\"K8S_POD_NAMESPACE\",\"d\"]"
+	","
 	"[\"K8S_POD_NAME\",\"web-0\"]],\"result\":{\"cniVersion\":\"1.1.0\",\"interfaces\":["
 	"{\"name\":\"cni0\",\"mac\":\"02:00:00:00:00:01\"},{\"name\":\"veth1\"},"
 	"{\"name\":\"eth0\",\"sandbox\":\"/run/netns/x\",\"mtu\":1450}],"
@@ -279,7 +285,9 @@ static const char cached[] =
 static void cache(void **state _unused_)
 {
 	static const char *const none[] = {
-		"{}", "{\"kind\":\"cniCacheV2\"}", "{\"kind\":1}",
+		"{}",
+		"{\"kind\":\"cniCacheV2\"}",
+		"{\"kind\":1}",
 		"{\"kind\":\"cniCacheV1\",\"ifName\":\"eth0\",\"cniArgs\":null,\"result\":{}}",
 		"{\"kind\":\"cniCacheV1\",\"ifName\":\"eth0\",\"cniArgs\":[[\"K8S_POD_NAMESPACE\"],"
 		"\"x\",[],[1,2],[\"K8S_POD_NAME\",\"a b/../c\"]],\"result\":{}}",
@@ -316,7 +324,8 @@ static void hostile_cache(void **state _unused_)
 		assert_non_null(t);
 		memcpy(t, cached, len);
 		for (k = rnd() % 3; k > 0 && len; k--)
-			t[rnd() % len] = rnd() % 2 ? bytes[rnd() % (sizeof(bytes) - 1)] : (char)rnd();
+			t[rnd() % len] =
+				rnd() % 2 ? bytes[rnd() % (sizeof(bytes) - 1)] : (char)rnd();
 		if (bn_cni_parse(t, len, &e))
 			continue;
 		good++;
@@ -330,9 +339,12 @@ static void hostile_cache(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(links),	 cmocka_unit_test(addrs),
-		cmocka_unit_test(routes),	 cmocka_unit_test(neighs),
-		cmocka_unit_test(hostile_messages), cmocka_unit_test(cache),
+		cmocka_unit_test(links),
+		cmocka_unit_test(addrs),
+		cmocka_unit_test(routes),
+		cmocka_unit_test(neighs),
+		cmocka_unit_test(hostile_messages),
+		cmocka_unit_test(cache),
 		cmocka_unit_test(hostile_cache),
 	};
 
