@@ -12,10 +12,8 @@ import argparse
 import base64
 import json
 import os
-import select
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -24,108 +22,11 @@ from urllib.parse import parse_qs, urlsplit
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import fill  # noqa: E402
 import h2  # noqa: E402
+from certs import make_certs, write_kubeconfig  # noqa: E402
+from conn import H1Connection, Sock  # noqa: E402
 from store import RESOURCES, Expired, Store, dumps, parse_selector  # noqa: E402
 
 PREFIXES = sorted({v[0] for v in RESOURCES.values()}, key=len, reverse=True)
-
-
-class Sock:
-    """A TLS or plain socket that several threads write and one reads."""
-
-    def __init__(self, sock):
-        self.s = sock
-        self.s.setblocking(False)
-        self.lock = threading.Lock()
-
-    def recv(self, n):
-        while True:
-            with self.lock:
-                try:
-                    return self.s.recv(n)
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                    pass
-            select.select([self.s], [], [], 5)
-
-    def sendall(self, b):
-        view = memoryview(b)
-        while view:
-            with self.lock:
-                try:
-                    view = view[self.s.send(view):]
-                    continue
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
-                    pass
-            select.select([], [self.s], [], 5)
-
-    def close(self):
-        try:
-            self.s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-
-class H1Stream:
-    """The answer to one HTTP/1.1 request, chunked."""
-
-    def __init__(self, conn):
-        self.conn, self.reset, self.frozen = conn, False, False
-        self.cond = threading.Condition()
-        self.dead = False
-
-    def _send(self, b):
-        while self.conn.frozen:
-            time.sleep(0.05)
-        self.conn.sock.sendall(b)
-
-    def headers(self, status, headers, end=False):
-        text = f"HTTP/1.1 {status} x\r\n"
-        for k, v in headers:
-            text += f"{k}: {v}\r\n"
-        text += "Content-Length: 0\r\n\r\n" if end else "Transfer-Encoding: chunked\r\n\r\n"
-        self._send(text.encode())
-
-    def data(self, b):
-        if b:
-            self._send(b"%x\r\n" % len(b) + b + b"\r\n")
-
-    def end(self):
-        self._send(b"0\r\n\r\n")
-
-    def abort(self):
-        self.conn.sock.close()
-
-
-class H1Connection:
-    def __init__(self, sock, handler):
-        self.sock, self.handler, self.frozen, self.dead = sock, handler, False, False
-
-    def goaway(self):
-        self.sock.close()
-
-    def serve(self):
-        buf = b""
-        while True:
-            while b"\r\n\r\n" not in buf:
-                b = self.sock.recv(65536)
-                if not b:
-                    return
-                buf += b
-            head, buf = buf.split(b"\r\n\r\n", 1)
-            lines = head.decode("latin-1").split("\r\n")
-            method, path, _ = lines[0].split(" ", 2)
-            req = [(":method", method), (":path", path)]
-            for line in lines[1:]:
-                k, v = line.split(":", 1)
-                req.append((k.strip().lower(), v.strip()))
-            n = int(dict(req).get("content-length", 0))
-            while len(buf) < n:
-                b = self.sock.recv(65536)
-                if not b:
-                    return
-                buf += b
-            s = H1Stream(self)
-            s.body, buf = buf[:n], buf[n:]
-            self.handler(s, req)
 
 
 def status_object(code, reason, message, **more):
@@ -588,42 +489,6 @@ class Control:
             for line in f:
                 f.write(dumps(self.run(line)) + b"\n")
                 f.flush()
-
-
-def openssl(*args, text=None):
-    subprocess.run(("openssl",) + args, check=True, input=text, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
-
-
-def make_certs(d, names):
-    """A CA, the server's certificate and a client's (CN node)."""
-    if os.path.exists(f"{d}/tls.crt"):
-        return
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-            "2", "-subj", "/CN=test-ca", "-keyout", f"{d}/ca.key", "-out", f"{d}/ca.crt")
-    for who, subj, ext in (("tls", "/CN=kube-apiserver", "subjectAltName=" + ",".join(names)),
-                           ("client", "/O=system:nodes/CN=system:node:test",
-                            "extendedKeyUsage=clientAuth")):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subj,
-                "-keyout", f"{d}/{who}.key", "-out", f"{d}/{who}.csr")
-        with open(f"{d}/{who}.ext", "w", encoding="ascii") as f:
-            f.write(ext + "\n")
-        openssl("x509", "-req", "-in", f"{d}/{who}.csr", "-CA", f"{d}/ca.crt", "-CAkey", f"{d}/ca.key",
-                "-CAcreateserial", "-days", "2", "-extfile", f"{d}/{who}.ext", "-out", f"{d}/{who}.crt")
-
-
-def write_kubeconfig(d, server, token):
-    user = {"token": token} if token else {}
-    if not token and server.startswith("https"):
-        user = {"client-certificate": "client.crt", "client-key": "client.key"}
-    cluster = {"server": server}
-    if server.startswith("https"):
-        cluster["certificate-authority"] = "ca.crt"
-    with open(f"{d}/kubeconfig", "w", encoding="ascii") as f:
-        json.dump({"apiVersion": "v1", "kind": "Config", "current-context": "test",
-                   "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                   "clusters": [{"name": "test", "cluster": cluster}],
-                   "users": [{"name": "test", "user": user}]}, f, indent=1)
 
 
 def main():

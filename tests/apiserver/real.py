@@ -17,6 +17,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import apiserver  # noqa: E402
+import certs  # noqa: E402
 from store import KINDS, RESOURCES  # noqa: E402
 
 CRD = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -41,8 +42,8 @@ class Real:
         self.port, self.etcd_port = free_port(), free_port()
         self.peer_port = free_port()
         self.token = "admin-token"
-        apiserver.make_certs(d, ["DNS:localhost", "IP:127.0.0.1"])
-        apiserver.openssl("genrsa", "-out", f"{d}/sa.key", "2048")
+        certs.make_certs(d, ["DNS:localhost", "IP:127.0.0.1"])
+        certs.openssl("genrsa", "-out", f"{d}/sa.key", "2048")
         self.write_tokens([self.token])
         self.log = open(f"{d}/servers.log", "ab")
 
@@ -176,7 +177,7 @@ def main():
         real.start_etcd()
         real.start_api()
         url = f"https://127.0.0.1:{real.port}"
-        apiserver.write_kubeconfig(d, url, real.token)
+        certs.write_kubeconfig(d, url, real.token)
         control = Control(real)
         apiserver.threading.Thread(target=control.serve, args=(f"{d}/control.new",),
                                    daemon=True).start()
