@@ -98,31 +98,51 @@ bad:
 	return -EINVAL;
 }
 
+/* Up to max bytes and one more, so that a longer file shows. */
+static ssize_t read_some(int fd, char *p, size_t max)
+{
+	size_t n = 0;
+	ssize_t got;
+
+	while (n < max) {
+		got = read(fd, p + n, max - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (!got)
+			break;
+		n += got;
+	}
+	return n;
+}
+
 int bn_secret_set_file(struct bn_secret *s, const char *path, size_t max)
 {
 	_cleanup_(closep) int fd = -1;
+	size_t room;
 	struct bn_secret t;
-	size_t n = 0;
-	ssize_t got;
+	struct stat st;
+	ssize_t n;
 	int r;
 
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	r = secret_alloc(&t, max + 1);
-	if (r < 0)
-		return r;
-	for (;;) {
-		got = read(fd, t.p + n, max + 1 - n);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
+	/* What a file says of its size is where to begin; it may grow meanwhile. */
+	for (room = st.st_size > 0 && (size_t)st.st_size < max ? (size_t)st.st_size + 1 : max + 1;;
+	     room = max + 1) {
+		r = secret_alloc(&t, room);
+		if (r < 0)
+			return r;
+		n = read_some(fd, t.p, room);
+		if (n < 0 || (size_t)n < room || room > max)
 			break;
-		n += got;
-		if (n > max)
-			break;
+		bn_secret_clear(&t);
+		if (lseek(fd, 0, SEEK_SET) < 0)
+			return -errno;
 	}
-	r = got < 0 ? -errno : n > max ? -EFBIG : bn_secret_set(s, t.p, n);
+	r = n < 0 ? (int)n : (size_t)n > max ? -EFBIG : bn_secret_set(s, t.p, n);
 	bn_secret_clear(&t);
 	return r;
 }
