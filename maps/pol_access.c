@@ -11,6 +11,18 @@ static struct bn_pol *pol_at(const struct bn_pols *p, uint32_t id)
 	return bn_map_at(p->maps, BN_MAP_pols, id);
 }
 
+void bn_pols_set_step(struct bn_pols *p, void (*fn)(void *data), void *data)
+{
+	p->step = fn;
+	p->step_data = data;
+}
+
+void bn_pols_step(const struct bn_pols *p)
+{
+	if (p->step)
+		p->step(p->step_data);
+}
+
 /* --- peers ----------------------------------------------------------------------------------------- */
 
 static int peers_push(struct bn_pol_own *o, uint32_t identity, uint32_t row)
@@ -49,6 +61,7 @@ int bn_pols_put_peer(struct bn_pols *p, uint32_t id, uint32_t identity, uint32_t
 	}
 	p->stats.writes++;
 	p->stats.peers++;
+	bn_pols_step(p);
 	return 0;
 }
 
@@ -67,6 +80,7 @@ int bn_pols_del_peer(struct bn_pols *p, uint32_t id, uint32_t identity)
 	}
 	r = bn_map_del(p->maps, BN_MAP_pol_peers, &k);
 	p->stats.writes++;
+	bn_pols_step(p);
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -125,6 +139,7 @@ static int peers_erase(struct bn_pols *p, uint32_t id)
 		o->npeers -= m;
 		p->stats.peers -= m;
 		p->stats.writes += m;
+		bn_pols_step(p);
 	}
 	free(o->peers);
 	memset(o, 0, sizeof(*o));
@@ -179,6 +194,7 @@ static void give_back(struct bn_pols *p, uint32_t id)
 	struct bn_pol *pol = pol_at(p, id);
 
 	pol->check = 0;
+	bn_pols_step(p);
 	bn_ranges_give(p->ports, pol->ports, pol->nports);
 	bn_ranges_give(p->cells, pol->cells, pol->rows * pol->nclasses);
 	p->stats.policies--;
@@ -230,6 +246,7 @@ int bn_pols_add(struct bn_pols *p, const struct bn_pol_def *def, uint32_t *ret)
 		return r;
 	}
 	__atomic_store_n(&pol->check, id, __ATOMIC_RELEASE);
+	bn_pols_step(p);
 	*ret = id;
 	return 0;
 }
@@ -342,6 +359,7 @@ bool bn_pols_set_word(struct bn_pols *p, uint32_t slot, uint64_t word)
 	__atomic_store_n(&s->word, word, __ATOMIC_RELEASE);
 	p->stats.words++;
 	p->stats.writes++;
+	bn_pols_step(p);
 	return true;
 }
 
@@ -353,6 +371,7 @@ int bn_pols_set_cidr(struct bn_pols *p, const struct bn_lpm_key *k, uint32_t ide
 		if (!memcmp(&p->old[i].key, k, sizeof(*k)))
 			p->old[i].kept = true;
 	p->stats.writes++;
+	bn_pols_step(p);
 	return r;
 }
 
@@ -361,6 +380,7 @@ int bn_pols_del_cidr(struct bn_pols *p, const struct bn_lpm_key *k)
 	int r = bn_map_del(p->maps, BN_MAP_cidrs, k);
 
 	p->stats.writes++;
+	bn_pols_step(p);
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -91,6 +91,10 @@ int bn_pols_alias(struct bn_pols *p, uint32_t identity, uint32_t old);
  */
 int bn_pols_adopt_done(struct bn_pols *p);
 
+/* For tests: fn is called after each step that a packet could fall behind (a store, a system call). */
+void bn_pols_set_step(struct bn_pols *p, void (*fn)(void *data), void *data);
+void bn_pols_step(const struct bn_pols *p);
+
 struct bn_pols_stats {
 	uint32_t policies, adopted;
 	uint32_t ports_free, cells_free;

@@ -38,6 +38,8 @@ struct bn_pols {
 	uint32_t nold, old_cap;
 	struct bn_pol_old_cidr *old;
 	struct bn_pols_stats stats;
+	void (*step)(void *data);
+	void *step_data;
 };
 
 int bn_pol_note_peer(struct bn_pols *p, uint32_t id, uint32_t identity, uint32_t row);

@@ -301,6 +301,7 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 	r = r ?: bn_pols_new(p->maps, &p->pols);
 	if (r < 0)
 		return r;
+	bn_pols_set_step(p->pols, env->step, env->step_data);
 	/* One matrix may take half of what there is. */
 	lim.cells = p->maps->entries[BN_MAP_pol_cells] / 2;
 	lim.peers = p->maps->entries[BN_MAP_pol_peers] / 2;

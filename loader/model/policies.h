@@ -26,6 +26,8 @@ struct bn_policies_env {
 	struct bn_eps *eps;		 /* where addresses get their identity */
 	const struct bn_http_sets *http; /* NULL: no HTTP engine */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */
+	void (*step)(void *data); /* tests: called after each change of a map */
+	void *step_data;
 };
 
 int bn_policies_new(struct bn_store *store, struct bn_maps *maps,

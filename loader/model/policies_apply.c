@@ -290,10 +290,12 @@ static int flip_addr(struct bn_policies *p, const struct bn_ident_addr *a)
 {
 	int r;
 
-	if (!a->identity)
-		return bn_eps_clear(p->eps, &a->addr, BN_EPS_IDENTITY);
-	r = bn_eps_set_identity(p->eps, &a->addr, a->identity,
-				a->flags & (BN_ADDR_F_POD | BN_ADDR_F_NODE));
+	if (a->identity)
+		r = bn_eps_set_identity(p->eps, &a->addr, a->identity,
+					a->flags & (BN_ADDR_F_POD | BN_ADDR_F_NODE));
+	else
+		r = bn_eps_clear(p->eps, &a->addr, BN_EPS_IDENTITY);
+	bn_pols_step(p->pols);
 	if (r == -ENOSPC) {
 		if (!p->addrs_failed)
 			log_error("no room in map eps for the identity of more addresses: policies "

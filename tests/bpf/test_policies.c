@@ -27,11 +27,12 @@ struct world {
 	struct bn_policies *pol;
 	json_t *cluster;
 	unsigned npods;
+	void (*step)(void *data);
 };
 
 static void start(struct world *w)
 {
-	struct bn_policies_env env = { .node_name = "node0" };
+	struct bn_policies_env env = { .node_name = "node0", .step = w->step, .step_data = w };
 
 	assert_int_equal(bn_eps_new(w->maps, &w->eps), 0);
 	env.eps = w->eps;
@@ -40,7 +41,7 @@ static void start(struct world *w)
 
 static void open_world(struct world *w, json_t *cluster, const struct bn_maps_sizes *sizes)
 {
-	*w = (struct world){ .cluster = cluster };
+	*w = (struct world){ .cluster = cluster, .step = NULL };
 	assert_int_equal(bn_store_new(&w->store), 0);
 	assert_int_equal(bn_maps_create(sizes, &w->maps), 0);
 	start(w);
@@ -89,11 +90,10 @@ static uint32_t identity_of(const struct bn_maps *m, const struct bn_addr *a)
 	return bn_map_get(m, BN_MAP_cidrs, &k, &id) ? BN_ID_WORLD : id;
 }
 
-static int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir, const struct bn_addr *peer,
-		 uint8_t proto, uint16_t port)
+static int judge_word(const struct bn_maps *m, uint64_t word, enum bn_dir dir,
+		      const struct bn_addr *peer, uint8_t proto, uint16_t port)
 {
-	const struct bn_pod_slot *s = bn_map_at(m, BN_MAP_pods, slot);
-	uint32_t id = dir == BN_EGRESS ? BN_POD_EGRESS(s->word) : BN_POD_INGRESS(s->word);
+	uint32_t id = dir == BN_EGRESS ? BN_POD_EGRESS(word) : BN_POD_INGRESS(word);
 	struct bn_peer_key k = { .policy = id, .identity = identity_of(m, peer) };
 	const struct bn_pol *pol = bn_map_at(m, BN_MAP_pols, id);
 	uint32_t key = BN_PORT_KEY(bn_proto_index(proto), port), cls = 0, row;
@@ -118,6 +118,17 @@ static int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir, const 
 	assert_true(row < pol->rows);
 	c = bn_map_at(m, BN_MAP_pol_cells, pol->cells + row * pol->nclasses + cls);
 	return c->action == BN_ACT_ALLOW;
+}
+
+static uint64_t word_of(const struct bn_maps *m, uint32_t slot)
+{
+	return ((const struct bn_pod_slot *)bn_map_at(m, BN_MAP_pods, slot))->word;
+}
+
+static int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir, const struct bn_addr *peer,
+		 uint8_t proto, uint16_t port)
+{
+	return judge_word(m, word_of(m, slot), dir, peer, proto, port);
 }
 
 static const char *text(json_t *o, const char *a, const char *b)
@@ -359,6 +370,147 @@ static void restart(void **state _unused_)
 	assert_true(checked > 2000);
 }
 
+/* --- between the steps ------------------------------------------------------------------------------------ */
+
+#define PROBES 150
+
+/* A packet that the old state and the new one judge alike. */
+static struct probe {
+	uint32_t slot;
+	enum bn_dir dir;
+	struct bn_addr peer;
+	uint8_t proto;
+	uint16_t port;
+	int verdict;
+	uint64_t word; /* before the sync: read by a packet that is overtaken by it */
+	bool late;     /* such packets are gone: a grace period has passed */
+} probes[PROBES];
+static unsigned nprobes, steps, judged;
+
+static void look(void *data)
+{
+	const struct world *w = data;
+
+	steps++;
+	for (unsigned k = 0; k < nprobes; k++) {
+		const struct probe *p = &probes[k];
+		int now = judge(w->maps, p->slot, p->dir, &p->peer, p->proto, p->port);
+
+		if (now != p->verdict)
+			print_error("step %u: slot %u %s port %u: %d, before and after %d\n", steps, p->slot,
+				    p->dir == BN_EGRESS ? "egress" : "ingress", p->port, now, p->verdict);
+		assert_int_equal(now, p->verdict);
+		judged++;
+		if (p->late)
+			continue;
+		now = judge_word(w->maps, p->word, p->dir, &p->peer, p->proto, p->port);
+		if (now != p->verdict)
+			print_error("step %u, word of before: slot %u %s port %u: %d, before and after %d\n",
+				    steps, p->slot, p->dir == BN_EGRESS ? "egress" : "ingress", p->port, now,
+				    p->verdict);
+		assert_int_equal(now, p->verdict);
+	}
+}
+
+static void choose_probes(const struct world *w, struct rng *r)
+{
+	for (nprobes = 0; nprobes < PROBES; nprobes++) {
+		struct probe *p = &probes[nprobes];
+		char peer[64];
+		const char *proto;
+		int port;
+
+		do
+			cluster_endpoint(r, w->cluster, peer);
+		while (strchr(peer, '/'));
+		cluster_port(r, &proto, &port);
+		*p = (struct probe){ .slot = 1 + rng_below(r, w->npods), .dir = rng_below(r, 2),
+				     .port = (uint16_t)port };
+		assert_int_equal(bn_addr_parse(peer, &p->peer), 0);
+		assert_int_equal(bn_proto_parse(proto, &p->proto), 0);
+	}
+}
+
+/* What both judge alike, no step between them may judge otherwise: `twin` is a world that has been
+ * changed already.
+ */
+static void keep_stable(const struct world *w, const struct world *twin)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < nprobes; k++) {
+		struct probe *p = &probes[k];
+		int a = judge(w->maps, p->slot, p->dir, &p->peer, p->proto, p->port);
+		int b = judge(twin->maps, p->slot, p->dir, &p->peer, p->proto, p->port);
+
+		if (a != b)
+			continue;
+		p->verdict = a;
+		p->word = word_of(w->maps, p->slot);
+		probes[n++] = *p;
+	}
+	nprobes = n;
+}
+
+static void fresh_world(struct world *w, json_t *cluster)
+{
+	open_world(w, cluster, NULL);
+	add_slots(w, false);
+	bn_policies_set_ready(w->pol, true);
+	sync_world(w);
+}
+
+/* No packet is ever judged by a state that is neither the old nor the new one, in whatever step of the
+ * change it falls, also when it had read its pod's word before. Restarts are changes, too.
+ */
+static void no_mixture(void **state _unused_)
+{
+	uint64_t seed = env_num("BN_SEED", 11), rounds = env_num("BN_ROUNDS", 12);
+
+	for (uint64_t n = 0; n < rounds; n++) {
+		struct rng r = { .s = seed * 99991 + n };
+		struct world w = {};
+
+		nprobes = 0;
+		fresh_world(&w, cluster_random(&r, 14, 8));
+		w.npods = 14;
+		bn_policies_freep(&w.pol);
+		bn_eps_freep(&w.eps);
+		w.step = look;
+		start(&w);
+		add_slots(&w, true);
+		bn_policies_set_ready(w.pol, true);
+		for (unsigned k = 0; k < 12; k++) {
+			struct world twin;
+			bool again = k % 4 == 3;
+
+			if (again) { /* the daemon ends, the cluster changes, another one starts */
+				bn_policies_freep(&w.pol);
+				bn_eps_freep(&w.eps);
+			}
+			/* One object: of two, a state with one changed is one that the cluster had. */
+			change(&w, &r);
+			fresh_world(&twin, json_deep_copy(w.cluster));
+			choose_probes(&w, &r);
+			keep_stable(&w, &twin);
+			close_world(&twin);
+			if (again) {
+				start(&w);
+				add_slots(&w, true);
+				bn_policies_set_ready(w.pol, true);
+			}
+			sync_world(&w);
+			for (unsigned i = 0; i < nprobes; i++)
+				probes[i].late = true;
+			settle(&w);
+			nprobes = 0;
+		}
+		close_world(&w);
+	}
+	print_message("%u steps, %u judgements between them\n", steps, judged);
+	assert_true(steps > rounds * 20 && judged > rounds * 2000);
+}
+
 /* --- how long ------------------------------------------------------------------------------------------ */
 
 static double now_ms(void)
@@ -448,9 +600,12 @@ int main(void)
 		cmocka_unit_test(random_changes),
 		cmocka_unit_test(nothing_leaks),
 		cmocka_unit_test(restart),
+		cmocka_unit_test(no_mixture),
 		cmocka_unit_test(timing),
 	};
 
 	bn_log_setup("error", "text");
+	if (getenv("BN_ONLY"))
+		cmocka_set_test_filter(getenv("BN_ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
