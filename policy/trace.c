@@ -142,13 +142,22 @@ static int matrix(struct bn_tracer *t, const struct bn_pod *pod, enum bn_dir dir
 	*ret = m;
 	if (!m)
 		return 0;
-	for (uint32_t k = 0; k < t->held.n; k++)
-		if (t->held.v[k] == m)
-			return 0; /* the reference that is held keeps it */
+	if (t->own_c && bn_matrix_user(m) == t)
+		return 0; /* the reference that is held keeps it */
 	r = bn_vec_push(&t->held, m);
-	if (!r)
-		TAKE_PTR(m);
-	return r;
+	if (r < 0)
+		return r;
+	if (t->own_c)
+		bn_matrix_set_user(m, t, NULL);
+	TAKE_PTR(m);
+	return 0;
+}
+
+static void let_go(struct bn_tracer *t)
+{
+	for (uint32_t k = 0; k < t->held.n; k++)
+		bn_matrix_unref(t->held.v[k]);
+	t->held.n = 0;
 }
 
 static json_t *policies_json(const struct bn_matrix_view *v)
@@ -456,6 +465,8 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	if (!out)
 		return -ENOMEM;
 	r = run(t, q, out, &err);
+	if (!t->own_c) /* the daemon's: what no pod of the node needs must not stay for a question */
+		let_go(t);
 	if (r < 0) {
 		json_decref(out);
 		if (!err)
@@ -548,8 +559,7 @@ void bn_tracer_freep(struct bn_tracer **tp)
 	if (!t)
 		return;
 	*tp = NULL;
-	for (uint32_t k = 0; k < t->held.n; k++)
-		bn_matrix_unref(t->held.v[k]);
+	let_go(t);
 	bn_vec_done(&t->held);
 	bn_trace_svc_close(t);
 	bn_compiler_freep(&t->own_c);
