@@ -23,7 +23,8 @@ void bn_pols_step(const struct bn_pols *p)
 		p->step(p->step_data);
 }
 
-/* --- peers ----------------------------------------------------------------------------------------- */
+/* --- peers
+ * ----------------------------------------------------------------------------------------- */
 
 static int peers_push(struct bn_pol_own *o, uint32_t identity, uint32_t row)
 {
@@ -36,7 +37,7 @@ static int peers_push(struct bn_pol_own *o, uint32_t identity, uint32_t row)
 		o->peers = v;
 		o->cap = cap;
 	}
-	o->peers[o->npeers++] = (struct bn_pol_peer){ identity, row };
+	o->peers[o->npeers++] = (struct bn_pol_peer){identity, row};
 	return 0;
 }
 
@@ -47,8 +48,8 @@ int bn_pol_note_peer(struct bn_pols *p, uint32_t id, uint32_t identity, uint32_t
 
 int bn_pols_put_peer(struct bn_pols *p, uint32_t id, uint32_t identity, uint32_t row)
 {
-	struct bn_peer_key k = { .policy = id, .identity = identity };
-	struct bn_peer_val v = { .row = row, .check = BN_PEER_CHECK(id, identity) };
+	struct bn_peer_key k = {.policy = id, .identity = identity};
+	struct bn_peer_val v = {.row = row, .check = BN_PEER_CHECK(id, identity)};
 	int r;
 
 	r = peers_push(&p->own[id], identity, row);
@@ -67,7 +68,7 @@ int bn_pols_put_peer(struct bn_pols *p, uint32_t id, uint32_t identity, uint32_t
 
 int bn_pols_del_peer(struct bn_pols *p, uint32_t id, uint32_t identity)
 {
-	struct bn_peer_key k = { .policy = id, .identity = identity };
+	struct bn_peer_key k = {.policy = id, .identity = identity};
 	struct bn_pol_own *o = &p->own[id];
 	int r;
 
@@ -105,9 +106,9 @@ static int peers_write(struct bn_pols *p, uint32_t id, const struct bn_pol_def *
 		for (size_t i = 0; i < m && !r; i++) {
 			uint32_t identity = def->identities[at + i], row = def->rows[at + i];
 
-			k[i] = (struct bn_peer_key){ .policy = id, .identity = identity };
-			v[i] = (struct bn_peer_val){ .row = row,
-						     .check = BN_PEER_CHECK(id, identity) };
+			k[i] = (struct bn_peer_key){.policy = id, .identity = identity};
+			v[i] = (struct bn_peer_val){.row = row,
+						    .check = BN_PEER_CHECK(id, identity)};
 			r = peers_push(&p->own[id], identity, row);
 		}
 		r = r ?: bn_map_put_batch(p->maps, BN_MAP_pol_peers, k, v, m, NULL);
@@ -131,8 +132,8 @@ static int peers_erase(struct bn_pols *p, uint32_t id)
 		uint32_t m = o->npeers < n ? o->npeers : n;
 
 		for (uint32_t i = 0; i < m; i++)
-			k[i] = (struct bn_peer_key){ .policy = id,
-						     .identity = o->peers[o->npeers - m + i].identity };
+			k[i] = (struct bn_peer_key){
+				.policy = id, .identity = o->peers[o->npeers - m + i].identity};
 		r = bn_map_del_batch(p->maps, BN_MAP_pol_peers, k, m, NULL);
 		if (r < 0)
 			break;
@@ -146,7 +147,8 @@ static int peers_erase(struct bn_pols *p, uint32_t id)
 	return r;
 }
 
-/* --- policies -------------------------------------------------------------------------------------- */
+/* --- policies
+ * -------------------------------------------------------------------------------------- */
 
 static int id_take(struct bn_pols *p, uint32_t *ret)
 {
@@ -290,7 +292,8 @@ void bn_pols_retire(struct bn_pols *p, uint32_t id)
 	p->unsealed = true;
 }
 
-/* --- grace ----------------------------------------------------------------------------------------- */
+/* --- grace
+ * ----------------------------------------------------------------------------------------- */
 
 uint64_t bn_pols_seal(struct bn_pols *p)
 {
@@ -324,7 +327,8 @@ int bn_pols_reclaim(struct bn_pols *p)
 
 	if (!p->nwaiting || !p->ticket)
 		return 0;
-	for (uint32_t id = BN_POL_FIRST; id < p->maps->entries[BN_MAP_pols] && p->nwaiting && !r; id++) {
+	for (uint32_t id = BN_POL_FIRST; id < p->maps->entries[BN_MAP_pols] && p->nwaiting && !r;
+	     id++) {
 		struct bn_pol_own *o = &p->own[id];
 
 		if (!o->retired || !o->ticket || !bn_reclaim_done(p->reclaim, o->ticket))
@@ -336,7 +340,8 @@ int bn_pols_reclaim(struct bn_pols *p)
 	return r;
 }
 
-/* --- words, prefixes, epoch, counters ---------------------------------------------------------------- */
+/* --- words, prefixes, epoch, counters
+ * ---------------------------------------------------------------- */
 
 uint32_t bn_pols_slots(const struct bn_pols *p)
 {

@@ -7,8 +7,8 @@
  *
  * A compiled policy is written in full before a word may name it, and its id, ports and cells are
  * used again only after a grace period. What an earlier daemon left in force (what pods' words
- * name) is adopted by bn_pols_new: it stays as it is until it is retired; everything else that it left
- * is swept.
+ * name) is adopted by bn_pols_new: it stays as it is until it is retired; everything else that it
+ * left is swept.
  */
 
 #include <stdbool.h>
@@ -24,12 +24,13 @@ struct bn_pols;
 int bn_pols_new(struct bn_maps *maps, struct bn_pols **ret);
 void bn_pols_freep(struct bn_pols **p); /* the maps stay as they are */
 
-/* --- compiled policies --------------------------------------------------------------------------- */
+/* --- compiled policies ---------------------------------------------------------------------------
+ */
 
 struct bn_pol_def {
 	uint16_t nports, nclasses, default_row, flags;
-	uint32_t nrows, row_room; /* rows written now, rows reserved */
-	const uint32_t *ports;	  /* BN_PORT_START, ascending */
+	uint32_t nrows, row_room;    /* rows written now, rows reserved */
+	const uint32_t *ports;	     /* BN_PORT_START, ascending */
 	const struct bn_cell *cells; /* nrows * nclasses */
 	size_t npeers;
 	const uint32_t *identities, *rows; /* npeers of each */
@@ -48,9 +49,11 @@ int bn_pols_del_peer(struct bn_pols *p, uint32_t id, uint32_t identity);
 /* No word names it any more: everything of it is given back after a grace period. */
 void bn_pols_retire(struct bn_pols *p, uint32_t id);
 
-/* --- grace periods ------------------------------------------------------------------------------- */
+/* --- grace periods -------------------------------------------------------------------------------
+ */
 
-/* Ends a batch of changes: what was retired so far is reclaimed in the background. Returns a ticket. */
+/* Ends a batch of changes: what was retired so far is reclaimed in the background. Returns a
+ * ticket. */
 uint64_t bn_pols_seal(struct bn_pols *p);
 bool bn_pols_passed(struct bn_pols *p, uint64_t ticket);
 int bn_pols_wait(struct bn_pols *p, uint64_t ticket);
@@ -58,7 +61,8 @@ int bn_pols_wait(struct bn_pols *p, uint64_t ticket);
 int bn_pols_reclaim(struct bn_pols *p);
 bool bn_pols_waiting(const struct bn_pols *p);
 
-/* --- words, prefixes, epoch, counters ------------------------------------------------------------- */
+/* --- words, prefixes, epoch, counters
+ * ------------------------------------------------------------- */
 
 uint64_t bn_pols_word(const struct bn_pols *p, uint32_t slot);
 /* One store. True when it changed something. */
@@ -75,7 +79,8 @@ int bn_pols_stat(const struct bn_pols *p, uint32_t rule, struct bn_rule_stat *re
 void bn_pols_stat_clear(struct bn_pols *p, uint32_t rule);
 uint32_t bn_pols_max_rules(const struct bn_pols *p);
 
-/* --- what was adopted ------------------------------------------------------------------------------ */
+/* --- what was adopted
+ * ------------------------------------------------------------------------------ */
 
 /* Prefixes that were there at the start. */
 int bn_pols_each_old_cidr(const struct bn_pols *p,
@@ -91,7 +96,8 @@ int bn_pols_alias(struct bn_pols *p, uint32_t identity, uint32_t old);
  */
 int bn_pols_adopt_done(struct bn_pols *p);
 
-/* For tests: fn is called after each step that a packet could fall behind (a store, a system call). */
+/* For tests: fn is called after each step that a packet could fall behind (a store, a system call).
+ */
 void bn_pols_set_step(struct bn_pols *p, void (*fn)(void *data), void *data);
 void bn_pols_step(const struct bn_pols *p);
 

@@ -33,7 +33,7 @@ static void adopt_words(struct bn_pols *p)
 {
 	for (uint32_t slot = 0; slot < p->maps->entries[BN_MAP_pods]; slot++) {
 		uint64_t word = bn_pols_word(p, slot);
-		uint32_t id[2] = { BN_POD_INGRESS(word), BN_POD_EGRESS(word) };
+		uint32_t id[2] = {BN_POD_INGRESS(word), BN_POD_EGRESS(word)};
 
 		for (unsigned k = 0; k < 2; k++) {
 			if (!sane(p, id[k]))
@@ -83,8 +83,8 @@ static int adopt_ranges(struct bn_pols *p)
 			pol->check = 0;
 			continue;
 		}
-		ports[n] = (struct block){ pol->ports, pol->nports };
-		cells[n++] = (struct block){ pol->cells, pol->rows * pol->nclasses };
+		ports[n] = (struct block){pol->ports, pol->nports};
+		cells[n++] = (struct block){pol->cells, pol->rows * pol->nclasses};
 	}
 	r = free_gaps(p->ports, ports, n, p->maps->entries[BN_MAP_pol_ports]);
 	return r ?: free_gaps(p->cells, cells, n, p->maps->entries[BN_MAP_pol_cells]);
@@ -183,7 +183,8 @@ int bn_pols_each_old_identity(const struct bn_pols *p, int (*fn)(uint32_t identi
 {
 	int r = 0;
 
-	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols]; id++)
+	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols];
+	     id++)
 		for (uint32_t i = 0; p->own[id].adopted && i < p->own[id].npeers && !r; i++)
 			r = fn(p->own[id].peers[i].identity, data);
 	return r;
@@ -193,7 +194,8 @@ int bn_pols_alias(struct bn_pols *p, uint32_t identity, uint32_t old)
 {
 	int r = 0;
 
-	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols]; id++) {
+	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols];
+	     id++) {
 		struct bn_pol_own *o = &p->own[id];
 		uint32_t i;
 
@@ -223,7 +225,8 @@ int bn_pols_adopt_done(struct bn_pols *p)
 
 		named[BN_POD_INGRESS(word)] = named[BN_POD_EGRESS(word)] = true;
 	}
-	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols]; id++)
+	for (uint32_t id = BN_POL_FIRST; p->stats.adopted && id < p->maps->entries[BN_MAP_pols];
+	     id++)
 		if (p->own[id].adopted && !p->own[id].retired && !named[id])
 			bn_pols_retire(p, id);
 	return r;

@@ -7,7 +7,8 @@
 #include "maps/util.h"
 #include "policy/compile_priv.h"
 
-/* --- selection ----------------------------------------------------------------------------------- */
+/* --- selection -----------------------------------------------------------------------------------
+ */
 
 static bool selects(const struct bn_netpol *p, const struct bn_pod *pod, enum bn_dir dir)
 {
@@ -35,8 +36,8 @@ static int select_recs(const struct bn_compiler *c, const struct bn_pod *pod, en
 	return r;
 }
 
-size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *pod,
-			     enum bn_dir dir, const struct bn_netpol **ret, size_t max)
+size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *pod, enum bn_dir dir,
+			     const struct bn_netpol **ret, size_t max)
 {
 	recs v = {};
 	size_t n;
@@ -49,7 +50,8 @@ size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *p
 	return n;
 }
 
-/* --- matrices by key -------------------------------------------------------------------------------- */
+/* --- matrices by key
+ * -------------------------------------------------------------------------------- */
 
 typedef BN_VEC(unsigned char) bytes;
 
@@ -82,8 +84,8 @@ static int make_key(const recs *v, const struct bn_pod *pod, enum bn_dir dir, by
 
 				if (!rule->ports[p].name)
 					continue;
-				if (bn_pod_named_port(pod, rule->ports[p].name, rule->ports[p].proto,
-						      &port))
+				if (bn_pod_named_port(pod, rule->ports[p].name,
+						      rule->ports[p].proto, &port))
 					val = port;
 				r = key_add(k, &val, sizeof(val));
 			}
@@ -198,8 +200,9 @@ void bn_matrix_unrefp(struct bn_matrix **m)
 	*m = NULL;
 }
 
-static int matrix_make(struct bn_compiler *c, const recs *v, const bytes *k, const struct bn_pod *pod,
-		       enum bn_dir dir, char *what, struct bn_matrix **ret)
+static int matrix_make(struct bn_compiler *c, const recs *v, const bytes *k,
+		       const struct bn_pod *pod, enum bn_dir dir, char *what,
+		       struct bn_matrix **ret)
 {
 	_cleanup_(bn_matrix_unrefp) struct bn_matrix *m = calloc(1, sizeof(*m));
 	int r;
@@ -230,7 +233,8 @@ static int matrix_make(struct bn_compiler *c, const recs *v, const bytes *k, con
 	return 0;
 }
 
-/* --- limits ---------------------------------------------------------------------------------------- */
+/* --- limits
+ * ---------------------------------------------------------------------------------------- */
 
 static uint64_t weight(const struct polrec *rec, enum bn_dir dir, char what)
 {
@@ -251,12 +255,14 @@ static int refuse(struct bn_compiler *c, const recs *v, enum bn_dir dir, char wh
 		char what;
 		const char *text;
 	} texts[] = {
-		{ 'c', "more classes of ports than" },	   { 'r', "more distinct sets of peers than" },
-		{ 's', "more cells than" },		   { 'p', "more identities among its peers than" },
-		{ 'n', "more rules in use than" },
+		{'c', "more classes of ports than"},
+		{'r', "more distinct sets of peers than"},
+		{'s', "more cells than"},
+		{'p', "more identities among its peers than"},
+		{'n', "more rules in use than"},
 	};
-	const uint32_t limits[] = { c->lim.classes, c->lim.rows, c->lim.cells, c->lim.peers,
-				    c->lim.rules };
+	const uint32_t limits[] = {c->lim.classes, c->lim.rows, c->lim.cells, c->lim.peers,
+				   c->lim.rules};
 	struct polrec *worst = NULL;
 
 	for (uint32_t k = 0; k < v->n; k++)
@@ -268,10 +274,12 @@ static int refuse(struct bn_compiler *c, const recs *v, enum bn_dir dir, char wh
 	for (uint32_t k = 0; k < ARRAY_SIZE(texts); k++)
 		if (texts[k].what == what)
 			snprintf(c->error, sizeof(c->error),
-				 "%s %s/%s: its %s rules need %s the limit of %u; it isolates the pods "
+				 "%s %s/%s: its %s rules need %s the limit of %u; it isolates the "
+				 "pods "
 				 "that it selects and allows nothing: use fewer ports or peers",
 				 bn_kind_name(worst->p->o.kind), worst->p->o.ns, worst->p->o.name,
-				 dir == BN_INGRESS ? "ingress" : "egress", texts[k].text, limits[k]);
+				 dir == BN_INGRESS ? "ingress" : "egress", texts[k].text,
+				 limits[k]);
 	worst->limit = strdup(c->error);
 	if (!worst->limit)
 		return -ENOMEM;
@@ -318,10 +326,11 @@ int bn_compiler_get(struct bn_compiler *c, const struct bn_pod *pod, enum bn_dir
 	return r;
 }
 
-/* --- identities come and go ------------------------------------------------------------------------ */
+/* --- identities come and go
+ * ------------------------------------------------------------------------ */
 
-static int extend_list(struct bn_compiler *c, struct matrices *l, uint32_t identity, bn_matrix_fn fn,
-		       void *data)
+static int extend_list(struct bn_compiler *c, struct matrices *l, uint32_t identity,
+		       bn_matrix_fn fn, void *data)
 {
 	for (uint32_t k = 0; k < l->m.n; k++) {
 		struct bn_matrix *m = l->m.v[k];
@@ -345,7 +354,8 @@ static int extend_list(struct bn_compiler *c, struct matrices *l, uint32_t ident
 	return 0;
 }
 
-int bn_compiler_identity_added(struct bn_compiler *c, uint32_t identity, bn_matrix_fn fn, void *data)
+int bn_compiler_identity_added(struct bn_compiler *c, uint32_t identity, bn_matrix_fn fn,
+			       void *data)
 {
 	const uint32_t *atoms;
 	size_t n = bn_idents_atoms(c->ids, identity, &atoms);
@@ -364,7 +374,8 @@ int bn_compiler_identity_gone(struct bn_compiler *c, uint32_t identity, bn_matri
 {
 	int r = 0;
 
-	bn_htab_each(&c->matrices, n) {
+	bn_htab_each(&c->matrices, n)
+	{
 		struct bn_matrix *m = bn_container(n, struct bn_matrix, h);
 		uint32_t row;
 
@@ -374,7 +385,8 @@ int bn_compiler_identity_gone(struct bn_compiler *c, uint32_t identity, bn_matri
 	return r;
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------
+ */
 
 int bn_compiler_new(struct bn_idents *ids, const struct bn_compile_limits *limits,
 		    const struct bn_http_sets *http, struct bn_compiler **ret)
@@ -406,8 +418,7 @@ void bn_compiler_freep(struct bn_compiler **cp)
 	if (!c)
 		return;
 	*cp = NULL;
-	bn_htab_each(&c->policies, n)
-		bn_comp_rec_remove(c, bn_container(n, struct polrec, h));
+	bn_htab_each(&c->policies, n) bn_comp_rec_remove(c, bn_container(n, struct polrec, h));
 	for (uint32_t k = 0; k < c->by_atom.n; k++)
 		bn_vec_done(&c->by_atom.v[k].m);
 	bn_vec_done(&c->by_atom);

@@ -7,8 +7,8 @@
  *
  * The rule model is ordered: tier, priority, then action. NetworkPolicy and HTTPNetworkPolicy are
  * one tier in which every rule accepts and a pod that nothing selects goes on to the next tier
- * (in the end: accepted). Within one tier and priority, DENY comes before PASS before ACCEPT, and an
- * ACCEPT of all requests before one that looks at them (HTTP).
+ * (in the end: accepted). Within one tier and priority, DENY comes before PASS before ACCEPT, and
+ * an ACCEPT of all requests before one that looks at them (HTTP).
  *
  * A matrix is one direction of one set of policies, resolved for one pod's named ports: pods with
  * the same set and the same resolution share it. Rows are deduplicated by content, ports with the
@@ -40,7 +40,8 @@ enum bn_dir {
 	BN_DIRS,
 };
 
-/* What a rule number (cells, events, counters) stands for. Borrowed; valid until the next update. */
+/* What a rule number (cells, events, counters) stands for. Borrowed; valid until the next update.
+ */
 struct bn_rule_ref {
 	const struct bn_netpol *policy;
 	enum bn_dir dir;
@@ -50,7 +51,8 @@ struct bn_rule_ref {
 
 /* The HTTP engine's side: a set of HTTP rules of which any one may allow a request. `get` is called
  * once for each distinct set (rule numbers ascending) and returns the id that cells carry, `put`
- * when no matrix uses it any more. Without an engine the cells carry numbers that the compiler made.
+ * when no matrix uses it any more. Without an engine the cells carry numbers that the compiler
+ * made.
  */
 struct bn_http_sets {
 	int (*get)(void *data, const struct bn_rule_ref *rules, const uint32_t *ids, size_t n,
@@ -59,10 +61,10 @@ struct bn_http_sets {
 	void *data;
 };
 
-struct bn_compile_limits { /* 0: the default, which is what the maps hold */
+struct bn_compile_limits {	       /* 0: the default, which is what the maps hold */
 	uint32_t classes, rows, cells; /* of one matrix */
-	uint32_t rules;		       /* of all policies that are in use; rule numbers are below it */
-	uint32_t peers;		       /* pol_peers entries of one matrix */
+	uint32_t rules; /* of all policies that are in use; rule numbers are below it */
+	uint32_t peers; /* pol_peers entries of one matrix */
 };
 
 struct bn_compiler;
@@ -78,8 +80,8 @@ void bn_compiler_freep(struct bn_compiler **c); /* after all matrices were given
 int bn_compiler_policy(struct bn_compiler *c, const struct bn_netpol *old,
 		       const struct bn_netpol *new);
 size_t bn_compiler_count(const struct bn_compiler *c, const char *ns); /* NULL: all */
-int bn_compiler_each(const struct bn_compiler *c,
-		     int (*fn)(const struct bn_netpol *p, void *data), void *data);
+int bn_compiler_each(const struct bn_compiler *c, int (*fn)(const struct bn_netpol *p, void *data),
+		     void *data);
 
 int bn_compiler_each_in(const struct bn_compiler *c, const char *ns, /* by name */
 			int (*fn)(const struct bn_netpol *p, void *data), void *data);
@@ -87,8 +89,8 @@ int bn_compiler_each_in(const struct bn_compiler *c, const char *ns, /* by name 
 /* Policies that isolate the pod in this direction: at most `max` are written, the number is
  * returned. Pods on the host network and finished pods are selected by none.
  */
-size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *pod,
-			     enum bn_dir dir, const struct bn_netpol **ret, size_t max);
+size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *pod, enum bn_dir dir,
+			     const struct bn_netpol **ret, size_t max);
 
 /* The matrix for a pod, compiled when there is none yet; *ret NULL: not isolated. The caller owns
  * a reference. -E2BIG: a limit; the pod must be closed, bn_compiler_error says why and names the
@@ -109,16 +111,16 @@ uint64_t bn_compiler_refusals(const struct bn_compiler *c);
 /* Rule number -> policy, direction, index. -ENOENT for 0 and numbers not in use. */
 int bn_compiler_rule(const struct bn_compiler *c, uint32_t id, struct bn_rule_ref *ret);
 /* 0 when the rule has no number: its policy is in no matrix. */
-uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol *p, enum bn_dir dir,
-			     uint32_t index);
+uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol *p,
+			     enum bn_dir dir, uint32_t index);
 
 /* Numbers that were given out since the last call (their counters begin anew). */
 size_t bn_compiler_new_rules(struct bn_compiler *c, const uint32_t **ret);
 /* Rules of an HTTP set, ascending numbers. 0: no such set. */
 size_t bn_compiler_http_rules(const struct bn_compiler *c, uint32_t set, const uint32_t **ret);
 
-/* An identity was added: extends every matrix that has a row for it (all are kept up to date, used or
- * not). fn is called for each new entry. -ENOSPC: this matrix cannot take it in place (new port
+/* An identity was added: extends every matrix that has a row for it (all are kept up to date, used
+ * or not). fn is called for each new entry. -ENOSPC: this matrix cannot take it in place (new port
  * class, or more rows than were reserved) and is marked stale: the next bn_compiler_get compiles
  * another one.
  */

@@ -2,8 +2,8 @@
 #ifndef BN_POLICY_COMPILE_PRIV_H
 #define BN_POLICY_COMPILE_PRIV_H
 
-/* Inside of the compiler: compile_rec.c keeps policies and rule numbers, compile.c the matrices by key;
- * matrix.c builds and extends one matrix; matrix_ports.c cuts the ports into classes.
+/* Inside of the compiler: compile_rec.c keeps policies and rule numbers, compile.c the matrices by
+ * key; matrix.c builds and extends one matrix; matrix_ports.c cuts the ports into classes.
  */
 
 #include "policy/compile.h"
@@ -126,7 +126,7 @@ struct bn_matrix {
 	struct atom_rule *atom_rules;
 	struct point *points;
 	uint32_t nports, nclasses;
-	uint32_t *ports; /* BN_PORT_START */
+	uint32_t *ports;     /* BN_PORT_START */
 	uint32_t *class_key; /* a port of each class */
 	uint32_t nrows, row_room;
 	struct bn_cell *cells;
@@ -138,7 +138,7 @@ struct bn_matrix {
 	void (*user_gone)(void *user);
 };
 
-#define HIT_ANY 1  /* some peer of the rule matches */
+#define HIT_ANY	 1 /* some peer of the rule matches */
 #define HIT_PODS 2 /* one that looks at pods, or the rule has no peers: named ports hold */
 
 #define PORT_KEY_END BN_PORT_KEY(4, 0)
@@ -147,11 +147,13 @@ struct bn_matrix {
 struct polspace *bn_comp_space(const struct bn_compiler *c, const char *ns);
 void bn_comp_rec_unref(struct bn_compiler *c, struct polrec *rec);
 void bn_comp_rec_remove(struct bn_compiler *c, struct polrec *rec);
-int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n, struct httpset **ret);
+int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n,
+		     struct httpset **ret);
 void bn_comp_http_put(struct bn_compiler *c, struct httpset *s);
 int bn_comp_rule_number(struct bn_compiler *c, struct rulenum *n);
 
-/* matrix.c: m has key, recs, dir. -E2BIG with *what: 'c'lasses, 'r'ows, cell's', 'p'eers, rule 'n'umbers */
+/* matrix.c: m has key, recs, dir. -E2BIG with *what: 'c'lasses, 'r'ows, cell's', 'p'eers, rule
+ * 'n'umbers */
 int bn_matrix_build(struct bn_matrix *m, const struct bn_pod *pod, char *what);
 int bn_matrix_extend(struct bn_matrix *m, uint32_t identity, uint32_t *row, bool *new_row);
 bool bn_matrix_forget(struct bn_matrix *m, uint32_t identity, uint32_t *row);

@@ -5,7 +5,7 @@
 
 static uint64_t name_hash(uint64_t kind, const char *ns, const char *name)
 {
-	uint64_t part[3] = { kind, (uintptr_t)ns, (uintptr_t)name };
+	uint64_t part[3] = {kind, (uintptr_t)ns, (uintptr_t)name};
 
 	return bn_hash(part, sizeof(part));
 }
@@ -33,7 +33,8 @@ struct polspace *bn_comp_space(const struct bn_compiler *c, const char *ns)
 	return NULL;
 }
 
-/* --- rule numbers ---------------------------------------------------------------------------------- */
+/* --- rule numbers
+ * ---------------------------------------------------------------------------------- */
 
 int bn_comp_rule_number(struct bn_compiler *c, struct rulenum *n)
 {
@@ -85,20 +86,20 @@ int bn_compiler_rule(const struct bn_compiler *c, uint32_t id, struct bn_rule_re
 
 	if (!n || !n->rec)
 		return -ENOENT;
-	*ret = (struct bn_rule_ref){ n->rec->p, n->dir, n->index,
-				     n->rec->rules[n->dir][n->index].r };
+	*ret = (struct bn_rule_ref){n->rec->p, n->dir, n->index, n->rec->rules[n->dir][n->index].r};
 	return 0;
 }
 
-uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol *p, enum bn_dir dir,
-			     uint32_t index)
+uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol *p,
+			     enum bn_dir dir, uint32_t index)
 {
 	const struct polrec *rec = rec_find(c, &p->o);
 
 	return rec && index < rec->nrules[dir] ? rec->rules[dir][index].num->id : 0;
 }
 
-/* --- policies -------------------------------------------------------------------------------------- */
+/* --- policies
+ * -------------------------------------------------------------------------------------- */
 
 static void names_each(struct bn_compiler *c, const struct crule *cr, enum bn_dir dir, uint32_t n,
 		       bool put)
@@ -141,8 +142,12 @@ static int rule_init(struct bn_compiler *c, struct polrec *rec, enum bn_dir dir,
 	uint32_t atom;
 	int ret = 0;
 
-	*cr = (struct crule){ .r = r, .rec = rec, .tier = BN_TIER_NETPOL,
-			      .action = BN_RULE_ACCEPT, .http = r->has_http, .all = !r->npeers };
+	*cr = (struct crule){.r = r,
+			     .rec = rec,
+			     .tier = BN_TIER_NETPOL,
+			     .action = BN_RULE_ACCEPT,
+			     .http = r->has_http,
+			     .all = !r->npeers};
 	if (before && index < before->nrules[dir]) {
 		cr->num = before->rules[dir][index].num;
 	} else {
@@ -187,8 +192,8 @@ static void atoms_dedup(struct bn_compiler *c, struct crule *cr)
 static int rec_new(struct bn_compiler *c, const struct bn_netpol *p, const struct polrec *before,
 		   struct polrec **ret)
 {
-	const struct bn_rule *rules[BN_DIRS] = { [BN_EGRESS] = p->out, [BN_INGRESS] = p->in };
-	uint32_t n[BN_DIRS] = { [BN_EGRESS] = p->negress, [BN_INGRESS] = p->ningress };
+	const struct bn_rule *rules[BN_DIRS] = {[BN_EGRESS] = p->out, [BN_INGRESS] = p->in};
+	uint32_t n[BN_DIRS] = {[BN_EGRESS] = p->negress, [BN_INGRESS] = p->ningress};
 	struct polrec *rec = calloc(1, sizeof(*rec));
 	int r = 0;
 
@@ -277,8 +282,9 @@ int bn_compiler_policy(struct bn_compiler *c, const struct bn_netpol *old,
 
 	if (new) {
 		r = rec_new(c, new, before, &rec);
-		r = r ?: bn_htab_add(&c->policies, &rec->h,
-				     name_hash(new->o.kind, new->o.ns, new->o.name));
+		r = r
+			    ?: bn_htab_add(&c->policies, &rec->h,
+					   name_hash(new->o.kind, new->o.ns, new->o.name));
 		if (r < 0) {
 			bn_comp_rec_unref(c, rec);
 			return r;
@@ -306,13 +312,12 @@ size_t bn_compiler_count(const struct bn_compiler *c, const char *ns)
 	return s ? s->recs.n : 0;
 }
 
-int bn_compiler_each(const struct bn_compiler *c,
-		     int (*fn)(const struct bn_netpol *p, void *data), void *data)
+int bn_compiler_each(const struct bn_compiler *c, int (*fn)(const struct bn_netpol *p, void *data),
+		     void *data)
 {
 	int r = 0;
 
-	bn_htab_each(&c->policies, n)
-		r = r ?: fn(bn_container(n, struct polrec, h)->p, data);
+	bn_htab_each(&c->policies, n) r = r ?: fn(bn_container(n, struct polrec, h)->p, data);
 	return r;
 }
 
@@ -339,7 +344,8 @@ uint64_t bn_compiler_refusals(const struct bn_compiler *c)
 	return c->refusals;
 }
 
-/* --- HTTP rule sets -------------------------------------------------------------------------------- */
+/* --- HTTP rule sets
+ * -------------------------------------------------------------------------------- */
 
 int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n, struct httpset **ret)
 {
@@ -393,7 +399,8 @@ void bn_comp_http_put(struct bn_compiler *c, struct httpset *s)
 
 size_t bn_compiler_http_rules(const struct bn_compiler *c, uint32_t set, const uint32_t **ret)
 {
-	bn_htab_each(&c->httpsets, n) {
+	bn_htab_each(&c->httpsets, n)
+	{
 		const struct httpset *s = bn_container(n, struct httpset, h);
 
 		if (s->id == set) {

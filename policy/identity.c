@@ -39,7 +39,8 @@ static int ident_make(struct bn_idents *i, const struct sig *s, uint64_t hash, s
 	return 0;
 }
 
-/* --- signing ----------------------------------------------------------------------------------- */
+/* --- signing -----------------------------------------------------------------------------------
+ */
 
 static int sign_pod(struct bn_idents *i, const struct podrec *p)
 {
@@ -55,7 +56,7 @@ static int sign_pod(struct bn_idents *i, const struct podrec *p)
 	for (uint32_t k = 0; k < p->pod->nports && !r; k++) {
 		const struct bn_pod_port *pp = &p->pod->ports[k];
 		const struct portname *n = bn_ident_portname(i, pp->name, pp->proto);
-		struct portval v = { .port = pp->port };
+		struct portval v = {.port = pp->port};
 		bool twice = false;
 		uint32_t at;
 
@@ -85,7 +86,7 @@ static uint32_t was_of(struct bn_idents *i, const struct ent *e)
 				return bn_container(n, struct was, h)->old;
 	}
 	for (int len = e->at.prefix; len >= (bn_addr_is_v4(&e->at.addr) ? 96 : 0); len--) {
-		struct bn_cidr c = { .addr = e->at.addr, .prefix = (uint8_t)len };
+		struct bn_cidr c = {.addr = e->at.addr, .prefix = (uint8_t)len};
 		const struct ent *p;
 
 		if (!i->lens[len])
@@ -114,8 +115,8 @@ static int sign(struct bn_idents *i, struct ent *e, uint16_t *flags, uint32_t *r
 
 		for (uint32_t k = 0; k < e->nodes.n; k++)
 			host |= e->nodes.v[k]->node->o.name == i->node_name;
-		*flags = (host ? BN_ADDR_F_HOST : 0) |
-			 (e->nodes.n && !host ? BN_ADDR_F_NODE : 0) | (p ? BN_ADDR_F_POD : 0);
+		*flags = (host ? BN_ADDR_F_HOST : 0) | (e->nodes.n && !host ? BN_ADDR_F_NODE : 0) |
+			 (p ? BN_ADDR_F_POD : 0);
 		*reserved = p ? BN_ID_UNMANAGED : host ? BN_ID_HOST : BN_ID_NODE;
 	}
 	if (!r && p)
@@ -129,7 +130,8 @@ static int sign(struct bn_idents *i, struct ent *e, uint16_t *flags, uint32_t *r
 	return r;
 }
 
-/* --- the difference ------------------------------------------------------------------------------ */
+/* --- the difference ------------------------------------------------------------------------------
+ */
 
 static void leave(struct bn_idents *i, uint32_t id)
 {
@@ -194,7 +196,7 @@ static int resign(struct bn_idents *i, struct round *w, struct ent *e)
 	x->members++;
 	leave(i, old);
 	if (!x->id)
-		return bn_vec_push(&w->pending, ((struct pending){ e, x, old }));
+		return bn_vec_push(&w->pending, ((struct pending){e, x, old}));
 	e->id = x->id;
 	return bn_ident_diff_addr(i, e, e->id);
 }
@@ -279,7 +281,8 @@ void bn_idents_release(struct bn_idents *i, uint32_t identity)
 		bn_numbers_put(&i->ident_ids, identity);
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------
+ */
 
 static int reserve(struct bn_idents *i)
 {
@@ -301,7 +304,7 @@ static int reserve(struct bn_idents *i)
 int bn_idents_new(struct bn_idents **ret)
 {
 	/* All of IPv4 always has a prefix: else ::/0 would reach IPv4 in the kernel's trie. */
-	struct bn_cidr v4 = { .prefix = 96 };
+	struct bn_cidr v4 = {.prefix = 96};
 	_cleanup_(bn_idents_freep) struct bn_idents *i = calloc(1, sizeof(*i));
 	struct ent *e;
 	int r;
@@ -325,8 +328,7 @@ void bn_idents_freep(struct bn_idents **ip)
 	if (!i)
 		return;
 	*ip = NULL;
-	bn_htab_each(&i->idents, n)
-		bn_ident_free(bn_container(n, struct ident, h));
+	bn_htab_each(&i->idents, n) bn_ident_free(bn_container(n, struct ident, h));
 	for (uint32_t id = 0; id <= BN_ID_UNMANAGED; id++)
 		free(i->reserved[id]);
 	bn_htab_clear(&i->idents);

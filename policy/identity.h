@@ -4,11 +4,12 @@
 
 /* Identities: one number for all addresses that no policy can tell apart.
  *
- * What policies can see of an address is which of their peers match it, so an identity is the set of
- * distinct peers ("atoms": namespace and pod selectors with their scope, or an ipBlock with its
+ * What policies can see of an address is which of their peers match it, so an identity is the set
+ * of distinct peers ("atoms": namespace and pod selectors with their scope, or an ipBlock with its
  * excepts) that match, and the values of the named ports that egress rules ask for. Two pods whose
  * labels differ where no policy looks share an identity; pods, nodes and outside addresses are
- * treated alike. Growth: identities <= distinct sets of matching atoms, whatever the number of pods.
+ * treated alike. Growth: identities <= distinct sets of matching atoms, whatever the number of
+ * pods.
  *
  * A change touches the entities (addresses and prefixes) that it concerns. An identity all of
  * whose members gain or lose the same atoms that are in no policy yet keeps its number.
@@ -35,7 +36,8 @@ void bn_idents_atom_put(struct bn_idents *i, uint32_t atom);
 int bn_idents_name_get(struct bn_idents *i, const char *name, uint8_t proto);
 void bn_idents_name_put(struct bn_idents *i, const char *name, uint8_t proto);
 
-/* --- objects: old NULL is new, new NULL is gone ------------------------------------------------- */
+/* --- objects: old NULL is new, new NULL is gone -------------------------------------------------
+ */
 
 int bn_idents_pod(struct bn_idents *i, const struct bn_pod *old, const struct bn_pod *new);
 int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
@@ -45,7 +47,8 @@ int bn_idents_node(struct bn_idents *i, const struct bn_node *old, const struct 
 int bn_idents_host(struct bn_idents *i, const struct bn_addr *addrs, size_t n);
 int bn_idents_set_node_name(struct bn_idents *i, const char *name); /* whose Node is "host" */
 
-/* --- the difference ---------------------------------------------------------------------------- */
+/* --- the difference ----------------------------------------------------------------------------
+ */
 
 struct bn_ident_addr {
 	struct bn_addr addr;
@@ -60,16 +63,16 @@ struct bn_ident_prefix {
 
 struct bn_ident_diff {
 	size_t nadded, nremoved, naddrs, nprefixes;
-	uint32_t *added;	      /* identities: put them into all matrices before the rest */
-	uint32_t *removed;	      /* have no member any more */
-	struct bn_ident_addr *addrs;  /* what changed */
+	uint32_t *added;	     /* identities: put them into all matrices before the rest */
+	uint32_t *removed;	     /* have no member any more */
+	struct bn_ident_addr *addrs; /* what changed */
 	struct bn_ident_prefix *prefixes;
 };
 
-/* Signs everything again that the calls above touched. *ret is valid until the next call. Identities
- * without members, and atoms and names that nobody asks for any more, are kept: packets on their
- * way may still meet them, and what they told apart must stay apart while a matrix in the kernel
- * looks at it.
+/* Signs everything again that the calls above touched. *ret is valid until the next call.
+ * Identities without members, and atoms and names that nobody asks for any more, are kept: packets
+ * on their way may still meet them, and what they told apart must stay apart while a matrix in the
+ * kernel looks at it.
  */
 int bn_idents_update(struct bn_idents *i, const struct bn_ident_diff **ret);
 /* The same, and forgets what nobody refers to: identities that nothing tells apart any more are
@@ -84,8 +87,8 @@ void bn_idents_release(struct bn_idents *i, uint32_t identity);
 /* --- taking over from an earlier daemon ---------------------------------------------------------
  *
  * The matrices in force know the old numbers. Each address gets, beside its atoms, the fact
- * which old number it had (of those that are of interest), so that every new identity stands for one
- * old one, and the matrices in force can be taught the new numbers before any address changes.
+ * which old number it had (of those that are of interest), so that every new identity stands for
+ * one old one, and the matrices in force can be taught the new numbers before any address changes.
  * bn_idents_adopt_done forgets the old numbers; bn_idents_collect then merges.
  */
 int bn_idents_adopt_addr(struct bn_idents *i, const struct bn_addr *a, uint32_t old);
@@ -98,7 +101,8 @@ int bn_idents_each_adopted(const struct bn_idents *i,
 			   int (*fn)(uint32_t identity, uint32_t old, void *data), void *data);
 void bn_idents_adopt_done(struct bn_idents *i);
 
-/* --- questions --------------------------------------------------------------------------------- */
+/* --- questions ---------------------------------------------------------------------------------
+ */
 
 enum bn_who {
 	BN_WHO_WORLD,
@@ -129,8 +133,8 @@ size_t bn_idents_of_atom(const struct bn_idents *i, uint32_t atom, const uint32_
 int bn_idents_each_of_name(const struct bn_idents *i, const char *name, uint8_t proto,
 			   int (*fn)(uint32_t identity, void *data), void *data);
 size_t bn_idents_nports(const struct bn_idents *i, uint32_t identity);
-int bn_idents_each(const struct bn_idents *i, int (*fn)(uint32_t identity, size_t members, void *data),
-		   void *data);
+int bn_idents_each(const struct bn_idents *i,
+		   int (*fn)(uint32_t identity, size_t members, void *data), void *data);
 /* Pods of a namespace (interned) that selectors see: not of the host network, not finished. */
 int bn_idents_each_pod(const struct bn_idents *i, const char *ns,
 		       int (*fn)(const struct bn_pod *pod, void *data), void *data);

@@ -15,7 +15,7 @@ void bn_idents_whois(const struct bn_idents *i, const struct bn_addr *a, struct 
 	const struct ent *e = bn_ident_addr(i, a);
 	int low = bn_addr_is_v4(a) ? 96 : 0;
 
-	*ret = (struct bn_whois){ .who = BN_WHO_WORLD, .identity = BN_ID_WORLD };
+	*ret = (struct bn_whois){.who = BN_WHO_WORLD, .identity = BN_ID_WORLD};
 	if (e && e->id) {
 		const struct podrec *p = bn_ident_winner(e);
 
@@ -27,7 +27,7 @@ void bn_idents_whois(const struct bn_idents *i, const struct bn_addr *a, struct 
 		return;
 	}
 	for (int len = 128; len >= low; len--) {
-		struct bn_cidr c = { .addr = *a, .prefix = (uint8_t)len };
+		struct bn_cidr c = {.addr = *a, .prefix = (uint8_t)len};
 
 		if (!i->lens[len])
 			continue;
@@ -98,8 +98,8 @@ int bn_idents_each_of_name(const struct bn_idents *i, const char *name, uint8_t 
 	return r;
 }
 
-int bn_idents_each(const struct bn_idents *i, int (*fn)(uint32_t identity, size_t members, void *data),
-		   void *data)
+int bn_idents_each(const struct bn_idents *i,
+		   int (*fn)(uint32_t identity, size_t members, void *data), void *data)
 {
 	int r = 0;
 
@@ -125,9 +125,10 @@ int bn_idents_each_addr(const struct bn_idents *i,
 {
 	int r = 0;
 
-	bn_htab_each(&i->ents[IDENT_ADDRS], n) {
+	bn_htab_each(&i->ents[IDENT_ADDRS], n)
+	{
 		const struct ent *e = bn_container(n, struct ent, h);
-		struct bn_ident_addr a = { e->at.addr, e->id, e->flags };
+		struct bn_ident_addr a = {e->at.addr, e->id, e->flags};
 
 		if (e->id && !r)
 			r = fn(&a, data);
@@ -140,9 +141,10 @@ int bn_idents_each_prefix(const struct bn_idents *i,
 {
 	int r = 0;
 
-	bn_htab_each(&i->ents[IDENT_PREFIXES], n) {
+	bn_htab_each(&i->ents[IDENT_PREFIXES], n)
+	{
 		const struct ent *e = bn_container(n, struct ent, h);
-		struct bn_ident_prefix p = { e->at, e->id };
+		struct bn_ident_prefix p = {e->at, e->id};
 
 		if (e->id && !r)
 			r = fn(&p, data);

@@ -39,7 +39,7 @@ struct atom *bn_ident_atom(const struct bn_idents *i, uint32_t id)
 
 static uint64_t atom_hash(const struct atom *a)
 {
-	uint64_t part[6] = { a->kind, (uintptr_t)a->ns, 0, 0, a->was, a->nexcept };
+	uint64_t part[6] = {a->kind, (uintptr_t)a->ns, 0, 0, a->was, a->nexcept};
 
 	if (a->kind == ATOM_PODS) {
 		part[2] = bn_selector_hash(&a->nssel);
@@ -120,7 +120,8 @@ static int atom_of_peer(const char *ns, const struct bn_peer *p, struct atom *a)
 	return r;
 }
 
-/* --- scope and prefixes ------------------------------------------------------------------------- */
+/* --- scope and prefixes -------------------------------------------------------------------------
+ */
 
 bool bn_ident_scope(const struct atom *a, const struct nspace *ns)
 {
@@ -217,7 +218,7 @@ int bn_ident_blocks(struct bn_idents *i, const struct bn_addr *a, uint32_t max)
 
 	in->n = ex->n = 0;
 	for (uint32_t len = bn_addr_is_v4(a) ? 96 : 0; len <= max && !r; len++) {
-		struct bn_cidr c = { .addr = *a, .prefix = (uint8_t)len };
+		struct bn_cidr c = {.addr = *a, .prefix = (uint8_t)len};
 		struct ent *e;
 
 		if (!i->lens[len])
@@ -238,7 +239,8 @@ int bn_ident_blocks(struct bn_idents *i, const struct bn_addr *a, uint32_t max)
 	return r;
 }
 
-/* --- references --------------------------------------------------------------------------------- */
+/* --- references ---------------------------------------------------------------------------------
+ */
 
 static int scopes_link(struct bn_idents *i, struct atom *a)
 {
@@ -250,7 +252,8 @@ static int scopes_link(struct bn_idents *i, struct atom *a)
 		return r ?: bn_u32s_insert(&ns->atoms, a->id);
 	}
 	r = bn_vec_push(&i->wide, a->id);
-	bn_htab_each(&i->namespaces, n) {
+	bn_htab_each(&i->namespaces, n)
+	{
 		ns = bn_container(n, struct nspace, h);
 		if (!r && bn_ident_scope(a, ns))
 			r = bn_u32s_insert(&ns->atoms, a->id);
@@ -319,14 +322,14 @@ void bn_idents_atom_put(struct bn_idents *i, uint32_t atom)
 
 struct atom *bn_ident_atom_was(const struct bn_idents *i, uint32_t old)
 {
-	struct atom like = { .kind = ATOM_WAS, .was = old };
+	struct atom like = {.kind = ATOM_WAS, .was = old};
 
 	return atom_find(i, &like, atom_hash(&like));
 }
 
 int bn_idents_adopt_identity(struct bn_idents *i, uint32_t old)
 {
-	struct atom like = { .kind = ATOM_WAS, .was = old };
+	struct atom like = {.kind = ATOM_WAS, .was = old};
 	uint32_t id;
 
 	i->adopting = true;
@@ -344,7 +347,8 @@ void bn_idents_adopt_done(struct bn_idents *i)
 	for (uint32_t k = 0; k < i->adopted.n; k++)
 		bn_ident_prefix_put(i, bn_ident_prefix(i, &i->adopted.v[k]));
 	i->adopted.n = 0;
-	bn_htab_each(&i->was, n) {
+	bn_htab_each(&i->was, n)
+	{
 		bn_htab_del(&i->was, n);
 		free(bn_container(n, struct was, h));
 	}
@@ -352,7 +356,7 @@ void bn_idents_adopt_done(struct bn_idents *i)
 
 struct portname *bn_ident_portname(const struct bn_idents *i, const char *name, uint8_t proto)
 {
-	uint64_t part[2] = { (uintptr_t)name, proto };
+	uint64_t part[2] = {(uintptr_t)name, proto};
 	struct bn_hnode *n = bn_htab_first(&i->names, bn_hash(part, sizeof(part)));
 
 	for (; n; n = bn_htab_next(n)) {
@@ -366,7 +370,7 @@ struct portname *bn_ident_portname(const struct bn_idents *i, const char *name, 
 
 int bn_idents_name_get(struct bn_idents *i, const char *name, uint8_t proto)
 {
-	uint64_t part[2] = { (uintptr_t)name, proto };
+	uint64_t part[2] = {(uintptr_t)name, proto};
 	struct portname *p = bn_ident_portname(i, name, proto);
 	int r;
 
@@ -378,7 +382,7 @@ int bn_idents_name_get(struct bn_idents *i, const char *name, uint8_t proto)
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	*p = (struct portname){ .name = name, .proto = proto, .refs = 1, .fresh = true };
+	*p = (struct portname){.name = name, .proto = proto, .refs = 1, .fresh = true};
 	r = bn_numbers_get(&i->name_ids, &p->id);
 	while (!r && i->name_by_id.n <= p->id)
 		r = bn_vec_push(&i->name_by_id, NULL);
@@ -400,9 +404,11 @@ void bn_idents_name_put(struct bn_idents *i, const char *name, uint8_t proto)
 		i->ndead_names++;
 }
 
-/* --- what new atoms touch ------------------------------------------------------------------------ */
+/* --- what new atoms touch ------------------------------------------------------------------------
+ */
 
-#define MANY_FRESH 32 /* from here on, signing everything is cheaper than finding what is touched */
+#define MANY_FRESH 32 /* from here on, signing everything is cheaper than finding what is touched  \
+		       */
 
 static int mark_pod_addrs(struct bn_idents *i, const struct podrec *p)
 {
@@ -421,7 +427,8 @@ static int mark_pods(struct bn_idents *i, const struct atom *a)
 {
 	int r = 0;
 
-	bn_htab_each(&i->namespaces, n) {
+	bn_htab_each(&i->namespaces, n)
+	{
 		struct nspace *ns = bn_container(n, struct nspace, h);
 
 		if (bn_u32_find(ns->atoms.v, ns->atoms.n, a->id) < 0)
@@ -438,7 +445,8 @@ static int mark_block(struct bn_idents *i, const struct atom *a)
 	int r = 0;
 
 	for (unsigned t = 0; t < 2; t++) {
-		bn_htab_each(&i->ents[t], n) {
+		bn_htab_each(&i->ents[t], n)
+		{
 			struct ent *e = bn_container(n, struct ent, h);
 
 			if (!r && e->at.prefix >= a->block.prefix &&
@@ -456,8 +464,8 @@ int bn_ident_mark_fresh(struct bn_idents *i)
 	if (i->fresh.n > MANY_FRESH)
 		i->all_dirty = true;
 	for (unsigned t = 0; i->all_dirty && t < 2; t++) {
-		bn_htab_each(&i->ents[t], n)
-			r = r ?: bn_ident_mark(i, bn_container(n, struct ent, h));
+		bn_htab_each(&i->ents[t], n) r =
+			r ?: bn_ident_mark(i, bn_container(n, struct ent, h));
 	}
 	for (uint32_t k = 0; !i->all_dirty && !r && k < i->fresh.n; k++) {
 		struct atom *a = bn_ident_atom(i, i->fresh.v[k]);
@@ -468,7 +476,8 @@ int bn_ident_mark_fresh(struct bn_idents *i)
 			r = mark_block(i, a);
 	}
 	if (i->fresh_names && !i->all_dirty) {
-		bn_htab_each(&i->pods, n) {
+		bn_htab_each(&i->pods, n)
+		{
 			struct podrec *p = bn_container(n, struct podrec, h);
 
 			if (!r && p->pod->nports)
@@ -478,7 +487,8 @@ int bn_ident_mark_fresh(struct bn_idents *i)
 	return r;
 }
 
-/* --- dead ones --------------------------------------------------------------------------------- */
+/* --- dead ones ---------------------------------------------------------------------------------
+ */
 
 static void forget_atom(struct bn_idents *i, struct atom *a)
 {

@@ -21,16 +21,16 @@ int bn_ident_by_id_set(struct bn_idents *i, uint32_t id, struct ident *x)
 }
 
 uint64_t bn_ident_sig_hash(const uint32_t *atoms, uint32_t natoms, const struct portval *ports,
-			 uint32_t nports)
+			   uint32_t nports)
 {
-	uint64_t part[2] = { bn_hash(atoms, natoms * sizeof(*atoms)),
-			     bn_hash(ports, nports * sizeof(*ports)) };
+	uint64_t part[2] = {bn_hash(atoms, natoms * sizeof(*atoms)),
+			    bn_hash(ports, nports * sizeof(*ports))};
 
 	return bn_hash(part, sizeof(part));
 }
 
 struct ident *bn_ident_find(const struct bn_idents *i, const uint32_t *atoms, uint32_t natoms,
-				const struct portval *ports, uint32_t nports, uint64_t hash)
+			    const struct portval *ports, uint32_t nports, uint64_t hash)
 {
 	struct bn_hnode *n = bn_htab_first(&i->idents, hash);
 
@@ -54,7 +54,8 @@ void bn_ident_free(struct ident *x)
 	free(x);
 }
 
-/* --- the difference ------------------------------------------------------------------------------ */
+/* --- the difference ------------------------------------------------------------------------------
+ */
 
 int bn_ident_diff_addr(struct bn_idents *i, const struct ent *e, uint32_t id)
 {
@@ -65,14 +66,13 @@ int bn_ident_diff_addr(struct bn_idents *i, const struct ent *e, uint32_t id)
 		r = bn_room_((void **)&d->addrs, d->naddrs, &i->addr_cap, sizeof(*d->addrs));
 		if (!r)
 			d->addrs[d->naddrs++] = (struct bn_ident_addr){
-				.addr = e->at.addr, .identity = id, .flags = e->flags
-			};
+				.addr = e->at.addr, .identity = id, .flags = e->flags};
 		return r;
 	}
 	r = bn_room_((void **)&d->prefixes, d->nprefixes, &i->prefix_cap, sizeof(*d->prefixes));
 	if (!r)
 		d->prefixes[d->nprefixes++] =
-			(struct bn_ident_prefix){ .cidr = e->at, .identity = id };
+			(struct bn_ident_prefix){.cidr = e->at, .identity = id};
 	return r;
 }
 
@@ -85,7 +85,8 @@ static int diff_id(uint32_t **v, size_t *n, uint32_t *cap, uint32_t id)
 	return r;
 }
 
-/* --- numbers ------------------------------------------------------------------------------------- */
+/* --- numbers -------------------------------------------------------------------------------------
+ */
 
 /* Do two sorted lists of atoms differ only by such as no matrix has seen? */
 static bool only_fresh(const struct bn_idents *i, const struct ident *a, const struct ident *b)
@@ -181,7 +182,7 @@ static int inherit(struct bn_idents *i, struct round *w)
 		const struct ident *old = bn_ident_by_id(i, w->pending.v[k].old);
 
 		if (old && !old->reserved && !old->members)
-			r = bn_vec_push(&f, ((struct flow){ w->pending.v[k].to, old->id, 1 }));
+			r = bn_vec_push(&f, ((struct flow){w->pending.v[k].to, old->id, 1}));
 	}
 	if (f.n)
 		qsort(f.v, f.n, sizeof(*f.v), flow_cmp);
@@ -234,8 +235,8 @@ int bn_ident_number_all(struct bn_idents *i, struct round *w)
 	return r;
 }
 
-/* Identities without members are kept until collect: addresses in the kernel may still say them, and
- * a pod that comes back finds its own.
+/* Identities without members are kept until collect: addresses in the kernel may still say them,
+ * and a pod that comes back finds its own.
  */
 int bn_ident_drop_empty(struct bn_idents *i)
 {
@@ -254,7 +255,8 @@ int bn_ident_drop_empty(struct bn_idents *i)
 	return r;
 }
 
-/* --- forgetting ---------------------------------------------------------------------------------- */
+/* --- forgetting ----------------------------------------------------------------------------------
+ */
 
 static void sig_prune(struct bn_idents *i, const struct ident *x, struct sig *s)
 {
@@ -320,7 +322,8 @@ int bn_ident_collect(struct bn_idents *i)
 	}
 	r = 0;
 	for (unsigned t = 0; t < 2 && merged; t++) {
-		bn_htab_each(&i->ents[t], n) {
+		bn_htab_each(&i->ents[t], n)
+		{
 			struct ent *e = bn_container(n, struct ent, h);
 			struct ident *x = bn_ident_by_id(i, e->id);
 
@@ -329,7 +332,8 @@ int bn_ident_collect(struct bn_idents *i)
 		}
 	}
 	if (i->ndead_prefixes) {
-		bn_htab_each(&i->ents[IDENT_PREFIXES], n) {
+		bn_htab_each(&i->ents[IDENT_PREFIXES], n)
+		{
 			struct ent *e = bn_container(n, struct ent, h);
 
 			if (!r && !e->refs)

@@ -6,7 +6,7 @@
 
 static uint64_t name_hash(const char *ns, const char *name)
 {
-	uint64_t part[2] = { (uintptr_t)ns, (uintptr_t)name };
+	uint64_t part[2] = {(uintptr_t)ns, (uintptr_t)name};
 
 	return bn_hash(part, sizeof(part));
 }
@@ -31,8 +31,8 @@ const struct bn_labels *bn_ident_ns_labels(const struct nspace *ns, struct bn_la
 		return &ns->obj->o.labels;
 	/* The table of strings may be reset between two tests: never keep the pointer. */
 	key = bn_intern("kubernetes.io/metadata.name");
-	*one = (struct bn_label){ .key = key, .val = ns->name };
-	*tmp = (struct bn_labels){ .n = key ? 1 : 0, .v = one };
+	*one = (struct bn_label){.key = key, .val = ns->name};
+	*tmp = (struct bn_labels){.n = key ? 1 : 0, .v = one};
 	return tmp;
 }
 
@@ -92,7 +92,8 @@ static int addr_get(struct bn_idents *i, const struct bn_addr *a, struct ent **r
 	return bn_ident_mark(i, e);
 }
 
-/* --- pods -------------------------------------------------------------------------------------- */
+/* --- pods --------------------------------------------------------------------------------------
+ */
 
 static bool owns_addrs(const struct bn_pod *p)
 {
@@ -217,8 +218,9 @@ const struct podrec *bn_ident_winner(const struct ent *e)
 
 		if (best) {
 			r = (int)best->pod->deleting - (int)p->pod->deleting;
-			r = r ?: version_cmp(p->pod->o.resource_version,
-					     best->pod->o.resource_version);
+			r = r
+				    ?: version_cmp(p->pod->o.resource_version,
+						   best->pod->o.resource_version);
 			r = r ?: -strcmp(p->pod->o.ns, best->pod->o.ns);
 			r = r ?: -strcmp(p->pod->o.name, best->pod->o.name);
 		}
@@ -228,7 +230,8 @@ const struct podrec *bn_ident_winner(const struct ent *e)
 	return best;
 }
 
-/* --- namespaces -------------------------------------------------------------------------------- */
+/* --- namespaces --------------------------------------------------------------------------------
+ */
 
 int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
 			const struct bn_namespace *new)
@@ -270,7 +273,8 @@ int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
 	return r;
 }
 
-/* --- nodes, this host ---------------------------------------------------------------------------- */
+/* --- nodes, this host ----------------------------------------------------------------------------
+ */
 
 static struct noderec *node_find(const struct bn_idents *i, const char *name)
 {
@@ -372,7 +376,8 @@ int bn_idents_host(struct bn_idents *i, const struct bn_addr *addrs, size_t n)
 	return r;
 }
 
-/* --- adoption ---------------------------------------------------------------------------------- */
+/* --- adoption ----------------------------------------------------------------------------------
+ */
 
 int bn_idents_adopt_addr(struct bn_idents *i, const struct bn_addr *a, uint32_t old)
 {
@@ -414,33 +419,38 @@ void bn_idents_adopt_first(struct bn_idents *i, uint32_t first)
 
 void bn_ident_objs_done(struct bn_idents *i)
 {
-	bn_htab_each(&i->ents[IDENT_ADDRS], n) {
+	bn_htab_each(&i->ents[IDENT_ADDRS], n)
+	{
 		struct ent *e = bn_container(n, struct ent, h);
 
 		bn_vec_done(&e->pods);
 		bn_vec_done(&e->nodes);
 		free(e);
 	}
-	bn_htab_each(&i->ents[IDENT_PREFIXES], n) {
+	bn_htab_each(&i->ents[IDENT_PREFIXES], n)
+	{
 		struct ent *e = bn_container(n, struct ent, h);
 
 		bn_vec_done(&e->in);
 		bn_vec_done(&e->ex);
 		free(e);
 	}
-	bn_htab_each(&i->pods, n) {
+	bn_htab_each(&i->pods, n)
+	{
 		struct podrec *p = bn_container(n, struct podrec, h);
 
 		bn_obj_unref(&p->pod->o);
 		free(p);
 	}
-	bn_htab_each(&i->nodes, n) {
+	bn_htab_each(&i->nodes, n)
+	{
 		struct noderec *rec = bn_container(n, struct noderec, h);
 
 		bn_obj_unref(&rec->node->o);
 		free(rec);
 	}
-	bn_htab_each(&i->namespaces, n) {
+	bn_htab_each(&i->namespaces, n)
+	{
 		struct nspace *ns = bn_container(n, struct nspace, h);
 
 		if (ns->obj)
@@ -449,8 +459,7 @@ void bn_ident_objs_done(struct bn_idents *i)
 		bn_vec_done(&ns->pods);
 		free(ns);
 	}
-	bn_htab_each(&i->was, n)
-		free(bn_container(n, struct was, h));
+	bn_htab_each(&i->was, n) free(bn_container(n, struct was, h));
 	bn_htab_clear(&i->ents[0]);
 	bn_htab_clear(&i->ents[1]);
 	bn_htab_clear(&i->pods);

@@ -185,7 +185,7 @@ const struct podrec *bn_ident_winner(const struct ent *e);
 void bn_ident_objs_done(struct bn_idents *i);
 
 #define IDENT_PREFIXES 0
-#define IDENT_ADDRS 1
+#define IDENT_ADDRS    1
 
 static inline uint64_t bn_ident_cidr_hash(const struct bn_addr *a, uint8_t prefix)
 {

@@ -27,13 +27,12 @@ static int finding(struct lint *l, bool rule, enum bn_dir dir, uint32_t index, c
 
 	if (rule)
 		snprintf(at, sizeof(at), "%s[%u]", dir == BN_EGRESS ? "egress" : "ingress", index);
-	return json_array_append_new(l->out,
-				     json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "kind",
-					       bn_kind_name(l->np->o.kind), "namespace", l->np->o.ns,
-					       "name", l->np->o.name, "rule", at, "finding", what,
-					       "message", message)) ?
-		       -ENOMEM :
-		       0;
+	return json_array_append_new(l->out, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "kind",
+						       bn_kind_name(l->np->o.kind), "namespace",
+						       l->np->o.ns, "name", l->np->o.name, "rule",
+						       at, "finding", what, "message", message))
+		       ? -ENOMEM
+		       : 0;
 }
 
 static uint32_t rules(const struct bn_netpol *np, enum bn_dir dir, const struct bn_rule **ret)
@@ -42,7 +41,8 @@ static uint32_t rules(const struct bn_netpol *np, enum bn_dir dir, const struct 
 	return dir == BN_EGRESS ? np->negress : np->ningress;
 }
 
-/* --- is one rule within another? --------------------------------------------------------------------- */
+/* --- is one rule within another?
+ * --------------------------------------------------------------------- */
 
 static bool selector_same(const struct bn_selector *a, const struct bn_selector *b)
 {
@@ -128,9 +128,11 @@ static bool ports_within(const struct bn_rule *in, const struct bn_rule *out)
 }
 
 /* Another policy of the namespace that selects at least the same pods. */
-static bool selects_all_of(const struct bn_netpol *wide, const struct bn_netpol *np, enum bn_dir dir)
+static bool selects_all_of(const struct bn_netpol *wide, const struct bn_netpol *np,
+			   enum bn_dir dir)
 {
-	if (wide->o.ns != np->o.ns || wide->o.refused || !(dir == BN_EGRESS ? wide->egress : wide->ingress))
+	if (wide->o.ns != np->o.ns || wide->o.refused ||
+	    !(dir == BN_EGRESS ? wide->egress : wide->ingress))
 		return false;
 	return !wide->pods.n || selector_same(&wide->pods, &np->pods);
 }
@@ -156,17 +158,20 @@ static int compare(const struct bn_netpol *wide, void *data)
 			continue;
 		l->found = true;
 		snprintf(text, sizeof(text),
-			 a->has_http ? "%s %s/%s %s[%u] allows the same peers and ports without looking at "
-				       "requests: the HTTP rule restricts nothing" :
-				       "everything it allows is allowed by %s %s/%s %s[%u]",
+			 a->has_http ? "%s %s/%s %s[%u] allows the same peers and ports without "
+				       "looking at "
+				       "requests: the HTTP rule restricts nothing"
+				     : "everything it allows is allowed by %s %s/%s %s[%u]",
 			 bn_kind_name(wide->o.kind), wide->o.ns, wide->o.name,
 			 l->dir == BN_EGRESS ? "egress" : "ingress", k);
-		return finding(l, true, l->dir, l->index, a->has_http ? "http-moot" : "shadowed", text);
+		return finding(l, true, l->dir, l->index, a->has_http ? "http-moot" : "shadowed",
+			       text);
 	}
 	return 0;
 }
 
-/* --- pods and ports ------------------------------------------------------------------------------------ */
+/* --- pods and ports
+ * ------------------------------------------------------------------------------------ */
 
 static int count_pod(const struct bn_pod *pod, void *data)
 {
@@ -183,7 +188,8 @@ static int has_port(const struct bn_pod *pod, void *data)
 	if (!bn_selector_match(&l->np->pods, &pod->o.labels))
 		return 0;
 	for (uint32_t k = 0; k < pod->nports; k++)
-		l->found |= pod->ports[k].name == l->port->name && pod->ports[k].proto == l->port->proto;
+		l->found |= pod->ports[k].name == l->port->name &&
+			    pod->ports[k].proto == l->port->proto;
 	return 0;
 }
 
@@ -207,7 +213,8 @@ static int lint_ports(struct lint *l, enum bn_dir dir, uint32_t index, const str
 		if (dir == BN_INGRESS)
 			bn_idents_each_pod(l->ids, l->np->o.ns, has_port, l);
 		else
-			bn_idents_each_of_name(l->ids, l->port->name, l->port->proto, any_identity, l);
+			bn_idents_each_of_name(l->ids, l->port->name, l->port->proto, any_identity,
+					       l);
 		if (l->found)
 			continue;
 		snprintf(text, sizeof(text), "no pod %shas a %s port named '%s'",
@@ -267,7 +274,7 @@ static int lint_policy(const struct bn_netpol *np, void *data)
 
 int bn_policy_lint(struct bn_idents *ids, struct bn_compiler *c, json_t **ret)
 {
-	struct lint l = { .ids = ids, .c = c, .out = json_array() };
+	struct lint l = {.ids = ids, .c = c, .out = json_array()};
 	int r;
 
 	r = l.out ? bn_compiler_each(c, lint_policy, &l) : -ENOMEM;

@@ -8,8 +8,8 @@
 
 #include "policy/compile.h"
 
-/* [{"kind","namespace","name","rule": "" or "ingress[0]","finding": a word, "message"}]; *ret is a new
- * reference. Findings: no-pods, shadowed, http-moot, named-port, except.
+/* [{"kind","namespace","name","rule": "" or "ingress[0]","finding": a word, "message"}]; *ret is a
+ * new reference. Findings: no-pods, shadowed, http-moot, named-port, except.
  */
 int bn_policy_lint(struct bn_idents *ids, struct bn_compiler *c, json_t **ret);
 

@@ -3,7 +3,8 @@
 #include "maps/util.h"
 #include "policy/compile_priv.h"
 
-/* --- identity -> row ---------------------------------------------------------------------------- */
+/* --- identity -> row ----------------------------------------------------------------------------
+ */
 
 static uint32_t idmap_at(const struct idmap *t, uint32_t id)
 {
@@ -27,7 +28,7 @@ static bool idmap_get(const struct idmap *t, uint32_t id, uint32_t *ret)
 
 static int idmap_grow(struct idmap *t)
 {
-	struct idmap big = { .size = t->size ? t->size * 2 : 16, .n = t->n };
+	struct idmap big = {.size = t->size ? t->size * 2 : 16, .n = t->n};
 
 	big.k = calloc(big.size, sizeof(*big.k));
 	big.v = calloc(big.size, sizeof(*big.v));
@@ -87,10 +88,11 @@ static void idmap_del(struct idmap *t, uint32_t id)
 	}
 }
 
-/* --- deciding ------------------------------------------------------------------------------------ */
+/* --- deciding ------------------------------------------------------------------------------------
+ */
 
-static bool rule_covers(const struct bn_matrix *m, const struct mrule *mr, uint8_t hit, uint32_t cls,
-			uint32_t identity)
+static bool rule_covers(const struct bn_matrix *m, const struct mrule *mr, uint8_t hit,
+			uint32_t cls, uint32_t identity)
 {
 	if (mr->cover[cls / 64] >> (cls % 64) & 1)
 		return true;
@@ -99,7 +101,8 @@ static bool rule_covers(const struct bn_matrix *m, const struct mrule *mr, uint8
 	for (uint32_t k = 0; k < mr->nnamed; k++) {
 		uint16_t port;
 
-		if (bn_idents_port(m->c->ids, identity, mr->named[k].name, mr->named[k].proto, &port) &&
+		if (bn_idents_port(m->c->ids, identity, mr->named[k].name, mr->named[k].proto,
+				   &port) &&
 		    BN_PORT_KEY(bn_proto_index(mr->named[k].proto), port) == m->class_key[cls])
 			return true;
 	}
@@ -116,7 +119,7 @@ static int http_cell(struct bn_matrix *m, const struct bn_u32s *http, uint32_t f
 	r = bn_comp_http_set(m->c, http->v, http->n, &s);
 	if (r < 0)
 		return r;
-	*ret = (struct bn_cell){ .action = BN_ACT_HTTP, .rule = first, .http = s->id };
+	*ret = (struct bn_cell){.action = BN_ACT_HTTP, .rule = first, .http = s->id};
 	for (k = 0; k < m->sets.n && m->sets.v[k] != s; k++)
 		;
 	if (k < m->sets.n)
@@ -134,7 +137,7 @@ static int decide(struct bn_matrix *m, const uint32_t *hits, uint32_t nhits, uin
 	int tier_done = -1, r = 0;
 	uint32_t first = 0, priority = 0;
 
-	*ret = (struct bn_cell){ .action = BN_ACT_DENY };
+	*ret = (struct bn_cell){.action = BN_ACT_DENY};
 	for (uint32_t k = 0; k < nhits && !r; k++) {
 		const struct mrule *mr = &m->rules[hits[k]];
 		const struct crule *c = mr->c;
@@ -163,7 +166,8 @@ static int decide(struct bn_matrix *m, const uint32_t *hits, uint32_t nhits, uin
 	return r;
 }
 
-/* --- rows ---------------------------------------------------------------------------------------- */
+/* --- rows ----------------------------------------------------------------------------------------
+ */
 
 static uint64_t row_hash(const struct bn_matrix *m, const struct bn_cell *row)
 {
@@ -332,7 +336,8 @@ bool bn_matrix_forget(struct bn_matrix *m, uint32_t identity, uint32_t *row)
 	return true;
 }
 
-/* --- building ------------------------------------------------------------------------------------ */
+/* --- building ------------------------------------------------------------------------------------
+ */
 
 static int mrule_cmp(const void *a, const void *b)
 {
@@ -397,8 +402,7 @@ static int gather_rules(struct bn_matrix *m, const struct bn_pod *pod, char *wha
 		r = bn_matrix_ranges(m, &m->rules[k], pod);
 		for (uint32_t j = 0; j < atoms->n; j++)
 			m->atom_rules[m->natom_rules++] = (struct atom_rule){
-				atoms->v[j], k, bn_idents_atom_is_pods(m->c->ids, atoms->v[j])
-			};
+				atoms->v[j], k, bn_idents_atom_is_pods(m->c->ids, atoms->v[j])};
 	}
 	qsort(m->atom_rules, m->natom_rules, sizeof(*m->atom_rules), atom_rule_cmp);
 	return r;
@@ -494,7 +498,8 @@ void bn_matrix_parts_done(struct bn_matrix *m)
 	free(m->policies);
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------
+ */
 
 struct bn_cell bn_matrix_eval(const struct bn_matrix *m, uint32_t identity, uint8_t proto,
 			      uint16_t port)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* Ports of a matrix: which ranges each rule covers, and the classes of ports that no rule tells apart.
+/* Ports of a matrix: which ranges each rule covers, and the classes of ports that no rule tells
+ * apart.
  *
- * A class is the set of rules that cover a port. The sets are told apart by a sum of random numbers,
- * one for each rule (128 bits, keyed): a sweep over the ends of all ranges finds them in
+ * A class is the set of rules that cover a port. The sets are told apart by a sum of random
+ * numbers, one for each rule (128 bits, keyed): a sweep over the ends of all ranges finds them in
  * O(n log n).
  */
 #include "maps/util.h"
@@ -80,7 +81,7 @@ int bn_matrix_ranges(struct bn_matrix *m, struct mrule *mr, const struct bn_pod 
 	if (!mr->ranges || !mr->named)
 		return -ENOMEM;
 	if (!r->nports)
-		mr->ranges[n++] = (struct range){ 0, PORT_KEY_END - 1 };
+		mr->ranges[n++] = (struct range){0, PORT_KEY_END - 1};
 	for (uint32_t k = 0; k < r->nports; k++) {
 		const struct bn_policy_port *p = &r->ports[k];
 		uint32_t pi = bn_proto_index(p->proto);
@@ -90,17 +91,17 @@ int bn_matrix_ranges(struct bn_matrix *m, struct mrule *mr, const struct bn_pod 
 			continue;
 		if (p->name && m->dir == BN_EGRESS) {
 			if (!mr->c->http || p->proto == BN_PROTO_TCP)
-				mr->named[mr->nnamed++] = (struct named){ p->name, p->proto };
+				mr->named[mr->nnamed++] = (struct named){p->name, p->proto};
 		} else if (p->name) {
 			if (bn_pod_named_port(pod, p->name, p->proto, &port))
-				mr->ranges[n++] = (struct range){ BN_PORT_KEY(pi, port),
-								  BN_PORT_KEY(pi, port) };
+				mr->ranges[n++] = (struct range){BN_PORT_KEY(pi, port),
+								 BN_PORT_KEY(pi, port)};
 		} else if (p->any) {
-			mr->ranges[n++] = (struct range){ BN_PORT_KEY(pi, 0),
-							  BN_PORT_KEY(pi, 65535) };
+			mr->ranges[n++] =
+				(struct range){BN_PORT_KEY(pi, 0), BN_PORT_KEY(pi, 65535)};
 		} else if (p->port <= p->end_port) {
-			mr->ranges[n++] = (struct range){ BN_PORT_KEY(pi, p->port),
-							  BN_PORT_KEY(pi, p->end_port) };
+			mr->ranges[n++] = (struct range){BN_PORT_KEY(pi, p->port),
+							 BN_PORT_KEY(pi, p->end_port)};
 		}
 	}
 	n = ranges_merge(mr->ranges, n);
@@ -108,7 +109,8 @@ int bn_matrix_ranges(struct bn_matrix *m, struct mrule *mr, const struct bn_pod 
 	return 0;
 }
 
-/* --- named ports of destinations --------------------------------------------------------------- */
+/* --- named ports of destinations ---------------------------------------------------------------
+ */
 
 struct collect {
 	struct bn_matrix *m;
@@ -149,7 +151,7 @@ static int collect_rule(struct collect *c, const struct mrule *mr)
 
 int bn_matrix_points(struct bn_matrix *m)
 {
-	struct collect c = { .m = m };
+	struct collect c = {.m = m};
 	int r = 0;
 
 	for (uint32_t k = 0; k < m->nrules && !r; k++) {
@@ -170,7 +172,8 @@ int bn_matrix_points(struct bn_matrix *m)
 	return r;
 }
 
-/* --- classes ----------------------------------------------------------------------------------- */
+/* --- classes -----------------------------------------------------------------------------------
+ */
 
 static int edge_cmp(const void *a, const void *b)
 {
@@ -183,11 +186,11 @@ typedef BN_VEC(struct edge) edges;
 
 static int add_edges(edges *v, uint32_t lo, uint32_t hi, uint64_t what, uint64_t idx)
 {
-	struct edge e = { .key = lo };
+	struct edge e = {.key = lo};
 	int r;
 
 	for (uint64_t k = 0; k < 2; k++) {
-		uint64_t part[3] = { what, idx, k };
+		uint64_t part[3] = {what, idx, k};
 
 		e.z[k] = bn_hash(part, sizeof(part));
 	}
@@ -315,8 +318,7 @@ int bn_matrix_classes(struct bn_matrix *m, char *what)
 			else
 				hi = mid;
 		}
-	bn_htab_each(&t, n)
-		free(bn_container(n, struct cls, h));
+	bn_htab_each(&t, n) free(bn_container(n, struct cls, h));
 	bn_htab_clear(&t);
 	bn_vec_done(&v);
 	return r;

@@ -8,7 +8,7 @@
 const struct bn_sel_req *bn_selector_failed(const struct bn_selector *s, const struct bn_labels *l)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
-		struct bn_selector one = { .n = 1, .reqs = &s->reqs[i] };
+		struct bn_selector one = {.n = 1, .reqs = &s->reqs[i]};
 
 		if (!bn_selector_match(&one, l))
 			return &s->reqs[i];
@@ -77,8 +77,7 @@ int bn_selector_copy(const struct bn_selector *s, struct bn_selector *ret)
 		c.reqs[i].vals = calloc(s->reqs[i].nvals, sizeof(*c.reqs[i].vals));
 		if (!c.reqs[i].vals)
 			return -ENOMEM;
-		memcpy(c.reqs[i].vals, s->reqs[i].vals,
-		       s->reqs[i].nvals * sizeof(*c.reqs[i].vals));
+		memcpy(c.reqs[i].vals, s->reqs[i].vals, s->reqs[i].nvals * sizeof(*c.reqs[i].vals));
 		qsort(c.reqs[i].vals, c.reqs[i].nvals, sizeof(*c.reqs[i].vals), ptr_cmp);
 	}
 	qsort(c.reqs, c.n, sizeof(*c.reqs), req_cmp);
@@ -103,11 +102,11 @@ uint64_t bn_selector_hash(const struct bn_selector *s)
 
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct bn_sel_req *q = &s->reqs[i];
-		uint64_t part[3] = { h, (uintptr_t)q->key, (uint64_t)q->op << 32 | q->nvals };
+		uint64_t part[3] = {h, (uintptr_t)q->key, (uint64_t)q->op << 32 | q->nvals};
 
 		h = bn_hash(part, sizeof(part));
 		for (uint32_t j = 0; j < q->nvals; j++) {
-			uint64_t val[2] = { h, (uintptr_t)q->vals[j] };
+			uint64_t val[2] = {h, (uintptr_t)q->vals[j]};
 
 			h = bn_hash(val, sizeof(val));
 		}
@@ -161,7 +160,10 @@ static void block_describe(const struct bn_peer *p, FILE *f)
 		const struct bn_cidr *c = k ? &p->except[k - 1] : &p->block;
 		bool v4 = bn_addr_is_v4(&c->addr) && c->prefix >= 96;
 
-		fprintf(f, "%s%s/%u", k == 1 ? " except " : k ? "," : "",
+		fprintf(f, "%s%s/%u",
+			k == 1 ? " except "
+			: k    ? ","
+			       : "",
 			bn_addr_format(&c->addr, text), v4 ? c->prefix - 96 : c->prefix);
 	}
 }

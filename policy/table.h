@@ -2,8 +2,8 @@
 #ifndef BN_POLICY_TABLE_H
 #define BN_POLICY_TABLE_H
 
-/* Containers of the policy code: growing arrays, sets of numbers, and what maps/htab.h lacks. Hashes
- * are keyed: names and addresses are chosen by others.
+/* Containers of the policy code: growing arrays, sets of numbers, and what maps/htab.h lacks.
+ * Hashes are keyed: names and addresses are chosen by others.
  */
 
 #include <errno.h>
@@ -161,7 +161,7 @@ static inline void bn_u32s_remove(struct bn_u32s *s, uint32_t x)
  * number in an old event rarely means something new.
  */
 struct bn_numbers {
-	uint32_t next, limit;	/* next: never used so far; limit: one past the last, 0: none */
+	uint32_t next, limit; /* next: never used so far; limit: one past the last, 0: none */
 	uint32_t *ring, head, n, cap;
 };
 

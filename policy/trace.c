@@ -2,29 +2,13 @@
 /* The two ends of a connection, and what the matrices say about it. */
 #include "policy/trace.h"
 
-#include <stdarg.h>
-
 #include "maps/drop.h"
 #include "maps/util.h"
 #include "policy/intern.h"
 #include "policy/trace_priv.h"
 
-int bn_trace_fail(json_t **ret, int err, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	json_decref(*ret);
-	*ret = json_pack("{s:s+}", "error", text, "");
-	if (!*ret) /* bytes that are not UTF-8 */
-		*ret = json_pack("{s:s}", "error", "query is not valid UTF-8");
-	return err;
-}
-
-/* --- the two ends ---------------------------------------------------------------------------------- */
+/* --- the two ends
+ * ---------------------------------------------------------------------------------- */
 
 static void side_who(struct bn_tracer *t, struct bn_side *s)
 {
@@ -72,9 +56,9 @@ int bn_trace_side(struct bn_tracer *t, const char *text, struct bn_side *ret, js
 			return r;
 		ret->addr = ret->ips[0];
 	} else {
-		return bn_trace_fail(err, -EINVAL,
-				     "'%s' is neither NAMESPACE/POD, NAMESPACE/svc:NAME nor an address",
-				     text);
+		return bn_trace_fail(
+			err, -EINVAL,
+			"'%s' is neither NAMESPACE/POD, NAMESPACE/svc:NAME nor an address", text);
 	}
 	side_who(t, ret);
 	return 0;
@@ -102,7 +86,10 @@ json_t *bn_trace_side_json(const struct bn_side *s)
 	json_t *j;
 
 	j = json_pack("{s:s,s:s,s:i}", "address", bn_addr_format(&s->addr, text), "kind",
-		      s->pod ? "pod" : s->host_pod ? "host-network pod" : s->node ? "node" : "outside",
+		      s->pod	    ? "pod"
+		      : s->host_pod ? "host-network pod"
+		      : s->node	    ? "node"
+				    : "outside",
 		      "identity", s->who.identity);
 	if (p)
 		json_object_set_new(j, "namespace", json_string(p->o.ns));
@@ -113,19 +100,20 @@ json_t *bn_trace_side_json(const struct bn_side *s)
 	return j;
 }
 
-/* --- one direction --------------------------------------------------------------------------------- */
+/* --- one direction
+ * --------------------------------------------------------------------------------- */
 
 static json_t *rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t index)
 {
-	return json_pack("{s:s,s:s,s:s,s:s,s:i}", "kind", bn_kind_name(p->o.kind), "namespace", p->o.ns,
-			 "name", p->o.name, "direction", dir == BN_EGRESS ? "egress" : "ingress",
-			 "index", index);
+	return json_pack("{s:s,s:s,s:s,s:s,s:i}", "kind", bn_kind_name(p->o.kind), "namespace",
+			 p->o.ns, "name", p->o.name, "direction",
+			 dir == BN_EGRESS ? "egress" : "ingress", "index", index);
 }
 
 static json_t *open_json(const char *reason)
 {
-	return json_pack("{s:s,s:b,s:[],s:n,s:s}", "verdict", "allow", "isolated", 0, "policies", "rule",
-			 "reason", reason);
+	return json_pack("{s:s,s:b,s:[],s:n,s:s}", "verdict", "allow", "isolated", 0, "policies",
+			 "rule", "reason", reason);
 }
 
 static int matrix(struct bn_tracer *t, const struct bn_pod *pod, enum bn_dir dir,
@@ -166,8 +154,8 @@ static json_t *policies_json(const struct bn_matrix_view *v)
 
 	for (uint32_t k = 0; k < v->npolicies; k++)
 		json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "kind",
-						      bn_kind_name(v->policies[k]->o.kind), "namespace",
-						      v->policies[k]->o.ns, "name",
+						      bn_kind_name(v->policies[k]->o.kind),
+						      "namespace", v->policies[k]->o.ns, "name",
 						      v->policies[k]->o.name));
 	return list;
 }
@@ -181,14 +169,13 @@ static int verify(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir,
 
 	if (!t->verify)
 		return 0;
-	r = t->verify->judge(t->verify->data, dir, m, &f->from.addr, &f->to.addr, peer, f->proto, f->port,
-			     reason, sizeof(reason));
+	r = t->verify->judge(t->verify->data, dir, m, &f->from.addr, &f->to.addr, peer, f->proto,
+			     f->port, reason, sizeof(reason));
 	if (r < 0)
-		return json_object_set_new(j, "kernel",
-					   json_pack("{s:s}", "error", strerror(-r)));
+		return json_object_set_new(j, "kernel", json_pack("{s:s}", "error", strerror(-r)));
 	return json_object_set_new(j, "kernel",
-				   json_pack("{s:s,s:s,s:b}", "verdict", r ? "allow" : "deny", "reason",
-					     reason, "agrees", !!r == allow));
+				   json_pack("{s:s,s:s,s:b}", "verdict", r ? "allow" : "deny",
+					     "reason", reason, "agrees", !!r == allow));
 }
 
 /* What the cell says must be what the objects say. */
@@ -224,7 +211,8 @@ static int explain(const struct bn_tracer *t, const struct bn_flow *f, enum bn_d
 	return 0;
 }
 
-/* Requests: those of the set's rules that match. Without an evaluator nothing passes, as in the kernel. */
+/* Requests: those of the set's rules that match. Without an evaluator nothing passes, as in the
+ * kernel. */
 static void judge_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f,
 		       bool *allow, json_t *j)
 {
@@ -245,13 +233,15 @@ static void judge_http(struct bn_tracer *t, const struct bn_cell *cell, const st
 		if (*allow)
 			json_object_set_new(j, "rule", rule_json(ref.policy, ref.dir, ref.index));
 	}
-	json_object_set_new(j, "http", json_pack("{s:o,s:s}", "rules", list, "note",
-						 "requests are judged one by one"));
+	json_object_set_new(
+		j, "http",
+		json_pack("{s:o,s:s}", "rules", list, "note", "requests are judged one by one"));
 	if (!*allow)
-		json_object_set_new(j, "reason",
-				    json_string(t->http ? "no HTTP rule allows the request" :
-							  "only HTTP rules match, which this version does "
-							  "not enforce: denied"));
+		json_object_set_new(
+			j, "reason",
+			json_string(t->http ? "no HTTP rule allows the request"
+					    : "only HTTP rules match, which this version does "
+					      "not enforce: denied"));
 }
 
 static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir, json_t **ret,
@@ -280,11 +270,12 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 	if (r < 0)
 		return r;
 	if (compare(t, &cell, f, dir, &x) < 0)
-		return bn_trace_fail(err, -EUCLEAN,
-				     "internal error: the compiled rules of %s/%s (%s) say %d, the objects "
-				     "say %d: please report it",
-				     pod->o.ns, pod->o.name, dir == BN_EGRESS ? "egress" : "ingress",
-				     cell.action, x.action);
+		return bn_trace_fail(
+			err, -EUCLEAN,
+			"internal error: the compiled rules of %s/%s (%s) say %d, the objects "
+			"say %d: please report it",
+			pod->o.ns, pod->o.name, dir == BN_EGRESS ? "egress" : "ingress",
+			cell.action, x.action);
 	allow = cell.action != BN_ACT_DENY;
 	j = json_pack("{s:b,s:o,s:n}", "isolated", 1, "policies", policies_json(&v), "rule");
 	if (!j)
@@ -302,7 +293,8 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		json_object_set_new(j, "nearest", near);
 	} else {
 		json_object_set_new(j, "nearest", json_null());
-		json_object_set_new(j, "reason", json_string("no policy of the pod has a rule for it"));
+		json_object_set_new(j, "reason",
+				    json_string("no policy of the pod has a rule for it"));
 	}
 	if (cell.action == BN_ACT_HTTP)
 		judge_http(t, &cell, f, &allow, j);
@@ -342,9 +334,10 @@ int bn_trace_flow(struct bn_tracer *t, struct bn_flow *f, json_t **eg, json_t **
 		if (exempt(f, d))
 			*ret = open_json(exempt(f, d));
 		else if (!pod)
-			*ret = open_json(d == BN_EGRESS ? "the source is no pod that policies select"
-							: "the destination is no pod that policies "
-							  "select");
+			*ret = open_json(d == BN_EGRESS
+						 ? "the source is no pod that policies select"
+						 : "the destination is no pod that policies "
+						   "select");
 		else
 			r = direction(t, f, d, ret, err);
 		if (r < 0)
@@ -354,23 +347,24 @@ int bn_trace_flow(struct bn_tracer *t, struct bn_flow *f, json_t **eg, json_t **
 	return deny;
 }
 
-/* --- a query --------------------------------------------------------------------------------------- */
+/* --- a query
+ * --------------------------------------------------------------------------------------- */
 
 static const char *why(const json_t *eg, const json_t *in)
 {
 	bool e = !strcmp(json_string_value(json_object_get(eg, "verdict")) ?: "", "deny");
 	bool i = !strcmp(json_string_value(json_object_get(in, "verdict")) ?: "", "deny");
 
-	return e && i ? "denied by the source's egress and by the destination's ingress policies" :
-	       e      ? "denied by egress policies of the source" :
-	       i      ? "denied by ingress policies of the destination" :
-			"allowed in both directions";
+	return e && i ? "denied by the source's egress and by the destination's ingress policies"
+	       : e    ? "denied by egress policies of the source"
+	       : i    ? "denied by ingress policies of the destination"
+		      : "allowed in both directions";
 }
 
 static int run_flow(struct bn_tracer *t, const struct bn_trace_query *q, struct bn_side *from,
 		    json_t *out, json_t **err)
 {
-	struct bn_flow f = { .proto = q->proto, .port = q->port, .q = q };
+	struct bn_flow f = {.proto = q->proto, .port = q->port, .q = q};
 	json_t *eg = NULL, *in = NULL;
 	int r;
 
@@ -379,8 +373,8 @@ static int run_flow(struct bn_tracer *t, const struct bn_trace_query *q, struct 
 	if (r < 0)
 		return r;
 	if (!bn_trace_family(from, &f.to, &f.from.addr))
-		return bn_trace_fail(err, -EINVAL, "%s and %s have no address family in common", q->from,
-				     q->to);
+		return bn_trace_fail(err, -EINVAL, "%s and %s have no address family in common",
+				     q->from, q->to);
 	side_who(t, &f.from);
 	side_who(t, &f.to);
 	r = bn_trace_flow(t, &f, &eg, &in, err);
@@ -438,9 +432,9 @@ static void sum_kernel(const json_t *j, bool *deny, bool *disagrees, const char 
 		*disagrees |= json_is_false(json_object_get(k, "agrees"));
 		*error = json_string_value(json_object_get(k, "error")) ?: *error;
 	}
-	json_object_foreach((json_t *)j, key, v)
+	json_object_foreach ((json_t *)j, key, v)
 		sum_kernel(v, deny, disagrees, error);
-	json_array_foreach(j, i, v)
+	json_array_foreach (j, i, v)
 		sum_kernel(v, deny, disagrees, error);
 }
 
@@ -465,7 +459,8 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	if (!out)
 		return -ENOMEM;
 	r = run(t, q, out, &err);
-	if (!t->own_c) /* the daemon's: what no pod of the node needs must not stay for a question */
+	if (!t->own_c) /* the daemon's: what no pod of the node needs must not stay for a question
+			*/
 		let_go(t);
 	if (r < 0) {
 		json_decref(out);
@@ -482,7 +477,8 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	return r;
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------ */
 
 int bn_tracer_borrow(const struct bn_store *store, struct bn_idents *ids, struct bn_compiler *c,
 		     struct bn_tracer **ret)
@@ -523,11 +519,11 @@ static int load_obj(struct bn_obj *o, void *data)
 
 int bn_tracer_new(const struct bn_store *store, struct bn_tracer **ret)
 {
-	static const enum bn_kind kinds[] = { BN_KIND_NAMESPACE, BN_KIND_NODE, BN_KIND_POD,
-					      BN_KIND_NETPOL, BN_KIND_HTTPNETPOL };
+	static const enum bn_kind kinds[] = {BN_KIND_NAMESPACE, BN_KIND_NODE, BN_KIND_POD,
+					     BN_KIND_NETPOL, BN_KIND_HTTPNETPOL};
 	_cleanup_(bn_tracer_freep) struct bn_tracer *t = NULL;
 	_cleanup_(bn_idents_freep) struct bn_idents *ids = NULL;
-	struct bn_compile_limits no_limit = { .rules = UINT32_MAX };
+	struct bn_compile_limits no_limit = {.rules = UINT32_MAX};
 	const struct bn_ident_diff *d;
 	struct bn_compiler *c;
 	int r;

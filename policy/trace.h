@@ -3,8 +3,8 @@
 #define BN_POLICY_TRACE_H
 
 /* Why is this connection allowed or denied: the answer for the whole cluster (egress at the
- * source, ingress at the destination, on whatever nodes they are), from the compiled matrices that the
- * kernel uses, explained from the objects. The two must agree: a difference is an error, not an
+ * source, ingress at the destination, on whatever nodes they are), from the compiled matrices that
+ * the kernel uses, explained from the objects. The two must agree: a difference is an error, not an
  * answer.
  */
 
@@ -35,7 +35,8 @@ int bn_tracer_borrow(const struct bn_store *store, struct bn_idents *ids, struct
 void bn_tracer_freep(struct bn_tracer **t);
 
 /* The kernel's own verdict, for --verify: judges a synthetic packet with the loaded program
- * (loader/kernel) and returns 1 allowed, 0 denied, negative errno. reason is a name of maps/drop.h or
+ * (loader/kernel) and returns 1 allowed, 0 denied, negative errno. reason is a name of maps/drop.h
+ * or
  * "". src and dst are addresses after translation; m NULL: the pod is not isolated.
  */
 struct bn_verify_ops {
@@ -46,8 +47,8 @@ struct bn_verify_ops {
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
 
-/* The HTTP engine's side: does a rule (one with http) allow the request of the query? Without it, what only
- * HTTP rules match is denied, as the kernel does it.
+/* The HTTP engine's side: does a rule (one with http) allow the request of the query? Without it,
+ * what only HTTP rules match is denied, as the kernel does it.
  */
 void bn_tracer_http(struct bn_tracer *t,
 		    bool (*match)(const struct bn_rule *rule, const struct bn_trace_query *q));
@@ -58,12 +59,12 @@ void bn_tracer_http(struct bn_tracer *t,
  * {"verdict": "allow"|"deny", "from": {...}, "to": {...}, "protocol", "port",
  *  "egress":  {"verdict", "isolated": true|false, "policies": [{"namespace","name"}],
  *              "rule": {"kind","namespace","name","direction","index"} | null,
- *              "nearest": {... the rule that came closest, "failed": "port"|"peer", "reason": "..."}},
- *  "ingress": the same,
- *  "service": {"namespace","name","port","backends":[{"address","port","pod","verdict",
- *              "egress","ingress"}], "partial": true when they differ} | null,
- *  "reason": one sentence, "kernel": {"verdict","agrees"} or {"error"} with --verify (each direction
- *  has its own, too, except for traffic of a pod with itself or its node, which no policy judges)}
+ *              "nearest": {... the rule that came closest, "failed": "port"|"peer", "reason":
+ * "..."}}, "ingress": the same, "service":
+ * {"namespace","name","port","backends":[{"address","port","pod","verdict", "egress","ingress"}],
+ * "partial": true when they differ} | null, "reason": one sentence, "kernel": {"verdict","agrees"}
+ * or {"error"} with --verify (each direction has its own, too, except for traffic of a pod with
+ * itself or its node, which no policy judges)}
  *
  * To a service the verdict is "allow" only if every backend is allowed.
  */

@@ -8,12 +8,12 @@
 #include "policy/trace_priv.h"
 
 enum rank { /* how near a rule came */
-	RANK_NOTHING,
-	RANK_PEER_FAR,	 /* neither namespace nor labels, no block */
-	RANK_NAMESPACE,	 /* labels match, namespace differs */
-	RANK_LABELS,	 /* namespace matches, labels differ */
-	RANK_PORT,	 /* the peer matches, the port does not */
-	RANK_MATCH,
+	    RANK_NOTHING,
+	    RANK_PEER_FAR,  /* neither namespace nor labels, no block */
+	    RANK_NAMESPACE, /* labels match, namespace differs */
+	    RANK_LABELS,    /* namespace matches, labels differ */
+	    RANK_PORT,	    /* the peer matches, the port does not */
+	    RANK_MATCH,
 };
 
 struct verdict {
@@ -28,15 +28,15 @@ static const struct bn_labels *ns_labels(const struct bn_store *store, const cha
 
 	if (o)
 		return &o->labels;
-	*one = (struct bn_label){ bn_intern("kubernetes.io/metadata.name"), ns };
-	*tmp = (struct bn_labels){ 1, one };
+	*one = (struct bn_label){bn_intern("kubernetes.io/metadata.name"), ns};
+	*tmp = (struct bn_labels){1, one};
 	return tmp;
 }
 
 static void say_req(char *buf, size_t len, const char *whose, const struct bn_sel_req *q,
 		    const struct bn_labels *l)
 {
-	struct bn_selector one = { 1, (struct bn_sel_req *)q };
+	struct bn_selector one = {1, (struct bn_sel_req *)q};
 	const char *val = bn_labels_get(l, q->key);
 	char want[200];
 
@@ -58,8 +58,9 @@ static enum rank peer_pods(const struct bn_side *s, const struct bn_netpol *p,
 	bool ns_ok;
 
 	if (!s->pod) {
-		snprintf(why, len, "the peer is not a pod with an address of its own, the rule wants "
-				   "pods");
+		snprintf(why, len,
+			 "the peer is not a pod with an address of its own, the rule wants "
+			 "pods");
 		return RANK_PEER_FAR;
 	}
 	nsl = ns_labels(store, s->pod->o.ns, &tmp, &one);
@@ -85,7 +86,8 @@ static char *cidr_text(const struct bn_cidr *c, char *buf, size_t len)
 	bool v4 = bn_addr_is_v4(&c->addr) && c->prefix >= 96;
 	char text[BN_ADDR_STRLEN];
 
-	snprintf(buf, len, "%s/%u", bn_addr_format(&c->addr, text), v4 ? c->prefix - 96 : c->prefix);
+	snprintf(buf, len, "%s/%u", bn_addr_format(&c->addr, text),
+		 v4 ? c->prefix - 96 : c->prefix);
 	return buf;
 }
 
@@ -109,7 +111,8 @@ static enum rank peer_block(const struct bn_side *s, const struct bn_peer *peer,
 	return RANK_PEER_FAR;
 }
 
-/* The best of the rule's peers. *pods: some peer that looks at pods matches, or there are no peers. */
+/* The best of the rule's peers. *pods: some peer that looks at pods matches, or there are no peers.
+ */
 static enum rank match_peers(const struct bn_side *s, const struct bn_netpol *p,
 			     const struct bn_rule *r, const struct bn_store *store, bool *pods,
 			     char *why, size_t len)
@@ -148,14 +151,15 @@ static bool pod_port(const struct bn_pod *pod, const struct bn_policy_port *pp, 
 	return false;
 }
 
-static bool match_ports(const struct bn_flow *f, enum bn_dir dir, const struct bn_rule *r, bool pods,
-			char *why, size_t len)
+static bool match_ports(const struct bn_flow *f, enum bn_dir dir, const struct bn_rule *r,
+			bool pods, char *why, size_t len)
 {
 	FILE *out = fmemopen(why, len, "w");
 	bool ok = !r->nports;
 
 	if (out)
-		fprintf(out, "%s port %u is not one of the rule's:", bn_proto_name(f->proto), f->port);
+		fprintf(out, "%s port %u is not one of the rule's:", bn_proto_name(f->proto),
+			f->port);
 	for (uint32_t k = 0; k < r->nports && !ok; k++) {
 		const struct bn_policy_port *pp = &r->ports[k];
 		uint16_t lo = pp->port, hi = pp->end_port, got;
@@ -174,8 +178,8 @@ static bool match_ports(const struct bn_flow *f, enum bn_dir dir, const struct b
 		if (pp->name && known)
 			fprintf(out, " %s %s (%u)", bn_proto_name(pp->proto), pp->name, lo);
 		else if (pp->name)
-			fprintf(out, " %s %s (unknown at the destination)", bn_proto_name(pp->proto),
-				pp->name);
+			fprintf(out, " %s %s (unknown at the destination)",
+				bn_proto_name(pp->proto), pp->name);
 		else if (pp->any)
 			fprintf(out, " %s any", bn_proto_name(pp->proto));
 		else if (lo != hi)
@@ -233,7 +237,7 @@ static void explain_policy(const struct bn_flow *f, enum bn_dir dir, const struc
 			if (ret->action == BN_ACT_ALLOW || ret->action == action)
 				continue;
 			*best = rank;
-			*ret = (struct bn_explain){ .action = action, .policy = p, .index = k };
+			*ret = (struct bn_explain){.action = action, .policy = p, .index = k};
 			continue;
 		}
 		if (rank < *best || (ret->policy && rank == *best))
@@ -252,7 +256,7 @@ void bn_explain(const struct bn_flow *f, enum bn_dir dir, const struct bn_netpol
 {
 	enum rank best = RANK_NOTHING;
 
-	*ret = (struct bn_explain){ .action = BN_ACT_DENY };
+	*ret = (struct bn_explain){.action = BN_ACT_DENY};
 	for (size_t k = 0; k < n; k++)
 		explain_policy(f, dir, policies[k], store, &best, ret);
 }

@@ -25,9 +25,9 @@ struct bn_tracer {
 
 /* One end of the connection. */
 struct bn_side {
-	const struct bn_pod *pod;	/* a pod with an address of its own */
-	const struct bn_pod *host_pod;	/* named as a pod of the host network: its node's address */
-	const char *node;		/* the node whose address it is, else NULL */
+	const struct bn_pod *pod;      /* a pod with an address of its own */
+	const struct bn_pod *host_pod; /* named as a pod of the host network: its node's address */
+	const char *node;	       /* the node whose address it is, else NULL */
 	uint32_t nips;
 	const struct bn_addr *ips;
 	struct bn_addr addr; /* the one that is used */
@@ -58,7 +58,8 @@ bool bn_explain_rule(const struct bn_flow *f, enum bn_dir dir, const struct bn_n
 		     const struct bn_rule *r, const struct bn_store *store);
 
 /* trace.c */
-int bn_trace_fail(json_t **ret, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int bn_trace_fail(json_t **ret, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 int bn_trace_side(struct bn_tracer *t, const char *text, struct bn_side *ret, json_t **err);
 /* 0 allow, 1 deny: *eg and *in are new references. */
 int bn_trace_flow(struct bn_tracer *t, struct bn_flow *f, json_t **eg, json_t **in, json_t **err);
@@ -68,8 +69,9 @@ bool bn_trace_family(const struct bn_side *from, struct bn_side *to, struct bn_a
 /* trace_svc.c: is `to` a service? 0: no; 1: yes, *svc describes the backends and their verdicts,
  * *allow says whether all allow; negative: *err.
  */
-int bn_trace_service(struct bn_tracer *t, const struct bn_side *from, const struct bn_trace_query *q,
-		     json_t **svc, bool *allow, json_t **eg, json_t **in, json_t **err);
+int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
+		     const struct bn_trace_query *q, json_t **svc, bool *allow, json_t **eg,
+		     json_t **in, json_t **err);
 int bn_trace_svc_open(struct bn_tracer *t);
 void bn_trace_svc_close(struct bn_tracer *t);
 

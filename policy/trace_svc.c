@@ -17,8 +17,8 @@ static json_t *svc_head(const struct bn_svc_choice *c)
 {
 	char text[BN_ADDR_STRLEN];
 
-	return json_pack("{s:s,s:s,s:s,s:s,s:i,s:s}", "namespace", c->svc->o.ns, "name", c->svc->o.name,
-			 "kind", bn_front_kind_name(c->kind), "address",
+	return json_pack("{s:s,s:s,s:s,s:s,s:i,s:s}", "namespace", c->svc->o.ns, "name",
+			 c->svc->o.name, "kind", bn_front_kind_name(c->kind), "address",
 			 bn_addr_format(&c->addr, text), "port", c->port, "portName",
 			 c->port_name ?: "");
 }
@@ -26,7 +26,7 @@ static json_t *svc_head(const struct bn_svc_choice *c)
 static int backend(struct bn_tracer *t, const struct bn_side *from, const struct bn_trace_query *q,
 		   const struct bn_sm_ep *ep, json_t **ret, json_t **err)
 {
-	struct bn_flow f = { .from = *from, .proto = q->proto, .port = ep->port, .q = q };
+	struct bn_flow f = {.from = *from, .proto = q->proto, .port = ep->port, .q = q};
 	char text[BN_ADDR_STRLEN];
 	json_t *eg = NULL, *in = NULL;
 	int r;
@@ -35,15 +35,17 @@ static int backend(struct bn_tracer *t, const struct bn_side *from, const struct
 	if (r < 0)
 		return r;
 	if (!bn_trace_family(from, &f.to, &f.from.addr))
-		return bn_trace_fail(err, -EINVAL, "the source has no address of the family of %s", text);
+		return bn_trace_fail(err, -EINVAL, "the source has no address of the family of %s",
+				     text);
 	bn_idents_whois(t->ids, &f.from.addr, &f.from.who);
 	r = bn_trace_flow(t, &f, &eg, &in, err);
 	if (r >= 0) {
-		*ret = json_pack("{s:s,s:i,s:s,s:O,s:O}", "address", text, "port", ep->port, "verdict",
-				 r ? "deny" : "allow", "egress", eg, "ingress", in);
+		*ret = json_pack("{s:s,s:i,s:s,s:O,s:O}", "address", text, "port", ep->port,
+				 "verdict", r ? "deny" : "allow", "egress", eg, "ingress", in);
 		if (f.to.pod)
-			json_object_set_new(*ret, "pod",
-					    json_sprintf("%s/%s", f.to.pod->o.ns, f.to.pod->o.name));
+			json_object_set_new(
+				*ret, "pod",
+				json_sprintf("%s/%s", f.to.pod->o.ns, f.to.pod->o.name));
 	}
 	json_decref(eg);
 	json_decref(in);
@@ -60,16 +62,18 @@ static int judge(struct bn_tracer *t, const struct bn_side *from, const struct b
 	json_object_set_new(svc, "backends", list);
 	*allow = false;
 	if (c->src_denied) {
-		json_object_set_new(svc, "reason", json_string("the client is outside of the service's "
-							       "loadBalancerSourceRanges"));
+		json_object_set_new(svc, "reason",
+				    json_string("the client is outside of the service's "
+						"loadBalancerSourceRanges"));
 		return 1;
 	}
 	if (!c->nbackends) {
-		json_object_set_new(svc, "reason",
-				    json_string(c->list == BN_LIST_DROP ?
-							"the service has no endpoint on the client's node "
-							"and its traffic policy is Local" :
-							"the service has no ready endpoint"));
+		json_object_set_new(
+			svc, "reason",
+			json_string(c->list == BN_LIST_DROP
+					    ? "the service has no endpoint on the client's node "
+					      "and its traffic policy is Local"
+					    : "the service has no ready endpoint"));
 		return 1;
 	}
 	for (uint32_t k = 0; k < c->nbackends; k++) {
@@ -89,10 +93,11 @@ static int judge(struct bn_tracer *t, const struct bn_side *from, const struct b
 	}
 	*allow = ok == c->nbackends;
 	json_object_set_new(svc, "partial", json_boolean(ok && !*allow));
-	json_object_set_new(svc, "reason",
-			    json_string(*allow ? "all backends are allowed" :
-					ok ? "some backends are denied: connections fail now and then" :
-					     "all backends are denied"));
+	json_object_set_new(
+		svc, "reason",
+		json_string(*allow ? "all backends are allowed"
+			    : ok   ? "some backends are denied: connections fail now and then"
+				   : "all backends are denied"));
 	return 1;
 }
 
@@ -108,8 +113,9 @@ static bool split(const char *to, char *ns, size_t nslen, const char **name)
 	return true;
 }
 
-int bn_trace_service(struct bn_tracer *t, const struct bn_side *from, const struct bn_trace_query *q,
-		     json_t **svc, bool *allow, json_t **eg, json_t **in, json_t **err)
+int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
+		     const struct bn_trace_query *q, json_t **svc, bool *allow, json_t **eg,
+		     json_t **in, json_t **err)
 {
 	_cleanup_(bn_svc_choice_freep) struct bn_svc_choice *c = NULL;
 	const char *node = node_of(from), *name;
@@ -119,13 +125,14 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from, const stru
 	int r;
 
 	if (split(q->to, ns, sizeof(ns), &name)) {
-		r = bn_svcindex_by_name(t->svcs, node, &from->addr, ns, name, q->port, q->proto, &c);
+		r = bn_svcindex_by_name(t->svcs, node, &from->addr, ns, name, q->port, q->proto,
+					&c);
 		if (r == -ENXIO)
-			return bn_trace_fail(err, r, "service %s/%s has no port %u/%s", ns, name, q->port,
-					     bn_proto_name(q->proto));
+			return bn_trace_fail(err, r, "service %s/%s has no port %u/%s", ns, name,
+					     q->port, bn_proto_name(q->proto));
 		if (r < 0)
-			return bn_trace_fail(err, r, "service %s/%s is not known, or has no address", ns,
-					     name);
+			return bn_trace_fail(
+				err, r, "service %s/%s is not known, or has no address", ns, name);
 	} else {
 		if (bn_addr_parse(q->to, &addr) < 0)
 			return 0;
@@ -136,8 +143,9 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from, const stru
 		if (r == -ENOENT)
 			return 0;
 		if (r == -EADDRNOTAVAIL) {
-			*svc = json_pack("{s:s,s:[],s:s}", "kind", "ClusterIP", "backends", "reason",
-					 "a service address, but no service has this port: refused");
+			*svc = json_pack(
+				"{s:s,s:[],s:s}", "kind", "ClusterIP", "backends", "reason",
+				"a service address, but no service has this port: refused");
 			*allow = false;
 			return 1;
 		}

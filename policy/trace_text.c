@@ -1,11 +1,28 @@
 // SPDX-License-Identifier: MIT
 /* Batches, and answers for people. */
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "maps/util.h"
 #include "policy/trace_priv.h"
 
-/* The next word; double quotes keep blanks together, a backslash inside takes the next byte as it is. */
+int bn_trace_fail(json_t **ret, int err, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	json_decref(*ret);
+	*ret = json_pack("{s:s+}", "error", text, "");
+	if (!*ret) /* bytes that are not UTF-8 */
+		*ret = json_pack("{s:s}", "error", "query is not valid UTF-8");
+	return err;
+}
+
+/* The next word; double quotes keep blanks together, a backslash inside takes the next byte as it
+ * is. */
 static char *word(char **at)
 {
 	char *in = *at, *out, *start;
@@ -50,7 +67,8 @@ static int http_words(char **at, struct bn_trace_query *q, char *err, size_t len
 		} else if (!strncmp(w, "header=", 7) && strchr(w, ':')) {
 			r = bn_vec_push(&headers, w + 7);
 		} else {
-			snprintf(err, len, "'%s' is neither host=... nor header=\"Name: value\"", w);
+			snprintf(err, len, "'%s' is neither host=... nor header=\"Name: value\"",
+				 w);
 			r = -EINVAL;
 		}
 	}
@@ -73,7 +91,8 @@ int bn_trace_parse_line(char *line, struct bn_trace_query *q, char *err, size_t 
 	proto = word(&line);
 	port = word(&line);
 	if (!q->to || !proto || !port) {
-		snprintf(err, errlen, "a query is: from to proto port [METHOD TARGET [host=H] [header=...]]");
+		snprintf(err, errlen,
+			 "a query is: from to proto port [METHOD TARGET [host=H] [header=...]]");
 		return -EINVAL;
 	}
 	if (bn_proto_parse(proto, &q->proto) < 0) {
@@ -122,7 +141,8 @@ int bn_tracer_batch(struct bn_tracer *t, FILE *in, FILE *out)
 	return r < 0 ? r : ferror(in) || fflush(out) ? -EIO : 0;
 }
 
-/* --- text -------------------------------------------------------------------------------------------- */
+/* --- text
+ * -------------------------------------------------------------------------------------------- */
 
 static const char *str(const json_t *j, const char *key)
 {
@@ -166,7 +186,7 @@ static void print_direction(FILE *out, const char *label, const json_t *j)
 	fputc('\n', out);
 	if (json_array_size(list)) {
 		fputs("         isolated by", out);
-		json_array_foreach(list, i, p)
+		json_array_foreach (list, i, p)
 			fprintf(out, "%s %s/%s", i ? "," : "", str(p, "namespace"), str(p, "name"));
 		fputc('\n', out);
 	}
@@ -189,7 +209,7 @@ static void print_service(FILE *out, const json_t *svc)
 	fprintf(out, "service  %s/%s %s %s port %d: %s\n", str(svc, "namespace"), str(svc, "name"),
 		str(svc, "kind"), str(svc, "address"),
 		(int)json_integer_value(json_object_get(svc, "port")), str(svc, "reason"));
-	json_array_foreach(list, i, b) {
+	json_array_foreach (list, i, b) {
 		fprintf(out, "  backend %s port %d %s: %s\n", str(b, "address"),
 			(int)json_integer_value(json_object_get(b, "port")), str(b, "pod"),
 			str(b, "verdict"));

@@ -17,11 +17,12 @@ uint64_t bn_pol_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* --- slots --------------------------------------------------------------------------------------- */
+/* --- slots ---------------------------------------------------------------------------------------
+ */
 
 static uint32_t name_hash(const char *ns, const char *name)
 {
-	const void *part[2] = { ns, name };
+	const void *part[2] = {ns, name};
 
 	return bn_hash_bytes(part, sizeof(part));
 }
@@ -62,7 +63,7 @@ static void slot_clear(struct bn_policies *p, struct pol_slot *s)
 	for (enum bn_dir d = 0; d < BN_DIRS; d++)
 		bn_matrix_unrefp(&s->m[d]);
 	free(s->error);
-	*s = (struct pol_slot){ .slot = s->slot, .dirty = s->dirty };
+	*s = (struct pol_slot){.slot = s->slot, .dirty = s->dirty};
 	p->changed = true;
 }
 
@@ -110,7 +111,8 @@ int bn_policies_host(struct bn_policies *p, const struct bn_addr *addrs, size_t 
 	return bn_idents_host(p->ids, addrs, n);
 }
 
-/* --- the store --------------------------------------------------------------------------------------- */
+/* --- the store
+ * --------------------------------------------------------------------------------------- */
 
 static bool selects(const struct bn_netpol *np, const struct bn_pod *pod)
 {
@@ -158,12 +160,14 @@ static void on_change(const struct bn_obj *old, const struct bn_obj *new, void *
 	case BN_KIND_NAMESPACE:
 		r = bn_idents_namespace(p->ids, (const struct bn_namespace *)old,
 					(const struct bn_namespace *)new);
-		if (!old || !new || ((const struct bn_namespace *)old)->audit !=
-					    ((const struct bn_namespace *)new)->audit)
+		if (!old || !new ||
+		    ((const struct bn_namespace *)old)->audit !=
+			    ((const struct bn_namespace *)new)->audit)
 			mark_namespace(p, o->name);
 		break;
 	case BN_KIND_NODE:
-		r = bn_idents_node(p->ids, (const struct bn_node *)old, (const struct bn_node *)new);
+		r = bn_idents_node(p->ids, (const struct bn_node *)old,
+				   (const struct bn_node *)new);
 		break;
 	case BN_KIND_NETPOL:
 	case BN_KIND_HTTPNETPOL:
@@ -184,7 +188,8 @@ static int load(struct bn_obj *o, void *data)
 	return 0;
 }
 
-/* --- sync ------------------------------------------------------------------------------------------ */
+/* --- sync
+ * ------------------------------------------------------------------------------------------ */
 
 static bool due(const struct bn_policies *p)
 {
@@ -245,7 +250,8 @@ bool bn_policies_in_force(const struct bn_policies *p)
 	return p->ready && p->first_done && p->in_force && !p->changed && !p->dirty.n;
 }
 
-/* --- questions ------------------------------------------------------------------------------------- */
+/* --- questions
+ * ------------------------------------------------------------------------------------- */
 
 bool bn_policies_could_select_unknown(const struct bn_policies *p, const char *ns)
 {
@@ -290,7 +296,8 @@ void bn_policies_stats(const struct bn_policies *p, struct bn_policies_stats *re
 	ret->epoch = bn_pols_epoch(p->pols);
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------ */
 
 static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 {
@@ -323,8 +330,8 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 int bn_policies_new(struct bn_store *store, struct bn_maps *maps, const struct bn_policies_env *env,
 		    struct bn_policies **ret)
 {
-	static const enum bn_kind kinds[] = { BN_KIND_NAMESPACE, BN_KIND_NODE, BN_KIND_POD,
-					      BN_KIND_NETPOL, BN_KIND_HTTPNETPOL };
+	static const enum bn_kind kinds[] = {BN_KIND_NAMESPACE, BN_KIND_NODE, BN_KIND_POD,
+					     BN_KIND_NETPOL, BN_KIND_HTTPNETPOL};
 	_cleanup_(bn_policies_freep) struct bn_policies *p = NULL;
 	int r;
 

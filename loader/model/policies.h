@@ -4,8 +4,8 @@
 
 /* Keeps the policy maps equal to the store: pods, namespaces, nodes and policies in, identities of
  * addresses, compiled matrices and words of local pods out. The cost of a change is
- * proportional to the change. A pod's word changes with one store, from one complete set of rules to
- * another; until the policies have been read in full, what is pinned stays in force and new pods
+ * proportional to the change. A pod's word changes with one store, from one complete set of rules
+ * to another; until the policies have been read in full, what is pinned stays in force and new pods
  * are closed.
  */
 
@@ -23,19 +23,20 @@ struct bn_policies;
 
 struct bn_policies_env {
 	const char *node_name;
-	struct bn_eps *eps;		 /* where addresses get their identity */
-	const struct bn_http_sets *http; /* NULL: no HTTP engine */
+	struct bn_eps *eps;		    /* where addresses get their identity */
+	const struct bn_http_sets *http;    /* NULL: no HTTP engine */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */
-	void (*step)(void *data); /* tests: called after each change of a map */
+	void (*step)(void *data);	    /* tests: called after each change of a map */
 	void *step_data;
 };
 
-int bn_policies_new(struct bn_store *store, struct bn_maps *maps,
-		    const struct bn_policies_env *env, struct bn_policies **ret);
+int bn_policies_new(struct bn_store *store, struct bn_maps *maps, const struct bn_policies_env *env,
+		    struct bn_policies **ret);
 void bn_policies_freep(struct bn_policies **p); /* leaves the maps in force */
 
-/* Writes what has changed. Cheap when nothing has. Once per turn of the loop. A policy that does not
- * fit is no error (its pods are closed, bn_policies_errors names it); an error is one of the maps.
+/* Writes what has changed. Cheap when nothing has. Once per turn of the loop. A policy that does
+ * not fit is no error (its pods are closed, bn_policies_errors names it); an error is one of the
+ * maps.
  */
 int bn_policies_sync(struct bn_policies *p);
 /* Pods, Namespaces and policies have been read in full. */
@@ -78,7 +79,7 @@ struct bn_policies_stats {
 	struct bn_compile_stats compile;
 	struct bn_idents_stats idents;
 	uint64_t syncs, words_written, rows_written;
-	uint64_t writes; /* stores and system calls that changed a policy map */
+	uint64_t writes;       /* stores and system calls that changed a policy map */
 	uint64_t last_sync_ns; /* duration of the last one that changed something */
 	uint32_t epoch;
 };

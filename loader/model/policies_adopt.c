@@ -2,9 +2,9 @@
 /* Taking over from an earlier daemon without an instant in which anything opens or closes.
  *
  * The matrices in force know identities by the old numbers. New numbers begin above them, and each
- * new identity stands for exactly one old one (identity.h, adopting), so before any address flips the old
- * matrices are taught: judge the new number as you judge the old. From then on old and new words,
- * old and new numbers go together in every combination.
+ * new identity stands for exactly one old one (identity.h, adopting), so before any address flips
+ * the old matrices are taught: judge the new number as you judge the old. From then on old and new
+ * words, old and new numbers go together in every combination.
  */
 #include <string.h>
 

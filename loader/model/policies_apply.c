@@ -3,11 +3,11 @@
  *
  *   1. identities that are new get their rows in all matrices in force;
  *   2. matrices that are new are written, nobody has them yet;
- *   3. pods whose matrix could not take a new identity get the new one, of the same rules (it knows the
- *      identities of before and after);
+ *   3. pods whose matrix could not take a new identity get the new one, of the same rules (it knows
+ * the identities of before and after);
  *   4. addresses flip to their identities;
- *   5. the other pods' words are swapped (the kernel reads the word before the identity, so who sees the
- *      new rules sees the new identities);
+ *   5. the other pods' words are swapped (the kernel reads the word before the identity, so who
+ * sees the new rules sees the new identities);
  *   6. the epoch is raised: flows that are going on are judged again;
  *   7. after a grace period, what nobody names any more is taken back.
  */
@@ -41,7 +41,8 @@ static void place_gone(void *user)
 	free(at);
 }
 
-/* --- 1: rows for new identities ------------------------------------------------------------------- */
+/* --- 1: rows for new identities
+ * ------------------------------------------------------------------- */
 
 static int add_row(struct bn_matrix *m, uint32_t identity, uint32_t row, bool new_row, void *data)
 {
@@ -83,7 +84,8 @@ static int add_identities(struct bn_policies *p, const struct bn_ident_diff *d)
 	return r;
 }
 
-/* --- 2: matrices ----------------------------------------------------------------------------------- */
+/* --- 2: matrices
+ * ----------------------------------------------------------------------------------- */
 
 struct gather {
 	uint32_t *identities, *rows;
@@ -121,7 +123,7 @@ static int place_write(struct bn_policies *p, struct bn_matrix *m, struct place 
 	rows = calloc(n + 1, sizeof(*rows));
 	if (!identities || !rows)
 		return -ENOMEM;
-	g = (struct gather){ identities, rows, 0 };
+	g = (struct gather){identities, rows, 0};
 	bn_matrix_view(m, &v);
 	bn_matrix_each_peer(m, gather_peer, &g);
 	at->flags = flags_of(p, &v);
@@ -270,7 +272,8 @@ static int plan_all(struct bn_policies *p)
 	return r;
 }
 
-/* --- 3 to 6 ---------------------------------------------------------------------------------------- */
+/* --- 3 to 6
+ * ---------------------------------------------------------------------------------------- */
 
 static void swap(struct bn_policies *p, struct pol_slot *s)
 {
@@ -319,8 +322,8 @@ int bn_pol_flip(struct bn_policies *p, const struct bn_ident_diff *d, bool remov
 	for (size_t k = 0; k < d->naddrs && !r; k++)
 		r = flip_addr(p, &d->addrs[k]);
 	for (size_t k = 0; k < d->nprefixes && !r; k++) {
-		struct bn_lpm_key key = { .prefixlen = d->prefixes[k].cidr.prefix,
-					  .addr = d->prefixes[k].cidr.addr };
+		struct bn_lpm_key key = {.prefixlen = d->prefixes[k].cidr.prefix,
+					 .addr = d->prefixes[k].cidr.addr};
 
 		if (d->prefixes[k].identity)
 			r = bn_pols_set_cidr(p->pols, &key, d->prefixes[k].identity);
@@ -369,7 +372,9 @@ int bn_pol_apply(struct bn_policies *p)
 	return 0;
 }
 
-/* --- 7 ----------------------------------------------------------------------------------------------- */
+/* --- 7
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static int forget_row(struct bn_matrix *m, uint32_t identity, uint32_t row _unused_,
 		      bool new_row _unused_, void *data)
@@ -421,6 +426,6 @@ int bn_pol_collect(struct bn_policies *p)
 		return r;
 	ticket = bn_pols_seal(p->pols);
 	for (size_t k = 0; k < d->nremoved && !r; k++)
-		r = bn_vec_push(&p->release, ((struct pol_release){ d->removed[k], ticket }));
+		r = bn_vec_push(&p->release, ((struct pol_release){d->removed[k], ticket}));
 	return r;
 }

@@ -2,8 +2,8 @@
 #ifndef BN_LOADER_MODEL_POLICIES_PRIV_H
 #define BN_LOADER_MODEL_POLICIES_PRIV_H
 
-/* Inside of the policy model: policies.c listens and keeps the slots, policies_apply.c brings the maps
- * up to date, policies_adopt.c takes over from an earlier daemon, policies_report.c and
+/* Inside of the policy model: policies.c listens and keeps the slots, policies_apply.c brings the
+ * maps up to date, policies_adopt.c takes over from an earlier daemon, policies_report.c and
  * policies_lint.c answer.
  */
 
@@ -17,7 +17,7 @@ struct pol_slot {
 	struct bn_hnode h; /* by ns and name */
 	bool used, dirty, failed;
 	uint32_t slot;
-	const char *ns, *name; /* interned */
+	const char *ns, *name;	      /* interned */
 	struct bn_matrix *m[BN_DIRS]; /* in force */
 	uint64_t word;
 	/* during a sync */
@@ -47,11 +47,12 @@ struct bn_policies {
 	struct bn_htab by_name;
 	struct bn_u32s dirty; /* slots */
 	bool ready, first_done, in_force, changed;
-	int err;		/* of a listener: told by the next sync */
-	bool addrs_failed;	/* some address found no room: all are written again later */
+	int err;	   /* of a listener: told by the next sync */
+	bool addrs_failed; /* some address found no room: all are written again later */
 	uint64_t retry_ns;
 	uint64_t collect_ticket; /* garbage waits for it; 0: none asked */
-	uint64_t adopt_until_ns; /* adopted policies are kept that long for pods not seen yet; 0: done */
+	uint64_t adopt_until_ns; /* adopted policies are kept that long for pods not seen yet; 0:
+				    done */
 	uint64_t refusals;
 	BN_VEC(struct pol_release) release;
 	struct bn_policies_stats stats;

@@ -9,7 +9,8 @@
 #include "policy/lint.h"
 #include "policy/select.h"
 
-/* --- policies ---------------------------------------------------------------------------------------- */
+/* --- policies
+ * ---------------------------------------------------------------------------------------- */
 
 static uint32_t rules_of(const struct bn_netpol *np, enum bn_dir dir, const struct bn_rule **ret)
 {
@@ -50,22 +51,23 @@ static const char *directions(const struct bn_netpol *np)
 {
 	bool both = np->o.refused && !np->ingress && !np->egress;
 
-	return both || (np->ingress && np->egress) ? "ingress,egress" :
-	       np->ingress			     ? "ingress" :
-	       np->egress			     ? "egress" :
-							     "";
+	return both || (np->ingress && np->egress) ? "ingress,egress"
+	       : np->ingress			   ? "ingress"
+	       : np->egress			   ? "egress"
+						   : "";
 }
 
 static const char *error_of(const struct bn_policies *p, const struct bn_netpol *np)
 {
 	if (np->o.refused)
-		return "refused: the object cannot be read; it isolates what it selects and allows nothing";
+		return "refused: the object cannot be read; it isolates what it selects and allows "
+		       "nothing";
 	return bn_compiler_refused(p->c, np) ?: "";
 }
 
 static json_t *policy_json(const struct bn_policies *p, const struct bn_netpol *np, bool names)
 {
-	struct count c = { .np = np, .names = names ? json_array() : NULL };
+	struct count c = {.np = np, .names = names ? json_array() : NULL};
 	struct bn_rule_stat sum = {};
 	json_t *j;
 
@@ -77,10 +79,10 @@ static json_t *policy_json(const struct bn_policies *p, const struct bn_netpol *
 			count_rule(p, np, d, k, &sum);
 	}
 	j = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:s}", "kind", bn_kind_name(np->o.kind),
-		      "namespace", np->o.ns, "name", np->o.name, "directions", directions(np), "pods",
-		      (json_int_t)c.n, "rules", (json_int_t)np->ningress + np->negress, "packets",
-		      (json_int_t)sum.packets, "connections", (json_int_t)sum.connections, "error",
-		      error_of(p, np));
+		      "namespace", np->o.ns, "name", np->o.name, "directions", directions(np),
+		      "pods", (json_int_t)c.n, "rules", (json_int_t)np->ningress + np->negress,
+		      "packets", (json_int_t)sum.packets, "connections",
+		      (json_int_t)sum.connections, "error", error_of(p, np));
 	if (j && np->audit)
 		json_object_set_new(j, "audit", json_true());
 	if (j && names)
@@ -127,7 +129,7 @@ static int sorted(json_t *list, json_t **ret)
 		json_decref(out);
 		return -ENOMEM;
 	}
-	json_array_foreach(list, i, j)
+	json_array_foreach (list, i, j)
 		v[i] = j;
 	qsort(v, n, sizeof(*v), by_name);
 	for (i = 0; i < n; i++)
@@ -139,7 +141,7 @@ static int sorted(json_t *list, json_t **ret)
 
 int bn_policies_list(struct bn_policies *p, json_t **ret)
 {
-	struct list l = { p, json_array() };
+	struct list l = {p, json_array()};
 	int r;
 
 	r = l.out ? bn_compiler_each(p->c, add_policy, &l) : -ENOMEM;
@@ -156,8 +158,8 @@ static json_t *peers_json(const struct bn_netpol *np, const struct bn_rule *r)
 	char buf[512];
 
 	for (uint32_t k = 0; k < r->npeers; k++)
-		json_array_append_new(list, json_string(bn_peer_describe(np->o.ns, &r->peers[k], buf,
-									 sizeof(buf))));
+		json_array_append_new(list, json_string(bn_peer_describe(np->o.ns, &r->peers[k],
+									 buf, sizeof(buf))));
 	return list;
 }
 
@@ -174,8 +176,8 @@ static json_t *ports_json(const struct bn_rule *r)
 		else if (pp->name)
 			json_array_append_new(list, json_sprintf("%s %s", proto, pp->name));
 		else if (pp->end_port != pp->port)
-			json_array_append_new(list, json_sprintf("%s %u-%u", proto, pp->port,
-								 pp->end_port));
+			json_array_append_new(
+				list, json_sprintf("%s %u-%u", proto, pp->port, pp->end_port));
 		else
 			json_array_append_new(list, json_sprintf("%s %u", proto, pp->port));
 	}
@@ -192,20 +194,21 @@ static void show_rules(const struct bn_policies *p, const struct bn_netpol *np, 
 
 			count_rule(p, np, d, k, &s);
 			json_array_append_new(
-				out, json_pack("{s:s,s:i,s:I,s:o,s:o,s:b,s:I,s:I}", "direction",
-					       d == BN_EGRESS ? "egress" : "ingress", "index", k, "id",
-					       (json_int_t)bn_compiler_rule_id(p->c, np, d, k), "peers",
-					       peers_json(np, &rules[k]), "ports",
-					       ports_json(&rules[k]), "http", rules[k].has_http, "packets",
-					       (json_int_t)s.packets, "connections",
-					       (json_int_t)s.connections));
+				out,
+				json_pack("{s:s,s:i,s:I,s:o,s:o,s:b,s:I,s:I}", "direction",
+					  d == BN_EGRESS ? "egress" : "ingress", "index", k, "id",
+					  (json_int_t)bn_compiler_rule_id(p->c, np, d, k), "peers",
+					  peers_json(np, &rules[k]), "ports", ports_json(&rules[k]),
+					  "http", rules[k].has_http, "packets",
+					  (json_int_t)s.packets, "connections",
+					  (json_int_t)s.connections));
 		}
 	}
 }
 
 int bn_policies_show(struct bn_policies *p, const char *ns, const char *name, json_t **ret)
 {
-	static const enum bn_kind kinds[] = { BN_KIND_NETPOL, BN_KIND_HTTPNETPOL };
+	static const enum bn_kind kinds[] = {BN_KIND_NETPOL, BN_KIND_HTTPNETPOL};
 	json_t *first = NULL;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
@@ -231,10 +234,11 @@ int bn_policies_show(struct bn_policies *p, const char *ns, const char *name, js
 	return first ? 0 : -ENOENT;
 }
 
-/* --- identities -------------------------------------------------------------------------------------- */
+/* --- identities
+ * -------------------------------------------------------------------------------------- */
 
 static const char *const reserved[BN_ID_UNMANAGED + 1] = {
-	[BN_ID_UNKNOWN] = "unknown", [BN_ID_HOST] = "host",	       [BN_ID_NODE] = "node",
+	[BN_ID_UNKNOWN] = "unknown", [BN_ID_HOST] = "host",	      [BN_ID_NODE] = "node",
 	[BN_ID_WORLD] = "world",     [BN_ID_UNMANAGED] = "unmanaged",
 };
 
@@ -267,16 +271,17 @@ static int add_identity(uint32_t identity, size_t members, void *data)
 			append(cidrs, sizeof(cidrs), buf);
 	}
 	return json_array_append_new(
-		l->out, json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:o,s:I}", "identity", (json_int_t)identity,
-				  "kind", identity < BN_ID_FIRST ? reserved[identity] : "matched",
-				  "namespace", "", "labels", pods, "cidrs", cidrs, "addresses",
-				  (json_int_t)members, "peers", peers, "namedPorts",
-				  (json_int_t)bn_idents_nports(l->p->ids, identity)));
+		l->out,
+		json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:o,s:I}", "identity", (json_int_t)identity,
+			  "kind", identity < BN_ID_FIRST ? reserved[identity] : "matched",
+			  "namespace", "", "labels", pods, "cidrs", cidrs, "addresses",
+			  (json_int_t)members, "peers", peers, "namedPorts",
+			  (json_int_t)bn_idents_nports(l->p->ids, identity)));
 }
 
 int bn_policies_identities(struct bn_policies *p, json_t **ret)
 {
-	struct list l = { p, json_array() };
+	struct list l = {p, json_array()};
 	int r;
 
 	r = l.out ? bn_idents_each(p->ids, add_identity, &l) : -ENOMEM;
@@ -288,7 +293,8 @@ int bn_policies_identities(struct bn_policies *p, json_t **ret)
 	return 0;
 }
 
-/* --- lint, trace, errors ------------------------------------------------------------------------------ */
+/* --- lint, trace, errors
+ * ------------------------------------------------------------------------------ */
 
 int bn_policies_lint(struct bn_policies *p, json_t **ret)
 {
@@ -299,10 +305,12 @@ int bn_policies_lint(struct bn_policies *p, json_t **ret)
 	return r < 0 ? r : sorted(list, ret);
 }
 
-int bn_policies_trace(struct bn_policies *p, const struct bn_trace_query *q, bool verify, json_t **ret)
+int bn_policies_trace(struct bn_policies *p, const struct bn_trace_query *q, bool verify,
+		      json_t **ret)
 {
 	if (!p->ready) {
-		*ret = json_pack("{s:s}", "error", "pods and policies have not been read in full yet");
+		*ret = json_pack("{s:s}", "error",
+				 "pods and policies have not been read in full yet");
 		return *ret ? -EAGAIN : -ENOMEM;
 	}
 	if (verify && !p->verify) {
@@ -321,15 +329,15 @@ static int add_error(const struct bn_netpol *np, void *data)
 	if (!why)
 		return 0;
 	return json_array_append_new(l->out, json_pack("{s:s,s:s,s:s,s:s}", "kind",
-						       bn_kind_name(np->o.kind), "namespace", np->o.ns,
-						       "name", np->o.name, "error", why)) ?
-		       -ENOMEM :
-		       0;
+						       bn_kind_name(np->o.kind), "namespace",
+						       np->o.ns, "name", np->o.name, "error", why))
+		       ? -ENOMEM
+		       : 0;
 }
 
 int bn_policies_errors(struct bn_policies *p, json_t **ret)
 {
-	struct list l = { p, json_array() };
+	struct list l = {p, json_array()};
 	int r;
 
 	r = l.out ? bn_compiler_each(p->c, add_error, &l) : -ENOMEM;

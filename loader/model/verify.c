@@ -15,11 +15,12 @@
 #include "maps/util.h"
 #include "pod.skel.h"
 
-#define SLOT 1
-#define IFINDEX 1	 /* loopback: every namespace has it */
-/* Where the packet came in: not 0 (it began on this host), not the pod's own (it was judged before). */
+#define SLOT	1
+#define IFINDEX 1 /* loopback: every namespace has it */
+/* Where the packet came in: not 0 (it began on this host), not the pod's own (it was judged
+ * before). */
 #define IN_IFINDEX 0x7fffffff
-#define TC_SHOT 2
+#define TC_SHOT	   2
 
 struct __attribute__((packed)) eth_h {
 	uint8_t dst[6], src[6];
@@ -53,7 +54,8 @@ struct bn_verify {
 	uint16_t sport;
 };
 
-/* --- the packet ---------------------------------------------------------------------------------------- */
+/* --- the packet
+ * ---------------------------------------------------------------------------------------- */
 
 static uint32_t sum16(const void *p, size_t n, uint32_t s)
 {
@@ -146,7 +148,7 @@ static void make(struct bn_verify *v, struct packet *p, const struct bn_addr *sr
 	if (++v->sport < 32768) /* a flow that is known already would not be judged */
 		v->sport = 32768;
 	memcpy(eth->src, mac, 6);
-	memcpy(eth->dst, (uint8_t[]){ 2, 0, 0, 0, 0, 1 }, 6);
+	memcpy(eth->dst, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
 	eth->proto = htons(v4 ? ETH_P_IP : ETH_P_IPV6);
 	pseudo = sum16(src->b + 16 - alen, alen, 0);
 	pseudo = sum16(dst->b + 16 - alen, alen, pseudo);
@@ -154,24 +156,29 @@ static void make(struct bn_verify *v, struct packet *p, const struct bn_addr *sr
 	if (v4) {
 		struct ip4_h *ip = (struct ip4_h *)(p->b + l3);
 
-		*ip = (struct ip4_h){ .ver_ihl = 0x45, .len = htons((uint16_t)(hdr + n)), .ttl = 64,
-				      .proto = proto, .src = src->w[3], .dst = dst->w[3] };
+		*ip = (struct ip4_h){.ver_ihl = 0x45,
+				     .len = htons((uint16_t)(hdr + n)),
+				     .ttl = 64,
+				     .proto = proto,
+				     .src = src->w[3],
+				     .dst = dst->w[3]};
 		put16(p->b + l3 + 10, fold(sum16(ip, hdr, 0)));
 	} else {
 		struct ip6_h *ip = (struct ip6_h *)(p->b + l3);
 
-		*ip = (struct ip6_h){ .vcf = htonl(0x60000000), .len = htons((uint16_t)n),
-				      .next = proto, .hops = 64 };
+		*ip = (struct ip6_h){.vcf = htonl(0x60000000),
+				     .len = htons((uint16_t)n),
+				     .next = proto,
+				     .hops = 64};
 		memcpy(ip->src, src, 16);
 		memcpy(ip->dst, dst, 16);
 	}
 	p->len = l3 + hdr + n;
 }
 
-static const char *const drop_names[] = {
-	"",
+static const char *const drop_names[] = {"",
 #define X(name, text) #name,
-	BN_DROP_LIST(X)
+					 BN_DROP_LIST(X)
 #undef X
 };
 
@@ -179,7 +186,7 @@ static const char *const drop_names[] = {
 static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_ifindex,
 	       const struct packet *p, enum bn_dir dir, char *reason, size_t len)
 {
-	struct __sk_buff ctx = { .ifindex = ifindex, .ingress_ifindex = in_ifindex };
+	struct __sk_buff ctx = {.ifindex = ifindex, .ingress_ifindex = in_ifindex};
 	uint8_t out[2048];
 	LIBBPF_OPTS(bpf_test_run_opts, o, .data_in = p->b, .data_size_in = (uint32_t)p->len,
 		    .data_out = out, .data_size_out = sizeof(out), .ctx_in = &ctx,
@@ -199,7 +206,8 @@ static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_if
 		return r;
 	mine = dir == BN_EGRESS ? BN_DROP_POLICY_EGRESS : BN_DROP_POLICY_INGRESS;
 	other = dir == BN_EGRESS ? BN_DROP_POLICY_INGRESS : BN_DROP_POLICY_EGRESS;
-	for (uint32_t i = 1; i < BN_DROP__MAX; i++) { /* of what rose, policy is what is asked for */
+	for (uint32_t i = 1; i < BN_DROP__MAX;
+	     i++) { /* of what rose, policy is what is asked for */
 		r = bn_map_percpu_sum(m, BN_MAP_drops, i, now);
 		if (r < 0)
 			return r;
@@ -215,7 +223,8 @@ static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_if
 	return why == BN_DROP_NONE ? -EPROTO : 0;
 }
 
-/* --- maps of our own ------------------------------------------------------------------------------------ */
+/* --- maps of our own
+ * ------------------------------------------------------------------------------------ */
 
 static int load_own(struct bn_verify *v)
 {
@@ -272,8 +281,9 @@ static int gather(uint32_t identity, uint32_t row, void *data)
 static int place(struct bn_verify *v, const struct bn_matrix *m)
 {
 	size_t n = m ? bn_matrix_npeers(m) : 0;
-	_cleanup_(freep) uint32_t *ids = calloc(n + 1, sizeof(*ids)), *rows = calloc(n + 1, sizeof(*rows));
-	struct gather g = { ids, rows, 0 };
+	_cleanup_(freep) uint32_t *ids = calloc(n + 1, sizeof(*ids)),
+				  *rows = calloc(n + 1, sizeof(*rows));
+	struct gather g = {ids, rows, 0};
 	struct bn_matrix_view view;
 	struct bn_pol_def def;
 	int r;
@@ -291,9 +301,16 @@ static int place(struct bn_verify *v, const struct bn_matrix *m)
 	bn_matrix_view(m, &view);
 	bn_matrix_each_peer(m, gather, &g);
 	def = (struct bn_pol_def){
-		.nports = view.nports, .nclasses = view.nclasses, .default_row = view.default_row,
-		.nrows = view.nrows, .row_room = view.nrows, .ports = view.ports, .cells = view.cells,
-		.npeers = g.n, .identities = ids, .rows = rows,
+		.nports = view.nports,
+		.nclasses = view.nclasses,
+		.default_row = view.default_row,
+		.nrows = view.nrows,
+		.row_room = view.nrows,
+		.ports = view.ports,
+		.cells = view.cells,
+		.npeers = g.n,
+		.identities = ids,
+		.rows = rows,
 	};
 	return r ?: bn_pols_add(v->pols, &def, &v->placed);
 }
@@ -303,26 +320,30 @@ static int own_addr(struct bn_verify *v, uint32_t idx, const struct bn_addr *a, 
 {
 	struct bn_ep *ep = bn_map_at(v->own, BN_MAP_eps, idx);
 
-	*ep = (struct bn_ep){ .word = BN_EP_WORD(identity, slot), .addr = *a, .ifindex = ifindex,
-			      .flags = slot ? BN_ADDR_F_POD : 0 };
+	*ep = (struct bn_ep){.word = BN_EP_WORD(identity, slot),
+			     .addr = *a,
+			     .ifindex = ifindex,
+			     .flags = slot ? BN_ADDR_F_POD : 0};
 	return bn_map_put(v->own, BN_MAP_addrs, a, &idx);
 }
 
 static int judge_own(struct bn_verify *v, enum bn_dir dir, const struct bn_matrix *m,
-		     const struct bn_addr *src, const struct bn_addr *dst, uint32_t peer, uint8_t proto,
-		     uint16_t port, char *reason, size_t len)
+		     const struct bn_addr *src, const struct bn_addr *dst, uint32_t peer,
+		     uint8_t proto, uint16_t port, char *reason, size_t len)
 {
-	static const uint8_t mac[6] = { 2, 0, 0, 0, 0, 2 };
-	struct bn_iface iface = { .slot = SLOT, .role = BN_ROLE_POD, .l2_len = 14,
-				  .ifindex = IFINDEX };
-	const struct bn_addr *pod = dir == BN_EGRESS ? src : dst, *other = dir == BN_EGRESS ? dst : src;
+	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 2};
+	struct bn_iface iface = {
+		.slot = SLOT, .role = BN_ROLE_POD, .l2_len = 14, .ifindex = IFINDEX};
+	const struct bn_addr *pod = dir == BN_EGRESS ? src : dst,
+			     *other = dir == BN_EGRESS ? dst : src;
 	uint32_t key = IFINDEX;
 	struct packet p;
 	int r;
 
 	r = load_own(v);
 	for (uint32_t k = 1; !r && k <= 2; k++) /* of the packet before */
-		bn_map_del(v->own, BN_MAP_addrs, &((struct bn_ep *)bn_map_at(v->own, BN_MAP_eps, k))->addr);
+		bn_map_del(v->own, BN_MAP_addrs,
+			   &((struct bn_ep *)bn_map_at(v->own, BN_MAP_eps, k))->addr);
 	r = r ?: place(v, m);
 	r = r ?: own_addr(v, 2, other, peer, 0, 0);
 	r = r ?: own_addr(v, 1, pod, BN_ID_UNMANAGED, SLOT, IFINDEX);
@@ -331,16 +352,18 @@ static int judge_own(struct bn_verify *v, enum bn_dir dir, const struct bn_matri
 		return r;
 	((struct bn_pod_slot *)bn_map_at(v->own, BN_MAP_pods, SLOT))->ifindex = IFINDEX;
 	bn_pols_set_word(v->pols, SLOT,
-			 dir == BN_EGRESS ? BN_POD_WORD(BN_POL_OPEN, v->placed) :
-						   BN_POD_WORD(v->placed, BN_POL_OPEN));
+			 dir == BN_EGRESS ? BN_POD_WORD(BN_POL_OPEN, v->placed)
+					  : BN_POD_WORD(v->placed, BN_POL_OPEN));
 	bn_pols_raise_epoch(v->pols);
 	make(v, &p, src, dst, proto, port, mac);
-	return run(v->own,
-		   bpf_program__fd(dir == BN_EGRESS ? v->skel->progs.from_pod : v->skel->progs.to_pod),
-		   IFINDEX, dir == BN_EGRESS ? 0 : IN_IFINDEX, &p, dir, reason, len);
+	return run(
+		v->own,
+		bpf_program__fd(dir == BN_EGRESS ? v->skel->progs.from_pod : v->skel->progs.to_pod),
+		IFINDEX, dir == BN_EGRESS ? 0 : IN_IFINDEX, &p, dir, reason, len);
 }
 
-/* --- what is in force ------------------------------------------------------------------------------------- */
+/* --- what is in force
+ * ------------------------------------------------------------------------------------- */
 
 /* The local pod of an address, when its policy in this direction really denies what it denies. */
 static bool live_pod(const struct bn_verify *v, const struct bn_addr *a, enum bn_dir dir,
@@ -368,8 +391,8 @@ static bool live_pod(const struct bn_verify *v, const struct bn_addr *a, enum bn
 }
 
 static int judge(void *data, enum bn_dir dir, const struct bn_matrix *m, const struct bn_addr *src,
-		 const struct bn_addr *dst, uint32_t peer, uint8_t proto, uint16_t port, char *reason,
-		 size_t len)
+		 const struct bn_addr *dst, uint32_t peer, uint8_t proto, uint16_t port,
+		 char *reason, size_t len)
 {
 	struct bn_verify *v = data;
 	struct packet p;
@@ -382,7 +405,8 @@ static int judge(void *data, enum bn_dir dir, const struct bn_matrix *m, const s
 		   reason, len);
 }
 
-/* --- life ---------------------------------------------------------------------------------------------- */
+/* --- life
+ * ---------------------------------------------------------------------------------------------- */
 
 int bn_verify_new(struct bn_maps *live, int from_pod_fd, int to_pod_fd, struct bn_verify **ret)
 {
@@ -390,7 +414,7 @@ int bn_verify_new(struct bn_maps *live, int from_pod_fd, int to_pod_fd, struct b
 
 	if (!v)
 		return -ENOMEM;
-	v->ops = (struct bn_verify_ops){ judge, v };
+	v->ops = (struct bn_verify_ops){judge, v};
 	v->live = live;
 	v->live_fd[BN_EGRESS] = from_pod_fd;
 	v->live_fd[BN_INGRESS] = to_pod_fd;

@@ -34,7 +34,7 @@ struct world {
 
 static _unused_ void start(struct world *w)
 {
-	struct bn_policies_env env = { .node_name = "node0", .step = w->step, .step_data = w };
+	struct bn_policies_env env = {.node_name = "node0", .step = w->step, .step_data = w};
 
 	assert_int_equal(bn_eps_new(w->maps, &w->eps), 0);
 	env.eps = w->eps;
@@ -43,7 +43,7 @@ static _unused_ void start(struct world *w)
 
 static _unused_ void open_world(struct world *w, json_t *cluster, const struct bn_maps_sizes *sizes)
 {
-	*w = (struct world){ .cluster = cluster, .step = NULL };
+	*w = (struct world){.cluster = cluster, .step = NULL};
 	assert_int_equal(bn_store_new(&w->store), 0);
 	assert_int_equal(bn_maps_create(sizes, &w->maps), 0);
 	start(w);
@@ -68,18 +68,19 @@ static _unused_ void sync_world(struct world *w)
 static _unused_ void settle(struct world *w)
 {
 	for (unsigned k = 0; k < 6; k++) {
-		struct timespec ts = { .tv_nsec = 20000000 };
+		struct timespec ts = {.tv_nsec = 20000000};
 
 		nanosleep(&ts, NULL);
 		sync_world(w);
 	}
 }
 
-/* --- what a packet meets ---------------------------------------------------------------------------- */
+/* --- what a packet meets
+ * ---------------------------------------------------------------------------- */
 
 static _unused_ uint32_t identity_of(const struct bn_maps *m, const struct bn_addr *a)
 {
-	struct bn_lpm_key k = { .prefixlen = 128, .addr = *a };
+	struct bn_lpm_key k = {.prefixlen = 128, .addr = *a};
 	uint32_t idx, id;
 
 	if (!bn_map_get(m, BN_MAP_addrs, a, &idx)) {
@@ -93,10 +94,10 @@ static _unused_ uint32_t identity_of(const struct bn_maps *m, const struct bn_ad
 }
 
 static _unused_ int judge_word(const struct bn_maps *m, uint64_t word, enum bn_dir dir,
-		      const struct bn_addr *peer, uint8_t proto, uint16_t port)
+			       const struct bn_addr *peer, uint8_t proto, uint16_t port)
 {
 	uint32_t id = dir == BN_EGRESS ? BN_POD_EGRESS(word) : BN_POD_INGRESS(word);
-	struct bn_peer_key k = { .policy = id, .identity = identity_of(m, peer) };
+	struct bn_peer_key k = {.policy = id, .identity = identity_of(m, peer)};
 	const struct bn_pol *pol = bn_map_at(m, BN_MAP_pols, id);
 	uint32_t key = BN_PORT_KEY(bn_proto_index(proto), port), cls = 0, row;
 	struct bn_peer_val v;
@@ -127,8 +128,8 @@ static _unused_ uint64_t word_of(const struct bn_maps *m, uint32_t slot)
 	return ((const struct bn_pod_slot *)bn_map_at(m, BN_MAP_pods, slot))->word;
 }
 
-static _unused_ int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir, const struct bn_addr *peer,
-		 uint8_t proto, uint16_t port)
+static _unused_ int judge(const struct bn_maps *m, uint32_t slot, enum bn_dir dir,
+			  const struct bn_addr *peer, uint8_t proto, uint16_t port)
 {
 	return judge_word(m, word_of(m, slot), dir, peer, proto, port);
 }
@@ -144,7 +145,7 @@ static _unused_ void add_slots(struct world *w, bool adopted)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(w->cluster, i, o) {
+	json_array_foreach (w->cluster, i, o) {
 		unsigned n;
 
 		if (strcmp(json_string_value(json_object_get(o, "kind")), "Pod"))

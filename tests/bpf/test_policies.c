@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-/* The policy model against real maps: what a packet would meet there is compared with the plain reading
- * of the API after every change of random sequences, across restarts, and when maps are full.
+/* The policy model against real maps: what a packet would meet there is compared with the plain
+ * reading of the API after every change of random sequences, across restarts, and when maps are
+ * full.
  */
 #include "tests/bpf/pol_env.h"
 
 static void check_one(struct world *w, struct rng *r, unsigned *checked)
 {
-	static const char *const dirs[] = { [BN_EGRESS] = "egress", [BN_INGRESS] = "ingress" };
+	static const char *const dirs[] = {[BN_EGRESS] = "egress", [BN_INGRESS] = "ingress"};
 	enum bn_dir dir = rng_below(r, 2);
 	char pod[64], peer[64], addr[BN_ADDR_STRLEN];
 	struct bn_addr a;
@@ -27,21 +28,22 @@ static void check_one(struct world *w, struct rng *r, unsigned *checked)
 	assert_int_equal(bn_proto_parse(proto, &pnum), 0);
 	bn_addr_format(&a, addr);
 	/* who the pod itself is does not matter to its own matrix: ask about the peer's address */
-	want = dir == BN_EGRESS ? oracle_direction(w->cluster, dirs[dir], pod, addr, proto, port) :
-				  oracle_direction(w->cluster, dirs[dir], addr, pod, proto, port);
+	want = dir == BN_EGRESS ? oracle_direction(w->cluster, dirs[dir], pod, addr, proto, port)
+				: oracle_direction(w->cluster, dirs[dir], addr, pod, proto, port);
 	if (want < 0)
 		return; /* finished pods have no verdict */
 	got = judge(w->maps, slot + 1, dir, &a, pnum, (uint16_t)port);
 	if (want == 1 && !got && oracle_exempt(w->cluster, dirs[dir], pod, addr))
 		return; /* own and own node's traffic: the kernel does not ask the matrix */
 	if (want != got)
-		print_error("%s of %s, peer %s %s %d: oracle %d, maps %d\n", dirs[dir], pod, addr, proto,
-			    port, want, got);
+		print_error("%s of %s, peer %s %s %d: oracle %d, maps %d\n", dirs[dir], pod, addr,
+			    proto, port, want, got);
 	assert_int_equal(want, got);
 	++*checked;
 }
 
-/* --- random changes ---------------------------------------------------------------------------------- */
+/* --- random changes
+ * ---------------------------------------------------------------------------------- */
 
 static void drop(struct world *w, json_t *o, enum bn_kind kind)
 {
@@ -50,7 +52,7 @@ static void drop(struct world *w, json_t *o, enum bn_kind kind)
 	size_t i;
 
 	bn_store_del(w->store, kind, ns ? ns : "", text(o, "metadata", "name"));
-	json_array_foreach(w->cluster, i, x) {
+	json_array_foreach (w->cluster, i, x) {
 		if (x == o) {
 			json_array_remove(w->cluster, i);
 			return;
@@ -104,14 +106,14 @@ static void random_changes(void **state _unused_)
 	unsigned checked = 0;
 
 	for (uint64_t n = 0; n < rounds; n++) {
-		struct rng r = { .s = seed * 7777777 + n };
+		struct rng r = {.s = seed * 7777777 + n};
 		struct world w;
 
 		open_world(&w, cluster_random(&r, 4 + rng_below(&r, 14), rng_below(&r, 10)), NULL);
 		json_t *o;
 		size_t i;
 
-		json_array_foreach(w.cluster, i, o)
+		json_array_foreach (w.cluster, i, o)
 			w.npods += !strcmp(json_string_value(json_object_get(o, "kind")), "Pod");
 		add_slots(&w, false);
 		bn_policies_set_ready(w.pol, true);
@@ -137,7 +139,7 @@ static void random_changes(void **state _unused_)
 /* What is left over after changes is what a fresh start has: nothing leaks. */
 static void nothing_leaks(void **state _unused_)
 {
-	struct rng r = { .s = 42 };
+	struct rng r = {.s = 42};
 	struct bn_policies_stats a, b;
 	struct world w, fresh;
 
@@ -164,22 +166,26 @@ static void nothing_leaks(void **state _unused_)
 	assert_int_equal(a.compile.peers, b.compile.peers);
 	assert_int_equal(bn_map_count(w.maps, BN_MAP_pol_peers),
 			 bn_map_count(fresh.maps, BN_MAP_pol_peers));
-	assert_int_equal(bn_map_count(w.maps, BN_MAP_cidrs), bn_map_count(fresh.maps, BN_MAP_cidrs));
-	assert_int_equal(bn_map_count(w.maps, BN_MAP_addrs), bn_map_count(fresh.maps, BN_MAP_addrs));
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_cidrs),
+			 bn_map_count(fresh.maps, BN_MAP_cidrs));
+	assert_int_equal(bn_map_count(w.maps, BN_MAP_addrs),
+			 bn_map_count(fresh.maps, BN_MAP_addrs));
 	assert_int_equal(bn_map_count(fresh.maps, BN_MAP_pol_peers), b.compile.peers);
 	close_world(&w);
 	close_world(&fresh);
 }
 
-/* --- restart ------------------------------------------------------------------------------------------ */
+/* --- restart
+ * ------------------------------------------------------------------------------------------ */
 
-/* The daemon is killed and starts anew: at no step do the maps judge otherwise than the API says. */
+/* The daemon is killed and starts anew: at no step do the maps judge otherwise than the API says.
+ */
 static void restart(void **state _unused_)
 {
 	unsigned checked = 0;
 
 	for (uint64_t n = 0; n < 12; n++) {
-		struct rng r = { .s = 1234567 + n };
+		struct rng r = {.s = 1234567 + n};
 		struct bn_store *store;
 		struct world w;
 
@@ -220,7 +226,8 @@ static void restart(void **state _unused_)
 	assert_true(checked > 2000);
 }
 
-/* --- between the steps ------------------------------------------------------------------------------------ */
+/* --- between the steps
+ * ------------------------------------------------------------------------------------ */
 
 #define PROBES 150
 
@@ -247,17 +254,19 @@ static void look(void *data)
 		int now = judge(w->maps, p->slot, p->dir, &p->peer, p->proto, p->port);
 
 		if (now != p->verdict)
-			print_error("step %u: slot %u %s port %u: %d, before and after %d\n", steps, p->slot,
-				    p->dir == BN_EGRESS ? "egress" : "ingress", p->port, now, p->verdict);
+			print_error("step %u: slot %u %s port %u: %d, before and after %d\n", steps,
+				    p->slot, p->dir == BN_EGRESS ? "egress" : "ingress", p->port,
+				    now, p->verdict);
 		assert_int_equal(now, p->verdict);
 		judged++;
 		if (p->late)
 			continue;
 		now = judge_word(w->maps, p->word, p->dir, &p->peer, p->proto, p->port);
 		if (now != p->verdict)
-			print_error("step %u, word of before: slot %u %s port %u: %d, before and after %d\n",
-				    steps, p->slot, p->dir == BN_EGRESS ? "egress" : "ingress", p->port, now,
-				    p->verdict);
+			print_error("step %u, word of before: slot %u %s port %u: %d, before and "
+				    "after %d\n",
+				    steps, p->slot, p->dir == BN_EGRESS ? "egress" : "ingress",
+				    p->port, now, p->verdict);
 		assert_int_equal(now, p->verdict);
 	}
 }
@@ -274,8 +283,9 @@ static void choose_probes(const struct world *w, struct rng *r)
 			cluster_endpoint(r, w->cluster, peer);
 		while (strchr(peer, '/'));
 		cluster_port(r, &proto, &port);
-		*p = (struct probe){ .slot = 1 + rng_below(r, w->npods), .dir = rng_below(r, 2),
-				     .port = (uint16_t)port };
+		*p = (struct probe){.slot = 1 + rng_below(r, w->npods),
+				    .dir = rng_below(r, 2),
+				    .port = (uint16_t)port};
 		assert_int_equal(bn_addr_parse(peer, &p->peer), 0);
 		assert_int_equal(bn_proto_parse(proto, &p->proto), 0);
 	}
@@ -310,15 +320,15 @@ static void fresh_world(struct world *w, json_t *cluster)
 	sync_world(w);
 }
 
-/* No packet is ever judged by a state that is neither the old nor the new one, in whatever step of the
- * change it falls, also when it had read its pod's word before. Restarts are changes, too.
+/* No packet is ever judged by a state that is neither the old nor the new one, in whatever step of
+ * the change it falls, also when it had read its pod's word before. Restarts are changes, too.
  */
 static void no_mixture(void **state _unused_)
 {
 	uint64_t seed = env_num("BN_SEED", 11), rounds = env_num("BN_ROUNDS", 12);
 
 	for (uint64_t n = 0; n < rounds; n++) {
-		struct rng r = { .s = seed * 99991 + n };
+		struct rng r = {.s = seed * 99991 + n};
 		struct world w = {};
 
 		nprobes = 0;
@@ -338,7 +348,8 @@ static void no_mixture(void **state _unused_)
 				bn_policies_freep(&w.pol);
 				bn_eps_freep(&w.eps);
 			}
-			/* One object: of two, a state with one changed is one that the cluster had. */
+			/* One object: of two, a state with one changed is one that the cluster had.
+			 */
 			change(&w, &r);
 			fresh_world(&twin, json_deep_copy(w.cluster));
 			choose_probes(&w, &r);
@@ -361,7 +372,8 @@ static void no_mixture(void **state _unused_)
 	assert_true(steps > rounds * 20 && judged > rounds * 2000);
 }
 
-/* --- how long ------------------------------------------------------------------------------------------ */
+/* --- how long
+ * ------------------------------------------------------------------------------------------ */
 
 static double now_ms(void)
 {
@@ -421,14 +433,14 @@ static void timing(void **state _unused_)
 		most = writes > most ? writes : most;
 		json_decref(o);
 	}
-	print_message("one policy changes: mean %.2f ms, worst %.2f ms, at most %llu writes\n", sum / 60,
-		      worst, (unsigned long long)most);
+	print_message("one policy changes: mean %.2f ms, worst %.2f ms, at most %llu writes\n",
+		      sum / 60, worst, (unsigned long long)most);
 	most = 0;
 	for (unsigned k = 0; k < 60; k++) { /* a pod's labels change */
 		json_t *o = scale_pod(k * 61);
 
-		json_object_set_new(json_object_get(json_object_get(o, "metadata"), "labels"), "app",
-				    json_sprintf("app%u", k % SCALE_APPS));
+		json_object_set_new(json_object_get(json_object_get(o, "metadata"), "labels"),
+				    "app", json_sprintf("app%u", k % SCALE_APPS));
 		t = now_ms();
 		cluster_put(w.store, o);
 		timed_sync(&w, &writes);
@@ -447,10 +459,8 @@ static void timing(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_changes),
-		cmocka_unit_test(nothing_leaks),
-		cmocka_unit_test(restart),
-		cmocka_unit_test(no_mixture),
+		cmocka_unit_test(random_changes), cmocka_unit_test(nothing_leaks),
+		cmocka_unit_test(restart),	  cmocka_unit_test(no_mixture),
 		cmocka_unit_test(timing),
 	};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Random clusters: the packet program's verdict on a packet is the compiler's, in both directions, both
- * families, with TCP, UDP, SCTP and ICMP. BN_SEED and BN_ROUNDS choose others.
+/* Random clusters: the packet program's verdict on a packet is the compiler's, in both directions,
+ * both families, with TCP, UDP, SCTP and ICMP. BN_SEED and BN_ROUNDS choose others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,7 +50,7 @@ static void kernel_agrees(void **state _unused_)
 
 	assert_int_equal(bn_verify_new(NULL, -1, -1, &v), 0);
 	for (uint64_t n = 0; n < rounds; n++) {
-		struct rng r = { .s = seed * 424242 + n };
+		struct rng r = {.s = seed * 424242 + n};
 		_cleanup_(bn_store_freep) struct bn_store *s = NULL;
 		_cleanup_(bn_tracer_freep) struct bn_tracer *t = NULL;
 		json_t *cluster = cluster_random(&r, 4 + rng_below(&r, 12), 2 + rng_below(&r, 10));
@@ -77,8 +77,9 @@ static void kernel_agrees(void **state _unused_)
 			}
 			if (bn_tracer_run(t, &q, &answer) >= 0) {
 				checked += compare(answer, "egress") + compare(answer, "ingress");
-				denied += !strcmp(json_string_value(json_object_get(answer, "verdict")),
-						  "deny");
+				denied += !strcmp(
+					json_string_value(json_object_get(answer, "verdict")),
+					"deny");
 			}
 			json_decref(answer);
 		}

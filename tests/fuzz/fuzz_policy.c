@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* A list of objects: identities, matrices and traces of whatever comes out of the parser. The compiled
- * verdict must be the one that the objects give (the trace says so itself), in one piece or object by
- * object.
+/* A list of objects: identities, matrices and traces of whatever comes out of the parser. The
+ * compiled verdict must be the one that the objects give (the trace says so itself), in one piece
+ * or object by object.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,10 +14,33 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 const char *const bn_fuzz_words[] = {
-	"podSelector", "namespaceSelector", "ipBlock", "except", "cidr", "matchLabels", "matchExpressions",
-	"policyTypes", "Egress", "Ingress", "endPort", "0.0.0.0/0", "::/0", "10.0.0.0/8", "fd00::/16",
-	"hostNetwork", "NotIn", "DoesNotExist", "HTTPNetworkPolicy", "bpfnet.io/v1alpha1", "null", "[]", "{}",
-	"65535", "SCTP", "\"http\"", NULL,
+	"podSelector",
+	"namespaceSelector",
+	"ipBlock",
+	"except",
+	"cidr",
+	"matchLabels",
+	"matchExpressions",
+	"policyTypes",
+	"Egress",
+	"Ingress",
+	"endPort",
+	"0.0.0.0/0",
+	"::/0",
+	"10.0.0.0/8",
+	"fd00::/16",
+	"hostNetwork",
+	"NotIn",
+	"DoesNotExist",
+	"HTTPNetworkPolicy",
+	"bpfnet.io/v1alpha1",
+	"null",
+	"[]",
+	"{}",
+	"65535",
+	"SCTP",
+	"\"http\"",
+	NULL,
 };
 
 #define MUST(cond)                                                                                 \
@@ -30,7 +53,7 @@ const char *const bn_fuzz_words[] = {
 
 static void ask(struct bn_tracer *t, const char *from, const char *to, uint8_t proto, uint16_t port)
 {
-	struct bn_trace_query q = { .from = from, .to = to, .proto = proto, .port = port };
+	struct bn_trace_query q = {.from = from, .to = to, .proto = proto, .port = port};
 	json_t *answer = NULL;
 	int r = bn_tracer_run(t, &q, &answer);
 
@@ -96,8 +119,8 @@ static void on_change(const struct bn_obj *old, const struct bn_obj *new, void *
 		return;
 	}
 	MUST(!r);
-	r = new && new->kind == BN_KIND_NODE ? bn_idents_collect(s->ids, &d)
-					     : bn_idents_update(s->ids, &d);
+	r = new &&new->kind == BN_KIND_NODE ? bn_idents_collect(s->ids, &d)
+					    : bn_idents_update(s->ids, &d);
 	MUST(!r);
 	for (size_t k = 0; k < d->nadded; k++)
 		MUST(!bn_compiler_identity_added(s->c, d->added[k], NULL, NULL));
@@ -135,7 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(!bn_store_new(&store) && !bn_idents_new(&s.ids));
 	MUST(!bn_compiler_new(s.ids, NULL, NULL, &s.c));
 	MUST(!bn_store_listen(store, on_change, &s));
-	json_array_foreach(list, i, j) {
+	json_array_foreach (list, i, j) {
 		struct bn_obj *o = NULL;
 		struct bn_err err;
 

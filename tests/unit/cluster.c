@@ -32,11 +32,11 @@ int rng_chance(struct rng *r, uint32_t percent)
 
 #define PICK(r, list) (list)[rng_below(r, ARRAY_SIZE(list))]
 
-static const char *const keys[] = { "app", "tier", "x", "kubernetes.io/metadata.name" };
-static const char *const vals[] = { "a", "b", "c", "" };
-static const char *const names[] = { "http", "web", "dns" };
-static const char *const protos[] = { "TCP", "TCP", "TCP", "UDP", "SCTP" };
-static const int ports[] = { 1, 53, 80, 81, 443, 8080, 8081, 9000, 65535 };
+static const char *const keys[] = {"app", "tier", "x", "kubernetes.io/metadata.name"};
+static const char *const vals[] = {"a", "b", "c", ""};
+static const char *const names[] = {"http", "web", "dns"};
+static const char *const protos[] = {"TCP", "TCP", "TCP", "UDP", "SCTP"};
+static const int ports[] = {1, 53, 80, 81, 443, 8080, 8081, 9000, 65535};
 
 static json_t *labels(struct rng *r)
 {
@@ -50,7 +50,7 @@ static json_t *labels(struct rng *r)
 
 static json_t *expressions(struct rng *r)
 {
-	static const char *const ops[] = { "In", "NotIn", "Exists", "DoesNotExist" };
+	static const char *const ops[] = {"In", "NotIn", "Exists", "DoesNotExist"};
 	json_t *list = json_array();
 
 	for (unsigned n = rng_below(r, 3); n; n--) {
@@ -93,8 +93,8 @@ static json_t *selector(struct rng *r, bool ns)
 
 json_t *cluster_namespace(struct rng *r, unsigned i)
 {
-	json_t *o = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "v1", "kind", "Namespace", "metadata",
-			      "labels", labels(r));
+	json_t *o = json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "v1", "kind", "Namespace",
+			      "metadata", "labels", labels(r));
 
 	json_object_set_new(json_object_get(o, "metadata"), "name", json_sprintf("ns%u", i));
 	return o;
@@ -109,8 +109,8 @@ json_t *cluster_node(struct rng *r, unsigned i)
 	if (rng_chance(r, 80))
 		json_array_append_new(a, json_pack("{s:s,s:o}", "type", "InternalIP", "address",
 						   json_sprintf("fd01::%u", i + 1)));
-	return json_pack("{s:s,s:s,s:{s:o},s:{s:o}}", "apiVersion", "v1", "kind", "Node", "metadata",
-			 "name", json_sprintf("node%u", i), "status", "addresses", a);
+	return json_pack("{s:s,s:s,s:{s:o},s:{s:o}}", "apiVersion", "v1", "kind", "Node",
+			 "metadata", "name", json_sprintf("node%u", i), "status", "addresses", a);
 }
 
 static json_t *containers(struct rng *r)
@@ -119,20 +119,21 @@ static json_t *containers(struct rng *r)
 
 	for (unsigned n = rng_below(r, 3); n; n--) {
 		const char *name = PICK(r, names), *proto = PICK(r, protos);
-		json_t *p = json_pack("{s:s,s:i,s:s}", "name", name, "containerPort", PICK(r, ports),
-				      "protocol", proto);
+		json_t *p = json_pack("{s:s,s:i,s:s}", "name", name, "containerPort",
+				      PICK(r, ports), "protocol", proto);
 		bool twice = false;
 		json_t *o, *other;
 		size_t i;
 
-		json_array_foreach(c, i, o) {
+		json_array_foreach (c, i, o) {
 			other = json_array_get(json_object_get(o, "ports"), 0);
 			twice |= !strcmp(json_string_value(json_object_get(other, "name")), name);
 		}
 		if (twice)
 			json_decref(p);
 		else
-			json_array_append_new(c, json_pack("{s:s,s:[o]}", "name", name, "ports", p));
+			json_array_append_new(c,
+					      json_pack("{s:s,s:[o]}", "name", name, "ports", p));
 	}
 	return c;
 }
@@ -144,14 +145,15 @@ json_t *cluster_pod(struct rng *r, unsigned i)
 	json_t *ips = json_array(), *o;
 
 	if (host) {
-		json_array_append_new(ips, json_pack("{s:o}", "ip",
-						     json_sprintf("192.168.0.%u", node + 1)));
+		json_array_append_new(
+			ips, json_pack("{s:o}", "ip", json_sprintf("192.168.0.%u", node + 1)));
 	} else {
-		json_array_append_new(ips, json_pack("{s:o}", "ip",
-						     json_sprintf("10.%u.0.%u", i % 4, i + 1)));
+		json_array_append_new(
+			ips, json_pack("{s:o}", "ip", json_sprintf("10.%u.0.%u", i % 4, i + 1)));
 		if (rng_chance(r, 50))
-			json_array_append_new(ips, json_pack("{s:o}", "ip",
-							     json_sprintf("fd00:%u::%u", i % 4, i + 1)));
+			json_array_append_new(ips,
+					      json_pack("{s:o}", "ip",
+							json_sprintf("fd00:%u::%u", i % 4, i + 1)));
 		if (rng_chance(r, 10)) { /* the other family first */
 			json_t *first = json_incref(json_array_get(ips, 0));
 
@@ -159,23 +161,26 @@ json_t *cluster_pod(struct rng *r, unsigned i)
 			json_array_append_new(ips, first);
 		}
 	}
-	o = json_pack("{s:s,s:s,s:{s:o,s:o,s:o},s:{s:o,s:b,s:o},s:{s:s,s:o}}", "apiVersion", "v1", "kind",
-		      "Pod", "metadata", "name", json_sprintf("pod%u", i), "namespace",
+	o = json_pack("{s:s,s:s,s:{s:o,s:o,s:o},s:{s:o,s:b,s:o},s:{s:s,s:o}}", "apiVersion", "v1",
+		      "kind", "Pod", "metadata", "name", json_sprintf("pod%u", i), "namespace",
 		      json_sprintf("ns%u", i % CLUSTER_NAMESPACES), "labels", labels(r), "spec",
 		      "nodeName", json_sprintf("node%u", node), "hostNetwork", host, "containers",
 		      containers(r), "status", "phase",
-		      rng_chance(r, 5) ? "Succeeded" : rng_chance(r, 5) ? "Failed" : "Running", "podIPs",
-		      ips);
+		      rng_chance(r, 5)	 ? "Succeeded"
+		      : rng_chance(r, 5) ? "Failed"
+					 : "Running",
+		      "podIPs", ips);
 	return o;
 }
 
 static json_t *block(struct rng *r)
 {
 	static const char *const cidrs[] = {
-		"0.0.0.0/0", "::/0", "10.0.0.0/8", "10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/15",
-		"10.0.0.0/28", "10.1.0.2/32", "192.168.0.0/24", "192.168.0.1/32", "203.0.113.0/24",
-		"203.0.113.128/25", "fd00::/16", "fd00:1::/32", "fd00::/8", "fd01::1/128",
-		"2001:db8::/32", "10.0.0.4/30",
+		"0.0.0.0/0",	  "::/0",	    "10.0.0.0/8",     "10.0.0.0/16",
+		"10.1.0.0/16",	  "10.2.0.0/15",    "10.0.0.0/28",    "10.1.0.2/32",
+		"192.168.0.0/24", "192.168.0.1/32", "203.0.113.0/24", "203.0.113.128/25",
+		"fd00::/16",	  "fd00:1::/32",    "fd00::/8",	      "fd01::1/128",
+		"2001:db8::/32",  "10.0.0.4/30",
 	};
 	json_t *b = json_object(), *ex;
 	const char *cidr = PICK(r, cidrs);
@@ -228,8 +233,9 @@ static json_t *port_item(struct rng *r)
 		break;
 	case 2:
 		json_object_set_new(p, "port", json_integer(port));
-		json_object_set_new(p, "endPort",
-				    json_integer(port > 60000 ? port : port + (int)rng_below(r, 500)));
+		json_object_set_new(
+			p, "endPort",
+			json_integer(port > 60000 ? port : port + (int)rng_below(r, 500)));
 		break;
 	default:
 		json_object_set_new(p, "port", json_integer(port));
@@ -305,7 +311,8 @@ json_t *cluster_random(struct rng *r, unsigned npods, unsigned npolicies)
 static json_t *random_of(struct rng *r, json_t *cluster, const char *kind)
 {
 	for (unsigned tries = 0; tries < 200; tries++) {
-		json_t *o = json_array_get(cluster, rng_below(r, (uint32_t)json_array_size(cluster)));
+		json_t *o =
+			json_array_get(cluster, rng_below(r, (uint32_t)json_array_size(cluster)));
 
 		if (o && !strcmp(json_string_value(json_object_get(o, "kind")), kind))
 			return o;
@@ -315,9 +322,9 @@ static json_t *random_of(struct rng *r, json_t *cluster, const char *kind)
 
 const char *cluster_endpoint(struct rng *r, json_t *cluster, char *buf)
 {
-	static const char *const outside[] = { "8.8.8.8",   "203.0.113.5", "203.0.113.200", "10.9.9.9",
-					       "10.0.0.250", "192.168.0.77", "2001:db8::5", "fd00:1::99",
-					       "fd00:77::1", "2600::1" };
+	static const char *const outside[] = {
+		"8.8.8.8",	"203.0.113.5", "203.0.113.200", "10.9.9.9",   "10.0.0.250",
+		"192.168.0.77", "2001:db8::5", "fd00:1::99",	"fd00:77::1", "2600::1"};
 	json_t *o, *list, *a;
 
 	switch (rng_below(r, 10)) {
@@ -329,11 +336,12 @@ const char *cluster_endpoint(struct rng *r, json_t *cluster, char *buf)
 		o = random_of(r, cluster, rng_chance(r, 60) ? "Pod" : "Node");
 		if (!o)
 			break;
-		list = json_object_get(json_object_get(o, "status"), "podIPs") ?:
-			       json_object_get(json_object_get(o, "status"), "addresses");
+		list = json_object_get(json_object_get(o, "status"), "podIPs")
+			       ?: json_object_get(json_object_get(o, "status"), "addresses");
 		a = json_array_get(list, rng_below(r, (uint32_t)json_array_size(list)));
 		snprintf(buf, 64, "%s",
-			 json_string_value(json_object_get(a, "ip") ?: json_object_get(a, "address")));
+			 json_string_value(json_object_get(a, "ip")
+						   ?: json_object_get(a, "address")));
 		return buf;
 	default:
 		break;
@@ -373,7 +381,7 @@ void cluster_load(struct bn_store *s, json_t *cluster)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(cluster, i, o)
+	json_array_foreach (cluster, i, o)
 		cluster_put(s, o);
 }
 
@@ -389,7 +397,7 @@ json_t *cluster_find(json_t *cluster, const char *kind, const char *ns, const ch
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(cluster, i, o)
+	json_array_foreach (cluster, i, o)
 		if (!strcmp(json_string_value(json_object_get(o, "kind")), kind) &&
 		    !strcmp(meta(o, "namespace"), ns) && !strcmp(meta(o, "name"), name))
 			return o;
@@ -403,7 +411,7 @@ void cluster_replace(json_t *cluster, json_t *obj)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(cluster, i, o) {
+	json_array_foreach (cluster, i, o) {
 		if (o != old)
 			continue;
 		json_array_set_new(cluster, i, obj);
@@ -412,20 +420,23 @@ void cluster_replace(json_t *cluster, json_t *obj)
 	json_array_append_new(cluster, obj);
 }
 
-/* --- large ones ----------------------------------------------------------------------------------- */
+/* --- large ones
+ * ----------------------------------------------------------------------------------- */
 
 json_t *scale_pod(unsigned i)
 {
-	return json_pack("{s:s,s:s,s:{s:o,s:o,s:{s:o,s:o,s:o,s:s}},s:{s:o,s:[{s:s,s:[{s:s,s:i}]}]},s:{s:s,s:["
-			 "{s:o}]}}",
-			 "apiVersion", "v1", "kind", "Pod", "metadata", "name",
-			 json_sprintf("pod-%u", i), "namespace", json_sprintf("ns%u", i % SCALE_NAMESPACES),
-			 "labels", "app", json_sprintf("app%u", i / SCALE_NAMESPACES % SCALE_APPS), "tier",
-			 json_sprintf("tier%u", i / SCALE_NAMESPACES % 3), "pod-template-hash",
-			 json_sprintf("%x", i / 3), "managed", "yes", "spec", "nodeName",
-			 json_sprintf("node%u", i % 100), "containers", "name", "c", "ports", "name",
-			 "http", "containerPort", 8080 + (int)(i % 2), "status", "phase", "Running",
-			 "podIPs", "ip", json_sprintf("10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255));
+	return json_pack(
+		"{s:s,s:s,s:{s:o,s:o,s:{s:o,s:o,s:o,s:s}},s:{s:o,s:[{s:s,s:[{s:s,s:i}]}]},s:{s:s,s:"
+		"["
+		"{s:o}]}}",
+		"apiVersion", "v1", "kind", "Pod", "metadata", "name", json_sprintf("pod-%u", i),
+		"namespace", json_sprintf("ns%u", i % SCALE_NAMESPACES), "labels", "app",
+		json_sprintf("app%u", i / SCALE_NAMESPACES % SCALE_APPS), "tier",
+		json_sprintf("tier%u", i / SCALE_NAMESPACES % 3), "pod-template-hash",
+		json_sprintf("%x", i / 3), "managed", "yes", "spec", "nodeName",
+		json_sprintf("node%u", i % 100), "containers", "name", "c", "ports", "name", "http",
+		"containerPort", 8080 + (int)(i % 2), "status", "phase", "Running", "podIPs", "ip",
+		json_sprintf("10.%u.%u.%u", i >> 16, i >> 8 & 255, i & 255));
 }
 
 /* As people write them: an app of the own namespace, an app of another one, a block, DNS. */
@@ -434,24 +445,27 @@ json_t *scale_policy(unsigned i, unsigned version)
 	unsigned ns = i % SCALE_NAMESPACES, app = i / SCALE_NAMESPACES % SCALE_APPS;
 	json_t *from = json_array(), *spec;
 
-	json_array_append_new(from, json_pack("{s:{s:{s:o}}}", "podSelector", "matchLabels", "app",
-					      json_sprintf("app%u", (app + 1 + version) % SCALE_APPS)));
+	json_array_append_new(from,
+			      json_pack("{s:{s:{s:o}}}", "podSelector", "matchLabels", "app",
+					json_sprintf("app%u", (app + 1 + version) % SCALE_APPS)));
 	json_array_append_new(from, json_pack("{s:{s:{s:o}},s:{s:{s:s}}}", "namespaceSelector",
 					      "matchLabels", "kubernetes.io/metadata.name",
-					      json_sprintf("ns%u", (ns + 7) % SCALE_NAMESPACES), "podSelector",
-					      "matchLabels", "tier", "tier1"));
+					      json_sprintf("ns%u", (ns + 7) % SCALE_NAMESPACES),
+					      "podSelector", "matchLabels", "tier", "tier1"));
 	if (i % 5 == 0)
 		json_array_append_new(from, json_pack("{s:{s:o,s:[o]}}", "ipBlock", "cidr",
-						      json_sprintf("172.%u.0.0/16", 16 + i % 16), "except",
+						      json_sprintf("172.%u.0.0/16", 16 + i % 16),
+						      "except",
 						      json_sprintf("172.%u.9.0/24", 16 + i % 16)));
-	spec = json_pack("{s:{s:{s:o}},s:[s,s],s:[{s:o,s:[{s:i},{s:s}]}],s:[{s:[{s:i,s:s}]},{s:[{s:{}}]}]}",
-			 "podSelector", "matchLabels", "app", json_sprintf("app%u", app), "policyTypes",
-			 "Ingress", "Egress", "ingress", "from", from, "ports", "port", 80 + (int)(i % 4),
-			 "port", "http", "egress", "ports", "port", 53, "protocol", "UDP", "to",
-			 "podSelector");
+	spec = json_pack(
+		"{s:{s:{s:o}},s:[s,s],s:[{s:o,s:[{s:i},{s:s}]}],s:[{s:[{s:i,s:s}]},{s:[{s:{}}]}]}",
+		"podSelector", "matchLabels", "app", json_sprintf("app%u", app), "policyTypes",
+		"Ingress", "Egress", "ingress", "from", from, "ports", "port", 80 + (int)(i % 4),
+		"port", "http", "egress", "ports", "port", 53, "protocol", "UDP", "to",
+		"podSelector");
 	return json_pack("{s:s,s:s,s:{s:o,s:o},s:o}", "apiVersion", "networking.k8s.io/v1", "kind",
-			 "NetworkPolicy", "metadata", "name", json_sprintf("policy-%u", i), "namespace",
-			 json_sprintf("ns%u", ns), "spec", spec);
+			 "NetworkPolicy", "metadata", "name", json_sprintf("policy-%u", i),
+			 "namespace", json_sprintf("ns%u", ns), "spec", spec);
 }
 
 json_t *scale_cluster(unsigned pods, unsigned policies)
@@ -459,8 +473,8 @@ json_t *scale_cluster(unsigned pods, unsigned policies)
 	json_t *all = json_array();
 
 	for (unsigned i = 0; i < SCALE_NAMESPACES; i++)
-		json_array_append_new(all, json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "v1", "kind",
-						     "Namespace", "metadata", "name",
+		json_array_append_new(all, json_pack("{s:s,s:s,s:{s:o}}", "apiVersion", "v1",
+						     "kind", "Namespace", "metadata", "name",
 						     json_sprintf("ns%u", i)));
 	for (unsigned i = 0; i < pods; i++)
 		json_array_append_new(all, scale_pod(i));

@@ -41,7 +41,8 @@ static bool finished(json_t *pod)
 	return phase && (!strcmp(phase, "Succeeded") || !strcmp(phase, "Failed"));
 }
 
-/* --- addresses ------------------------------------------------------------------------------------ */
+/* --- addresses
+ * ------------------------------------------------------------------------------------ */
 
 struct ip {
 	int len; /* 4 or 16 */
@@ -81,7 +82,7 @@ static json_t *pod_named(json_t *cluster, const char *name)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(cluster, i, o) {
+	json_array_foreach (cluster, i, o) {
 		snprintf(full, sizeof(full), "%s/%s", namespace_of(o),
 			 json_string_value(get(o, "metadata", "name")));
 		if (is_kind(o, "Pod") && !strcmp(full, name))
@@ -96,10 +97,10 @@ static json_t *pod_with_address(json_t *cluster, const struct ip *want)
 	size_t i, j;
 	struct ip ip;
 
-	json_array_foreach(cluster, i, o) {
+	json_array_foreach (cluster, i, o) {
 		if (!is_kind(o, "Pod") || host_network(o) || finished(o))
 			continue;
-		json_array_foreach(get(o, "status", "podIPs"), j, a)
+		json_array_foreach (get(o, "status", "podIPs"), j, a)
 			if (parse_ip(text(a, "ip"), &ip) && ip.len == want->len &&
 			    !memcmp(ip.b, want->b, ip.len))
 				return o;
@@ -113,10 +114,10 @@ static const char *node_with_address(json_t *cluster, const struct ip *want)
 	size_t i, j;
 	struct ip ip;
 
-	json_array_foreach(cluster, i, o) {
+	json_array_foreach (cluster, i, o) {
 		if (!is_kind(o, "Node"))
 			continue;
-		json_array_foreach(get(o, "status", "addresses"), j, a)
+		json_array_foreach (get(o, "status", "addresses"), j, a)
 			if (parse_ip(text(a, "address"), &ip) && ip.len == want->len &&
 			    !memcmp(ip.b, want->b, ip.len))
 				return json_string_value(get(o, "metadata", "name"));
@@ -151,7 +152,8 @@ static bool resolve(json_t *cluster, const char *name, struct end *e)
 	return true;
 }
 
-/* --- selectors ------------------------------------------------------------------------------------- */
+/* --- selectors
+ * ------------------------------------------------------------------------------------- */
 
 static bool expression(json_t *e, const char *val)
 {
@@ -160,7 +162,7 @@ static bool expression(json_t *e, const char *val)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(e, "values"), i, v)
+	json_array_foreach (json_object_get(e, "values"), i, v)
 		if (val && !strcmp(json_string_value(v), val))
 			in = true;
 	if (!strcmp(op, "In"))
@@ -178,11 +180,11 @@ static bool selector(json_t *sel, json_t *labels)
 	json_t *v, *e;
 	size_t i;
 
-	json_object_foreach(json_object_get(sel, "matchLabels"), key, v)
+	json_object_foreach (json_object_get(sel, "matchLabels"), key, v)
 		if (strcmp(text(labels, key), json_string_value(v)) ||
 		    !json_object_get(labels, key))
 			return false;
-	json_array_foreach(json_object_get(sel, "matchExpressions"), i, e)
+	json_array_foreach (json_object_get(sel, "matchExpressions"), i, e)
 		if (!expression(e, json_string_value(json_object_get(labels, text(e, "key")))))
 			return false;
 	return true;
@@ -199,7 +201,7 @@ static bool namespace_matches(json_t *cluster, json_t *sel, const char *ns)
 	bool ok;
 	size_t i;
 
-	json_array_foreach(cluster, i, o)
+	json_array_foreach (cluster, i, o)
 		if (is_kind(o, "Namespace") &&
 		    !strcmp(json_string_value(get(o, "metadata", "name")), ns))
 			labels = json_deep_copy(get(o, "metadata", "labels"));
@@ -211,7 +213,8 @@ static bool namespace_matches(json_t *cluster, json_t *sel, const char *ns)
 	return ok;
 }
 
-/* --- rules ----------------------------------------------------------------------------------------- */
+/* --- rules
+ * ----------------------------------------------------------------------------------------- */
 
 static bool peer_matches(json_t *cluster, json_t *policy, json_t *peer, const struct end *e)
 {
@@ -223,7 +226,7 @@ static bool peer_matches(json_t *cluster, json_t *policy, json_t *peer, const st
 	if (present(block)) {
 		if (!in_cidr(text(block, "cidr"), &e->ip))
 			return false;
-		json_array_foreach(json_object_get(block, "except"), i, x)
+		json_array_foreach (json_object_get(block, "except"), i, x)
 			if (in_cidr(json_string_value(x), &e->ip))
 				return false;
 		return true;
@@ -244,8 +247,8 @@ static int named_port(json_t *pod, const char *name, const char *proto)
 	json_t *c, *p;
 	size_t i, j;
 
-	json_array_foreach(get(pod, "spec", "containers"), i, c)
-		json_array_foreach(json_object_get(c, "ports"), j, p) {
+	json_array_foreach (get(pod, "spec", "containers"), i, c)
+		json_array_foreach (json_object_get(c, "ports"), j, p) {
 			const char *pp = json_string_value(json_object_get(p, "protocol"));
 
 			if (!strcmp(text(p, "name"), name) && !strcmp(pp ? pp : "TCP", proto))
@@ -288,7 +291,7 @@ static bool rule_allows(json_t *cluster, json_t *policy, json_t *rule, bool egre
 		/* what an ipBlock finds in egress has no names */
 		if (egress && peer && present(json_object_get(peer, "ipBlock")))
 			pod = NULL;
-		json_array_foreach(ports, j, item)
+		json_array_foreach (ports, j, item)
 			if (port_matches(item, proto, port, pod))
 				return true;
 	}
@@ -302,7 +305,7 @@ static bool has_type(json_t *policy, bool egress)
 
 	if (!json_array_size(types))
 		return !egress || json_array_size(get(policy, "spec", "egress"));
-	json_array_foreach(types, i, t)
+	json_array_foreach (types, i, t)
 		if (!strcmp(json_string_value(t), egress ? "Egress" : "Ingress"))
 			return true;
 	return false;
@@ -330,11 +333,11 @@ static bool direction_allows(json_t *cluster, bool egress, const struct end *src
 		if (node && !strcmp(node, src->node))
 			return true;
 	}
-	json_array_foreach(cluster, i, o) {
+	json_array_foreach (cluster, i, o) {
 		if (!selects(o, egress, pod))
 			continue;
 		isolated = true;
-		json_array_foreach(get(o, "spec", egress ? "egress" : "ingress"), j, rule)
+		json_array_foreach (get(o, "spec", egress ? "egress" : "ingress"), j, rule)
 			if (rule_allows(cluster, o, rule, egress, src, dst, proto, port))
 				return true;
 	}
@@ -379,7 +382,7 @@ bool oracle_isolated(json_t *cluster, const char *direction, const char *name)
 
 	if (!pod || host_network(pod) || finished(pod))
 		return false;
-	json_array_foreach(cluster, i, o)
+	json_array_foreach (cluster, i, o)
 		if (selects(o, !strcmp(direction, "egress"), pod))
 			return true;
 	return false;

@@ -18,7 +18,8 @@ int oracle_allows(json_t *cluster, const char *from, const char *to, const char 
 /* One direction only: "egress" or "ingress". */
 int oracle_direction(json_t *cluster, const char *direction, const char *from, const char *to,
 		     const char *proto, int port);
-/* Does the direction not matter, because the peer is the pod itself or, for ingress, its own node? */
+/* Does the direction not matter, because the peer is the pod itself or, for ingress, its own node?
+ */
 bool oracle_exempt(json_t *cluster, const char *direction, const char *pod, const char *peer);
 /* Is the pod isolated in the direction? */
 bool oracle_isolated(json_t *cluster, const char *direction, const char *pod);

@@ -22,44 +22,63 @@
 /* A row names what matters; the rest is 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-/* shop: web, api, db (named port differs), old (finished), net (host network), dual (both families).
- * ops: mon. Nodes n1 (web, api, net), n2 (db, mon, dual).
+/* shop: web, api, db (named port differs), old (finished), net (host network), dual (both
+ * families). ops: mon. Nodes n1 (web, api, net), n2 (db, mon, dual).
  */
 static const char base[] =
 	"{kind: Namespace, apiVersion: v1, metadata: {name: shop, labels: {team: a}}}\n---\n"
-	"{kind: Namespace, apiVersion: v1, metadata: {name: ops, labels: {team: b, env: prod}}}\n---\n"
-	"{kind: Node, apiVersion: v1, metadata: {name: n1}, status: {addresses: [{type: InternalIP, "
+	"{kind: Namespace, apiVersion: v1, metadata: {name: ops, labels: {team: b, env: "
+	"prod}}}\n---\n"
+	"{kind: Node, apiVersion: v1, metadata: {name: n1}, status: {addresses: [{type: "
+	"InternalIP, "
 	"address: 192.0.2.1}, {type: InternalIP, address: '2001:db8::1'}]}}\n---\n"
-	"{kind: Node, apiVersion: v1, metadata: {name: n2}, status: {addresses: [{type: InternalIP, "
+	"{kind: Node, apiVersion: v1, metadata: {name: n2}, status: {addresses: [{type: "
+	"InternalIP, "
 	"address: 192.0.2.2}, {type: InternalIP, address: '2001:db8::2'}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: web, namespace: shop, labels: {app: web}}, spec: "
-	"{nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, status: "
+	"{kind: Pod, apiVersion: v1, metadata: {name: web, namespace: shop, labels: {app: web}}, "
+	"spec: "
+	"{nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 80}]}]}, "
+	"status: "
 	"{phase: Running, podIPs: [{ip: 10.0.0.1}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: api, namespace: shop, labels: {app: api, tier: "
-	"back}}, spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 8080}, "
+	"{kind: Pod, apiVersion: v1, metadata: {name: api, namespace: shop, labels: {app: api, "
+	"tier: "
+	"back}}, spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: "
+	"8080}, "
 	"{name: dns, containerPort: 53, protocol: UDP}]}]}, status: {phase: Running, podIPs: [{ip: "
 	"10.0.0.2}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: db, namespace: shop, labels: {app: db, tier: back}}, "
-	"spec: {nodeName: n2, containers: [{name: c, ports: [{name: http, containerPort: 9090}]}]}, "
+	"{kind: Pod, apiVersion: v1, metadata: {name: db, namespace: shop, labels: {app: db, tier: "
+	"back}}, "
+	"spec: {nodeName: n2, containers: [{name: c, ports: [{name: http, containerPort: "
+	"9090}]}]}, "
 	"status: {phase: Running, podIPs: [{ip: 10.0.1.3}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: old, namespace: shop, labels: {app: web}}, spec: "
-	"{nodeName: n1, containers: [{name: c}]}, status: {phase: Succeeded, podIPs: [{ip: 10.0.0.9}]}}\n"
+	"{kind: Pod, apiVersion: v1, metadata: {name: old, namespace: shop, labels: {app: web}}, "
+	"spec: "
+	"{nodeName: n1, containers: [{name: c}]}, status: {phase: Succeeded, podIPs: [{ip: "
+	"10.0.0.9}]}}\n"
 	"---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: net, namespace: shop, labels: {app: web}}, spec: "
-	"{nodeName: n1, hostNetwork: true, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: "
+	"{kind: Pod, apiVersion: v1, metadata: {name: net, namespace: shop, labels: {app: web}}, "
+	"spec: "
+	"{nodeName: n1, hostNetwork: true, containers: [{name: c}]}, status: {phase: Running, "
+	"podIPs: [{ip: "
 	"192.0.2.1}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: dual, namespace: shop, labels: {app: dual}}, spec: "
-	"{nodeName: n2, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: 10.0.1.5}, {ip: "
+	"{kind: Pod, apiVersion: v1, metadata: {name: dual, namespace: shop, labels: {app: dual}}, "
+	"spec: "
+	"{nodeName: n2, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: "
+	"10.0.1.5}, {ip: "
 	"'fd00::5'}]}}\n---\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: six, namespace: shop, labels: {app: six}}, spec: "
-	"{nodeName: n1, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: 'fd00::6'}]}}\n---"
+	"{kind: Pod, apiVersion: v1, metadata: {name: six, namespace: shop, labels: {app: six}}, "
+	"spec: "
+	"{nodeName: n1, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: "
+	"'fd00::6'}]}}\n---"
 	"\n"
-	"{kind: Pod, apiVersion: v1, metadata: {name: mon, namespace: ops, labels: {app: web}}, spec: "
-	"{nodeName: n2, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: 10.0.1.4}]}}\n";
+	"{kind: Pod, apiVersion: v1, metadata: {name: mon, namespace: ops, labels: {app: web}}, "
+	"spec: "
+	"{nodeName: n2, containers: [{name: c}]}, status: {phase: Running, podIPs: [{ip: "
+	"10.0.1.4}]}}\n";
 
 /* A policy of shop: its name, its spec. */
 #define POLICY(name, spec)                                                                         \
-	"---\n{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {name: " name        \
+	"---\n{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {name: " name      \
 	", namespace: shop}, spec: {" spec "}}\n"
 
 static _unused_ int collect(json_t *node, unsigned line _unused_, bool item, void *data)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Random clusters: what the matrices say, what the trace says and what the plain reading of the API says
- * must be the same. BN_SEED and BN_ROUNDS choose others.
+/* Random clusters: what the matrices say, what the trace says and what the plain reading of the API
+ * says must be the same. BN_SEED and BN_ROUNDS choose others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,14 +36,14 @@ static const char *dir_verdict(json_t *answer, const char *dir)
 	return json_string_value(json_object_get(json_object_get(answer, dir), "verdict"));
 }
 
-/* The oracle looks at first addresses; the trace chooses a family that both have. So ask it about the
- * addresses that were chosen.
+/* The oracle looks at first addresses; the trace chooses a family that both have. So ask it about
+ * the addresses that were chosen.
  */
 static void check(struct bn_tracer *t, json_t *cluster, const char *from, const char *to,
 		  const char *proto, int port, unsigned *checked)
 {
-	static const char *const dirs[] = { "egress", "ingress" };
-	struct bn_trace_query q = { .from = from, .to = to, .port = (uint16_t)port };
+	static const char *const dirs[] = {"egress", "ingress"};
+	struct bn_trace_query q = {.from = from, .to = to, .port = (uint16_t)port};
 	json_t *answer = NULL;
 	const char *a, *b;
 	int r;
@@ -74,8 +74,8 @@ static void check(struct bn_tracer *t, json_t *cluster, const char *from, const 
 		bool got = !strcmp(dir_verdict(answer, dirs[d]), "allow");
 
 		if (want != got)
-			print_error("%s: %s -> %s %s %d: oracle %d\n%s\n", dirs[d], a, b, proto, port,
-				    want, json_dumps(answer, JSON_INDENT(1)));
+			print_error("%s: %s -> %s %s %d: oracle %d\n%s\n", dirs[d], a, b, proto,
+				    port, want, json_dumps(answer, JSON_INDENT(1)));
 		assert_int_equal(want, got);
 	}
 	json_decref(answer);
@@ -88,7 +88,7 @@ static void random_clusters(void **state _unused_)
 	unsigned checked = 0;
 
 	for (uint64_t n = 0; n < rounds; n++) {
-		struct rng r = { .s = seed * 1000003 + n };
+		struct rng r = {.s = seed * 1000003 + n};
 		_cleanup_(bn_store_freep) struct bn_store *s = NULL;
 		_cleanup_(bn_tracer_freep) struct bn_tracer *t = NULL;
 		json_t *cluster = cluster_random(&r, 3 + rng_below(&r, 14), rng_below(&r, 12));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* 10,000 pods and 5,000 policies: how long, how many, how large. The figures are printed; the bounds are
- * far above what this takes on a quiet machine and only catch what grows faster than it should.
+/* 10,000 pods and 5,000 policies: how long, how many, how large. The figures are printed; the
+ * bounds are far above what this takes on a quiet machine and only catch what grows faster than it
+ * should.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 #include "tests/unit/cluster.h"
 
 #define NAMESPACES SCALE_NAMESPACES
-#define APPS SCALE_APPS
+#define APPS	   SCALE_APPS
 
 static double now_ms(void)
 {
@@ -72,7 +73,7 @@ static double fill(struct cluster *c, unsigned pods, unsigned policies)
 
 static void open_cluster(struct cluster *c, unsigned pods)
 {
-	*c = (struct cluster){ .m = calloc(pods * 2, sizeof(void *)) };
+	*c = (struct cluster){.m = calloc(pods * 2, sizeof(void *))};
 	assert_int_equal(bn_store_new(&c->store), 0);
 	assert_int_equal(bn_idents_new(&c->ids), 0);
 	assert_int_equal(bn_compiler_new(c->ids, NULL, NULL, &c->c), 0);
@@ -104,12 +105,14 @@ static void measure(unsigned pods, unsigned policies)
 	all_ms = now_ms() - t;
 	bn_compiler_stats(c.c, &s);
 	bn_idents_stats(c.ids, &is);
-	print_message("%u pods, %u policies: identities %.0f ms, all matrices of all pods %.0f ms\n", pods,
-		      policies, signed_ms, all_ms - signed_ms);
-	print_message("  %zu atoms, %zu identities, %zu prefixes; %zu matrices, %zu rows, %zu cells (%zu "
-		      "KiB), %zu peers\n",
-		      is.atoms, is.identities, is.prefixes, s.matrices, s.rows, s.cells,
-		      s.cells * sizeof(struct bn_cell) / 1024, s.peers);
+	print_message(
+		"%u pods, %u policies: identities %.0f ms, all matrices of all pods %.0f ms\n",
+		pods, policies, signed_ms, all_ms - signed_ms);
+	print_message(
+		"  %zu atoms, %zu identities, %zu prefixes; %zu matrices, %zu rows, %zu cells (%zu "
+		"KiB), %zu peers\n",
+		is.atoms, is.identities, is.prefixes, s.matrices, s.rows, s.cells,
+		s.cells * sizeof(struct bn_cell) / 1024, s.peers);
 	/* the law: identities do not follow the pods, peers are what peers match */
 	assert_true(is.identities <= (size_t)NAMESPACES * APPS * 2 * 3 + is.prefixes + 8);
 	assert_true(all_ms < 20000);
@@ -150,18 +153,21 @@ static void one_change(void **state _unused_)
 		old = bn_store_get(c.store, BN_KIND_NETPOL, ns, name);
 		assert_non_null(old);
 		t = now_ms();
-		assert_int_equal(bn_compiler_policy(c.c, (struct bn_netpol *)old, (struct bn_netpol *)o), 0);
+		assert_int_equal(
+			bn_compiler_policy(c.c, (struct bn_netpol *)old, (struct bn_netpol *)o), 0);
 		assert_int_equal(bn_idents_update(c.ids, &d), 0);
 		for (size_t a = 0; a < d->nadded; a++)
-			assert_int_equal(bn_compiler_identity_added(c.c, d->added[a], NULL, NULL), 0);
+			assert_int_equal(bn_compiler_identity_added(c.c, d->added[a], NULL, NULL),
+					 0);
 		/* two local pods of it */
 		for (unsigned p = 0; p < 2; p++) {
 			snprintf(name, sizeof(name), "pod-%u",
 				 i % NAMESPACES + NAMESPACES * (i / NAMESPACES % APPS + p * APPS));
 			old = bn_store_get(c.store, BN_KIND_POD, ns, name);
 			assert_non_null(old);
-			assert_int_equal(bn_compiler_get(c.c, (struct bn_pod *)old, BN_INGRESS, &m[p * 2]),
-					 0);
+			assert_int_equal(
+				bn_compiler_get(c.c, (struct bn_pod *)old, BN_INGRESS, &m[p * 2]),
+				0);
 			assert_int_equal(bn_compiler_get(c.c, (struct bn_pod *)old, BN_EGRESS,
 							 &m[p * 2 + 1]),
 					 0);
@@ -175,8 +181,9 @@ static void one_change(void **state _unused_)
 		for (unsigned p = 0; p < 4; p++)
 			bn_matrix_unref(m[p]);
 	}
-	print_message("one policy among 10,000 pods and 5,000 policies: mean %.2f ms, worst %.2f ms\n",
-		      sum / 50, worst);
+	print_message(
+		"one policy among 10,000 pods and 5,000 policies: mean %.2f ms, worst %.2f ms\n",
+		sum / 50, worst);
 	assert_true(worst < 200);
 	close_cluster(&c);
 }

@@ -2,7 +2,8 @@
 /* What the trace says in words, services, batches, lint, HTTP cells, refused objects, limits. */
 #include "tests/unit/small.h"
 
-/* --- the answers' words ------------------------------------------------------------------------------ */
+/* --- the answers' words
+ * ------------------------------------------------------------------------------ */
 
 static const char *at(json_t *j, const char *a, const char *b)
 {
@@ -15,10 +16,12 @@ static void words(void **state _unused_)
 	json_t *j, *near;
 	int r;
 
-	small_open(&s, POLICY("first", "podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: "
-				       "{matchLabels: {app: web}}}], ports: [{port: 80}]}, {from: "
-				       "[{namespaceSelector: {matchLabels: {env: dev}}}]}, {from: [{ipBlock: "
-				       "{cidr: 203.0.113.0/24, except: [203.0.113.7/32]}}]}]"));
+	small_open(&s,
+		   POLICY("first",
+			  "podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: "
+			  "{matchLabels: {app: web}}}], ports: [{port: 80}]}, {from: "
+			  "[{namespaceSelector: {matchLabels: {env: dev}}}]}, {from: [{ipBlock: "
+			  "{cidr: 203.0.113.0/24, except: [203.0.113.7/32]}}]}]"));
 	j = ask(&s, "shop/web shop/api TCP 80", &r);
 	assert_int_equal(r, 0);
 	assert_string_equal(json_string_value(json_object_get(j, "verdict")), "allow");
@@ -51,7 +54,8 @@ static void words(void **state _unused_)
 
 	j = ask(&s, "203.0.113.7 shop/api TCP 80", &r);
 	near = json_object_get(json_object_get(j, "ingress"), "nearest");
-	assert_non_null(strstr(json_string_value(json_object_get(near, "reason")), "except 203.0.113.7/32"));
+	assert_non_null(strstr(json_string_value(json_object_get(near, "reason")),
+			       "except 203.0.113.7/32"));
 	json_decref(j);
 
 	j = ask(&s, "shop/nobody shop/api TCP 80", &r);
@@ -64,8 +68,8 @@ static void words(void **state _unused_)
 static void batch(void **state _unused_)
 {
 	const char in[] = "# a comment\n\nshop/web shop/api tcp 80\nshop/web shop/api tcp\n"
-				 "shop/x shop/api udp 53\nshop/web shop/api tcp 99999\n"
-				 "shop/web shop/api tcp 80 GET \"/a b\" host=h header=\"K: V\"\n";
+			  "shop/x shop/api udp 53\nshop/web shop/api tcp 99999\n"
+			  "shop/web shop/api tcp 80 GET \"/a b\" host=h header=\"K: V\"\n";
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len), *f = fmemopen((void *)in, strlen(in), "r");
@@ -90,13 +94,18 @@ static void batch(void **state _unused_)
 	small_close(&s);
 }
 
-/* --- services ------------------------------------------------------------------------------------------ */
+/* --- services
+ * ------------------------------------------------------------------------------------------ */
 
 #define SERVICE                                                                                    \
-	"---\n{kind: Service, apiVersion: v1, metadata: {name: back, namespace: shop}, spec: {type: "    \
-	"ClusterIP, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7], ports: [{name: http, port: 80}]}}\n"   \
-	"---\n{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: back-1, namespace: " \
-	"shop, labels: {kubernetes.io/service-name: back}}, addressType: IPv4, endpoints: [{addresses: "  \
+	"---\n{kind: Service, apiVersion: v1, metadata: {name: back, namespace: shop}, spec: "     \
+	"{type: "                                                                                  \
+	"ClusterIP, clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7], ports: [{name: http, port: "    \
+	"80}]}}\n"                                                                                 \
+	"---\n{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: back-1, "    \
+	"namespace: "                                                                              \
+	"shop, labels: {kubernetes.io/service-name: back}}, addressType: IPv4, endpoints: "        \
+	"[{addresses: "                                                                            \
 	"[10.0.0.2]}, {addresses: [10.0.1.3]}], ports: [{name: http, port: 8080}]}\n"
 
 static void services(void **state _unused_)
@@ -105,9 +114,12 @@ static void services(void **state _unused_)
 	json_t *j, *svc;
 	int r;
 
-	small_open(&s, SERVICE POLICY("p", "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: "
-					   "8080}]}]"));
-	j = ask(&s, "shop/web shop/svc:back TCP 80", &r); /* the port behind the service is judged */
+	small_open(&s,
+		   SERVICE POLICY(
+			   "p", "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: "
+				"8080}]}]"));
+	j = ask(&s, "shop/web shop/svc:back TCP 80",
+		&r); /* the port behind the service is judged */
 	assert_int_equal(r, 0);
 	svc = json_object_get(j, "service");
 	assert_string_equal(json_string_value(json_object_get(svc, "name")), "back");
@@ -115,7 +127,8 @@ static void services(void **state _unused_)
 	json_decref(j);
 	j = ask(&s, "shop/web 10.96.0.7 TCP 80", &r);
 	assert_int_equal(r, 0);
-	assert_int_equal(json_array_size(json_object_get(json_object_get(j, "service"), "backends")), 2);
+	assert_int_equal(
+		json_array_size(json_object_get(json_object_get(j, "service"), "backends")), 2);
 	json_decref(j);
 	j = ask(&s, "shop/web 10.96.0.7 TCP 81", &r);
 	assert_int_equal(r, 1);
@@ -126,7 +139,8 @@ static void services(void **state _unused_)
 	small_close(&s);
 
 	small_open(&s, SERVICE POLICY("p", "podSelector: {matchLabels: {app: api}}"));
-	j = ask(&s, "shop/web shop/svc:back TCP 80", &r); /* one of two is denied: not allowed as a whole */
+	j = ask(&s, "shop/web shop/svc:back TCP 80",
+		&r); /* one of two is denied: not allowed as a whole */
 	assert_int_equal(r, 1);
 	assert_true(json_is_true(json_object_get(json_object_get(j, "service"), "partial")));
 	assert_string_equal(at(j, "ingress", "verdict"), "deny");
@@ -134,14 +148,15 @@ static void services(void **state _unused_)
 	small_close(&s);
 }
 
-/* --- lint, refused policies, limits -------------------------------------------------------------------- */
+/* --- lint, refused policies, limits
+ * -------------------------------------------------------------------- */
 
 static bool found(json_t *list, const char *name, const char *rule, const char *what)
 {
 	json_t *j;
 	size_t i;
 
-	json_array_foreach(list, i, j)
+	json_array_foreach (list, i, j)
 		if (!strcmp(json_string_value(json_object_get(j, "name")), name) &&
 		    !strcmp(json_string_value(json_object_get(j, "rule")), rule) &&
 		    !strcmp(json_string_value(json_object_get(j, "finding")), what))
@@ -194,8 +209,9 @@ static void parts_close(struct parts *p)
 }
 
 #define HTTP_POLICY                                                                                \
-	"---\n{kind: HTTPNetworkPolicy, apiVersion: bpfnet.io/v1alpha1, metadata: {name: h, namespace: "  \
-	"shop}, spec: {podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: "          \
+	"---\n{kind: HTTPNetworkPolicy, apiVersion: bpfnet.io/v1alpha1, metadata: {name: h, "      \
+	"namespace: "                                                                              \
+	"shop}, spec: {podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: "   \
 	"{matchLabels: {app: web}}}], ports: [{port: 8080}], http: [{method: GET}]}]}}\n"
 
 static void lint(void **state _unused_)
@@ -204,11 +220,12 @@ static void lint(void **state _unused_)
 	json_t *list;
 
 	parts_open(&p,
-		   POLICY("nobody", "podSelector: {matchLabels: {app: nothing}}")
-			   POLICY("wide", "podSelector: {matchLabels: {app: api}}, ingress: [{from: "
-					  "[{podSelector: {}}], ports: [{port: 8000, endPort: 9000}]}, {from: "
-					  "[{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}, "
-					  "{port: 9000}]}, {ports: [{port: nix}]}]") HTTP_POLICY,
+		   POLICY("nobody", "podSelector: {matchLabels: {app: nothing}}") POLICY(
+			   "wide",
+			   "podSelector: {matchLabels: {app: api}}, ingress: [{from: "
+			   "[{podSelector: {}}], ports: [{port: 8000, endPort: 9000}]}, {from: "
+			   "[{podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}, "
+			   "{port: 9000}]}, {ports: [{port: nix}]}]") HTTP_POLICY,
 		   NULL);
 	assert_int_equal(bn_policy_lint(p.ids, p.c, &list), 0);
 	assert_true(found(list, "nobody", "", "no-pods"));
@@ -245,8 +262,10 @@ static void http_cells(void **state _unused_)
 	parts_close(&p);
 
 	/* A rule that looks at nothing wins for its peer and port. */
-	parts_open(&p, HTTP_POLICY POLICY("l4", "podSelector: {matchLabels: {app: api}}, ingress: [{ports: "
-						"[{port: 8080}]}]"),
+	parts_open(&p,
+		   HTTP_POLICY POLICY("l4",
+				      "podSelector: {matchLabels: {app: api}}, ingress: [{ports: "
+				      "[{port: 8080}]}]"),
 		   NULL);
 	bn_idents_whois(p.ids, &web, &who);
 	pod = (struct bn_pod *)bn_store_get(p.s.store, BN_KIND_POD, "shop", "api");
@@ -266,8 +285,10 @@ static void refused(void **state _unused_)
 	struct parts p;
 	json_t *list = json_array();
 
-	parse("{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {name: bad, namespace: "
-	      "shop}, spec: {podSelector: {matchLabels: {app: api}}, ingress: [{form: []}]}}", list);
+	parse("{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {name: bad, "
+	      "namespace: "
+	      "shop}, spec: {podSelector: {matchLabels: {app: api}}, ingress: [{form: []}]}}",
+	      list);
 	assert_int_equal(bn_object_parse(json_array_get(list, 0), &o, &err), -EINVAL);
 	assert_non_null(o);
 	json_decref(list);
@@ -289,18 +310,21 @@ static void refused(void **state _unused_)
 /* A policy beyond a limit is refused by name, the pod's other policies hold. */
 static void limits(void **state _unused_)
 {
-	struct bn_compile_limits lim = { .classes = 4 };
+	struct bn_compile_limits lim = {.classes = 4};
 	struct bn_matrix *m = NULL;
 	const struct bn_pod *pod;
 	struct parts p;
 
-	parts_open(&p,
-		   POLICY("big", "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: 1}]}, "
-				 "{ports: [{port: 3}]}, {ports: [{port: 5}]}, {ports: [{port: 7}]}, {ports: "
-				 "[{port: 9}]}]")
-			   POLICY("small", "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: "
-					   "80}]}]"),
-		   &lim);
+	parts_open(
+		&p,
+		POLICY("big",
+		       "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: 1}]}, "
+		       "{ports: [{port: 3}]}, {ports: [{port: 5}]}, {ports: [{port: 7}]}, {ports: "
+		       "[{port: 9}]}]")
+			POLICY("small",
+			       "podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: "
+			       "80}]}]"),
+		&lim);
 	pod = (struct bn_pod *)bn_store_get(p.s.store, BN_KIND_POD, "shop", "api");
 	assert_int_equal(bn_compiler_get(p.c, pod, BN_INGRESS, &m), 0);
 	assert_int_equal(bn_matrix_eval(m, BN_ID_WORLD, BN_PROTO_TCP, 80).action, BN_ACT_ALLOW);
@@ -314,8 +338,8 @@ static void limits(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(words), cmocka_unit_test(batch),      cmocka_unit_test(services),
-		cmocka_unit_test(lint),  cmocka_unit_test(http_cells), cmocka_unit_test(refused),
+		cmocka_unit_test(words),  cmocka_unit_test(batch),	cmocka_unit_test(services),
+		cmocka_unit_test(lint),	  cmocka_unit_test(http_cells), cmocka_unit_test(refused),
 		cmocka_unit_test(limits),
 	};
 
