@@ -23,8 +23,7 @@ void bn_pols_step(const struct bn_pols *p)
 		p->step(p->step_data);
 }
 
-/* --- peers
- * ----------------------------------------------------------------------------------------- */
+/* --- peers ------------------------------------------------------------------------------------ */
 
 static int peers_push(struct bn_pol_own *o, uint32_t identity, uint32_t row)
 {
@@ -147,8 +146,7 @@ static int peers_erase(struct bn_pols *p, uint32_t id)
 	return r;
 }
 
-/* --- policies
- * -------------------------------------------------------------------------------------- */
+/* --- policies --------------------------------------------------------------------------------- */
 
 static int id_take(struct bn_pols *p, uint32_t *ret)
 {
@@ -292,8 +290,7 @@ void bn_pols_retire(struct bn_pols *p, uint32_t id)
 	p->unsealed = true;
 }
 
-/* --- grace
- * ----------------------------------------------------------------------------------------- */
+/* --- grace ------------------------------------------------------------------------------------ */
 
 uint64_t bn_pols_seal(struct bn_pols *p)
 {
@@ -340,8 +337,7 @@ int bn_pols_reclaim(struct bn_pols *p)
 	return r;
 }
 
-/* --- words, prefixes, epoch, counters
- * ---------------------------------------------------------------- */
+/* --- words, prefixes, epoch, counters --------------------------------------------------------- */
 
 uint32_t bn_pols_slots(const struct bn_pols *p)
 {

@@ -24,8 +24,7 @@ struct bn_pols;
 int bn_pols_new(struct bn_maps *maps, struct bn_pols **ret);
 void bn_pols_freep(struct bn_pols **p); /* the maps stay as they are */
 
-/* --- compiled policies ---------------------------------------------------------------------------
- */
+/* --- compiled policies ------------------------------------------------------------------------ */
 
 struct bn_pol_def {
 	uint16_t nports, nclasses, default_row, flags;
@@ -49,8 +48,7 @@ int bn_pols_del_peer(struct bn_pols *p, uint32_t id, uint32_t identity);
 /* No word names it any more: everything of it is given back after a grace period. */
 void bn_pols_retire(struct bn_pols *p, uint32_t id);
 
-/* --- grace periods -------------------------------------------------------------------------------
- */
+/* --- grace periods ---------------------------------------------------------------------------- */
 
 /* Ends a batch of changes: what was retired so far is reclaimed in the background. Returns a
  * ticket. */
@@ -61,8 +59,7 @@ int bn_pols_wait(struct bn_pols *p, uint64_t ticket);
 int bn_pols_reclaim(struct bn_pols *p);
 bool bn_pols_waiting(const struct bn_pols *p);
 
-/* --- words, prefixes, epoch, counters
- * ------------------------------------------------------------- */
+/* --- words, prefixes, epoch, counters --------------------------------------------------------- */
 
 uint64_t bn_pols_word(const struct bn_pols *p, uint32_t slot);
 /* One store. True when it changed something. */
@@ -79,8 +76,7 @@ int bn_pols_stat(const struct bn_pols *p, uint32_t rule, struct bn_rule_stat *re
 void bn_pols_stat_clear(struct bn_pols *p, uint32_t rule);
 uint32_t bn_pols_max_rules(const struct bn_pols *p);
 
-/* --- what was adopted
- * ------------------------------------------------------------------------------ */
+/* --- what was adopted ------------------------------------------------------------------------- */
 
 /* Prefixes that were there at the start. */
 int bn_pols_each_old_cidr(const struct bn_pols *p,

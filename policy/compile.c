@@ -7,8 +7,7 @@
 #include "maps/util.h"
 #include "policy/compile_priv.h"
 
-/* --- selection -----------------------------------------------------------------------------------
- */
+/* --- selection -------------------------------------------------------------------------------- */
 
 static bool selects(const struct bn_netpol *p, const struct bn_pod *pod, enum bn_dir dir)
 {
@@ -50,8 +49,7 @@ size_t bn_compiler_selecting(const struct bn_compiler *c, const struct bn_pod *p
 	return n;
 }
 
-/* --- matrices by key
- * -------------------------------------------------------------------------------- */
+/* --- matrices by key -------------------------------------------------------------------------- */
 
 typedef BN_VEC(unsigned char) bytes;
 
@@ -233,8 +231,7 @@ static int matrix_make(struct bn_compiler *c, const recs *v, const bytes *k,
 	return 0;
 }
 
-/* --- limits
- * ---------------------------------------------------------------------------------------- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static uint64_t weight(const struct polrec *rec, enum bn_dir dir, char what)
 {
@@ -326,8 +323,7 @@ int bn_compiler_get(struct bn_compiler *c, const struct bn_pod *pod, enum bn_dir
 	return r;
 }
 
-/* --- identities come and go
- * ------------------------------------------------------------------------ */
+/* --- identities come and go ------------------------------------------------------------------- */
 
 static int extend_list(struct bn_compiler *c, struct matrices *l, uint32_t identity,
 		       bn_matrix_fn fn, void *data)
@@ -385,8 +381,7 @@ int bn_compiler_identity_gone(struct bn_compiler *c, uint32_t identity, bn_matri
 	return r;
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int bn_compiler_new(struct bn_idents *ids, const struct bn_compile_limits *limits,
 		    const struct bn_http_sets *http, struct bn_compiler **ret)

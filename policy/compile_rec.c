@@ -33,8 +33,7 @@ struct polspace *bn_comp_space(const struct bn_compiler *c, const char *ns)
 	return NULL;
 }
 
-/* --- rule numbers
- * ---------------------------------------------------------------------------------- */
+/* --- rule numbers ----------------------------------------------------------------------------- */
 
 int bn_comp_rule_number(struct bn_compiler *c, struct rulenum *n)
 {
@@ -98,8 +97,7 @@ uint32_t bn_compiler_rule_id(const struct bn_compiler *c, const struct bn_netpol
 	return rec && index < rec->nrules[dir] ? rec->rules[dir][index].num->id : 0;
 }
 
-/* --- policies
- * -------------------------------------------------------------------------------------- */
+/* --- policies --------------------------------------------------------------------------------- */
 
 static void names_each(struct bn_compiler *c, const struct crule *cr, enum bn_dir dir, uint32_t n,
 		       bool put)
@@ -344,8 +342,7 @@ uint64_t bn_compiler_refusals(const struct bn_compiler *c)
 	return c->refusals;
 }
 
-/* --- HTTP rule sets
- * -------------------------------------------------------------------------------- */
+/* --- HTTP rule sets --------------------------------------------------------------------------- */
 
 int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n, struct httpset **ret)
 {

@@ -39,8 +39,7 @@ static int ident_make(struct bn_idents *i, const struct sig *s, uint64_t hash, s
 	return 0;
 }
 
-/* --- signing -----------------------------------------------------------------------------------
- */
+/* --- signing ---------------------------------------------------------------------------------- */
 
 static int sign_pod(struct bn_idents *i, const struct podrec *p)
 {
@@ -130,8 +129,7 @@ static int sign(struct bn_idents *i, struct ent *e, uint16_t *flags, uint32_t *r
 	return r;
 }
 
-/* --- the difference ------------------------------------------------------------------------------
- */
+/* --- the difference --------------------------------------------------------------------------- */
 
 static void leave(struct bn_idents *i, uint32_t id)
 {
@@ -281,8 +279,7 @@ void bn_idents_release(struct bn_idents *i, uint32_t identity)
 		bn_numbers_put(&i->ident_ids, identity);
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int reserve(struct bn_idents *i)
 {

@@ -36,8 +36,7 @@ void bn_idents_atom_put(struct bn_idents *i, uint32_t atom);
 int bn_idents_name_get(struct bn_idents *i, const char *name, uint8_t proto);
 void bn_idents_name_put(struct bn_idents *i, const char *name, uint8_t proto);
 
-/* --- objects: old NULL is new, new NULL is gone -------------------------------------------------
- */
+/* --- objects: old NULL is new, new NULL is gone ----------------------------------------------- */
 
 int bn_idents_pod(struct bn_idents *i, const struct bn_pod *old, const struct bn_pod *new);
 int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
@@ -47,8 +46,7 @@ int bn_idents_node(struct bn_idents *i, const struct bn_node *old, const struct 
 int bn_idents_host(struct bn_idents *i, const struct bn_addr *addrs, size_t n);
 int bn_idents_set_node_name(struct bn_idents *i, const char *name); /* whose Node is "host" */
 
-/* --- the difference ----------------------------------------------------------------------------
- */
+/* --- the difference --------------------------------------------------------------------------- */
 
 struct bn_ident_addr {
 	struct bn_addr addr;
@@ -101,8 +99,7 @@ int bn_idents_each_adopted(const struct bn_idents *i,
 			   int (*fn)(uint32_t identity, uint32_t old, void *data), void *data);
 void bn_idents_adopt_done(struct bn_idents *i);
 
-/* --- questions ---------------------------------------------------------------------------------
- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 enum bn_who {
 	BN_WHO_WORLD,

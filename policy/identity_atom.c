@@ -120,8 +120,7 @@ static int atom_of_peer(const char *ns, const struct bn_peer *p, struct atom *a)
 	return r;
 }
 
-/* --- scope and prefixes -------------------------------------------------------------------------
- */
+/* --- scope and prefixes ----------------------------------------------------------------------- */
 
 bool bn_ident_scope(const struct atom *a, const struct nspace *ns)
 {
@@ -239,8 +238,7 @@ int bn_ident_blocks(struct bn_idents *i, const struct bn_addr *a, uint32_t max)
 	return r;
 }
 
-/* --- references ---------------------------------------------------------------------------------
- */
+/* --- references ------------------------------------------------------------------------------- */
 
 static int scopes_link(struct bn_idents *i, struct atom *a)
 {
@@ -404,8 +402,7 @@ void bn_idents_name_put(struct bn_idents *i, const char *name, uint8_t proto)
 		i->ndead_names++;
 }
 
-/* --- what new atoms touch ------------------------------------------------------------------------
- */
+/* --- what new atoms touch --------------------------------------------------------------------- */
 
 #define MANY_FRESH 32 /* from here on, signing everything is cheaper than finding what is touched  \
 		       */
@@ -487,8 +484,7 @@ int bn_ident_mark_fresh(struct bn_idents *i)
 	return r;
 }
 
-/* --- dead ones ---------------------------------------------------------------------------------
- */
+/* --- dead ones -------------------------------------------------------------------------------- */
 
 static void forget_atom(struct bn_idents *i, struct atom *a)
 {

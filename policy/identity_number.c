@@ -54,8 +54,7 @@ void bn_ident_free(struct ident *x)
 	free(x);
 }
 
-/* --- the difference ------------------------------------------------------------------------------
- */
+/* --- the difference --------------------------------------------------------------------------- */
 
 int bn_ident_diff_addr(struct bn_idents *i, const struct ent *e, uint32_t id)
 {
@@ -85,8 +84,7 @@ static int diff_id(uint32_t **v, size_t *n, uint32_t *cap, uint32_t id)
 	return r;
 }
 
-/* --- numbers -------------------------------------------------------------------------------------
- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* Do two sorted lists of atoms differ only by such as no matrix has seen? */
 static bool only_fresh(const struct bn_idents *i, const struct ident *a, const struct ident *b)
@@ -255,8 +253,7 @@ int bn_ident_drop_empty(struct bn_idents *i)
 	return r;
 }
 
-/* --- forgetting ----------------------------------------------------------------------------------
- */
+/* --- forgetting ------------------------------------------------------------------------------- */
 
 static void sig_prune(struct bn_idents *i, const struct ident *x, struct sig *s)
 {

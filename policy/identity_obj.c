@@ -92,8 +92,7 @@ static int addr_get(struct bn_idents *i, const struct bn_addr *a, struct ent **r
 	return bn_ident_mark(i, e);
 }
 
-/* --- pods --------------------------------------------------------------------------------------
- */
+/* --- pods ------------------------------------------------------------------------------------- */
 
 static bool owns_addrs(const struct bn_pod *p)
 {
@@ -230,8 +229,7 @@ const struct podrec *bn_ident_winner(const struct ent *e)
 	return best;
 }
 
-/* --- namespaces --------------------------------------------------------------------------------
- */
+/* --- namespaces ------------------------------------------------------------------------------- */
 
 int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
 			const struct bn_namespace *new)
@@ -273,8 +271,7 @@ int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
 	return r;
 }
 
-/* --- nodes, this host ----------------------------------------------------------------------------
- */
+/* --- nodes, this host ------------------------------------------------------------------------- */
 
 static struct noderec *node_find(const struct bn_idents *i, const char *name)
 {
@@ -376,8 +373,7 @@ int bn_idents_host(struct bn_idents *i, const struct bn_addr *addrs, size_t n)
 	return r;
 }
 
-/* --- adoption ----------------------------------------------------------------------------------
- */
+/* --- adoption --------------------------------------------------------------------------------- */
 
 int bn_idents_adopt_addr(struct bn_idents *i, const struct bn_addr *a, uint32_t old)
 {

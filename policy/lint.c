@@ -41,8 +41,7 @@ static uint32_t rules(const struct bn_netpol *np, enum bn_dir dir, const struct 
 	return dir == BN_EGRESS ? np->negress : np->ningress;
 }
 
-/* --- is one rule within another?
- * --------------------------------------------------------------------- */
+/* --- is one rule within another? -------------------------------------------------------------- */
 
 static bool selector_same(const struct bn_selector *a, const struct bn_selector *b)
 {
@@ -170,8 +169,7 @@ static int compare(const struct bn_netpol *wide, void *data)
 	return 0;
 }
 
-/* --- pods and ports
- * ------------------------------------------------------------------------------------ */
+/* --- pods and ports --------------------------------------------------------------------------- */
 
 static int count_pod(const struct bn_pod *pod, void *data)
 {

@@ -3,8 +3,7 @@
 #include "maps/util.h"
 #include "policy/compile_priv.h"
 
-/* --- identity -> row ----------------------------------------------------------------------------
- */
+/* --- identity -> row -------------------------------------------------------------------------- */
 
 static uint32_t idmap_at(const struct idmap *t, uint32_t id)
 {
@@ -88,8 +87,7 @@ static void idmap_del(struct idmap *t, uint32_t id)
 	}
 }
 
-/* --- deciding ------------------------------------------------------------------------------------
- */
+/* --- deciding --------------------------------------------------------------------------------- */
 
 static bool rule_covers(const struct bn_matrix *m, const struct mrule *mr, uint8_t hit,
 			uint32_t cls, uint32_t identity)
@@ -166,8 +164,7 @@ static int decide(struct bn_matrix *m, const uint32_t *hits, uint32_t nhits, uin
 	return r;
 }
 
-/* --- rows ----------------------------------------------------------------------------------------
- */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static uint64_t row_hash(const struct bn_matrix *m, const struct bn_cell *row)
 {
@@ -336,8 +333,7 @@ bool bn_matrix_forget(struct bn_matrix *m, uint32_t identity, uint32_t *row)
 	return true;
 }
 
-/* --- building ------------------------------------------------------------------------------------
- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static int mrule_cmp(const void *a, const void *b)
 {
@@ -498,8 +494,7 @@ void bn_matrix_parts_done(struct bn_matrix *m)
 	free(m->policies);
 }
 
-/* --- reading -------------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct bn_cell bn_matrix_eval(const struct bn_matrix *m, uint32_t identity, uint8_t proto,
 			      uint16_t port)

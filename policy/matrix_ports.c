@@ -109,8 +109,7 @@ int bn_matrix_ranges(struct bn_matrix *m, struct mrule *mr, const struct bn_pod 
 	return 0;
 }
 
-/* --- named ports of destinations ---------------------------------------------------------------
- */
+/* --- named ports of destinations -------------------------------------------------------------- */
 
 struct collect {
 	struct bn_matrix *m;
@@ -172,8 +171,7 @@ int bn_matrix_points(struct bn_matrix *m)
 	return r;
 }
 
-/* --- classes -----------------------------------------------------------------------------------
- */
+/* --- classes ---------------------------------------------------------------------------------- */
 
 static int edge_cmp(const void *a, const void *b)
 {

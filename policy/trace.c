@@ -7,8 +7,7 @@
 #include "policy/intern.h"
 #include "policy/trace_priv.h"
 
-/* --- the two ends
- * ---------------------------------------------------------------------------------- */
+/* --- the two ends ----------------------------------------------------------------------------- */
 
 static void side_who(struct bn_tracer *t, struct bn_side *s)
 {
@@ -100,8 +99,7 @@ json_t *bn_trace_side_json(const struct bn_side *s)
 	return j;
 }
 
-/* --- one direction
- * --------------------------------------------------------------------------------- */
+/* --- one direction ---------------------------------------------------------------------------- */
 
 static json_t *rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t index)
 {
@@ -347,8 +345,7 @@ int bn_trace_flow(struct bn_tracer *t, struct bn_flow *f, json_t **eg, json_t **
 	return deny;
 }
 
-/* --- a query
- * --------------------------------------------------------------------------------------- */
+/* --- a query ---------------------------------------------------------------------------------- */
 
 static const char *why(const json_t *eg, const json_t *in)
 {
@@ -477,8 +474,7 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	return r;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int bn_tracer_borrow(const struct bn_store *store, struct bn_idents *ids, struct bn_compiler *c,
 		     struct bn_tracer **ret)

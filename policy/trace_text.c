@@ -141,8 +141,7 @@ int bn_tracer_batch(struct bn_tracer *t, FILE *in, FILE *out)
 	return r < 0 ? r : ferror(in) || fflush(out) ? -EIO : 0;
 }
 
-/* --- text
- * -------------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static const char *str(const json_t *j, const char *key)
 {

@@ -17,8 +17,7 @@ uint64_t bn_pol_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* --- slots ---------------------------------------------------------------------------------------
- */
+/* --- slots ------------------------------------------------------------------------------------ */
 
 static uint32_t name_hash(const char *ns, const char *name)
 {
@@ -111,8 +110,7 @@ int bn_policies_host(struct bn_policies *p, const struct bn_addr *addrs, size_t 
 	return bn_idents_host(p->ids, addrs, n);
 }
 
-/* --- the store
- * --------------------------------------------------------------------------------------- */
+/* --- the store -------------------------------------------------------------------------------- */
 
 static bool selects(const struct bn_netpol *np, const struct bn_pod *pod)
 {
@@ -188,8 +186,7 @@ static int load(struct bn_obj *o, void *data)
 	return 0;
 }
 
-/* --- sync
- * ------------------------------------------------------------------------------------------ */
+/* --- sync ------------------------------------------------------------------------------------- */
 
 static bool due(const struct bn_policies *p)
 {
@@ -250,8 +247,7 @@ bool bn_policies_in_force(const struct bn_policies *p)
 	return p->ready && p->first_done && p->in_force && !p->changed && !p->dirty.n;
 }
 
-/* --- questions
- * ------------------------------------------------------------------------------------- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 bool bn_policies_could_select_unknown(const struct bn_policies *p, const char *ns)
 {
@@ -296,8 +292,7 @@ void bn_policies_stats(const struct bn_policies *p, struct bn_policies_stats *re
 	ret->epoch = bn_pols_epoch(p->pols);
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 {

@@ -41,8 +41,7 @@ static void place_gone(void *user)
 	free(at);
 }
 
-/* --- 1: rows for new identities
- * ------------------------------------------------------------------- */
+/* --- 1: rows for new identities --------------------------------------------------------------- */
 
 static int add_row(struct bn_matrix *m, uint32_t identity, uint32_t row, bool new_row, void *data)
 {
@@ -84,8 +83,7 @@ static int add_identities(struct bn_policies *p, const struct bn_ident_diff *d)
 	return r;
 }
 
-/* --- 2: matrices
- * ----------------------------------------------------------------------------------- */
+/* --- 2: matrices ------------------------------------------------------------------------------ */
 
 struct gather {
 	uint32_t *identities, *rows;
@@ -272,8 +270,7 @@ static int plan_all(struct bn_policies *p)
 	return r;
 }
 
-/* --- 3 to 6
- * ---------------------------------------------------------------------------------------- */
+/* --- 3 to 6 ----------------------------------------------------------------------------------- */
 
 static void swap(struct bn_policies *p, struct pol_slot *s)
 {
@@ -372,9 +369,7 @@ int bn_pol_apply(struct bn_policies *p)
 	return 0;
 }
 
-/* --- 7
- * -----------------------------------------------------------------------------------------------
- */
+/* --- 7 ---------------------------------------------------------------------------------------- */
 
 static int forget_row(struct bn_matrix *m, uint32_t identity, uint32_t row _unused_,
 		      bool new_row _unused_, void *data)

@@ -9,8 +9,7 @@
 #include "policy/lint.h"
 #include "policy/select.h"
 
-/* --- policies
- * ---------------------------------------------------------------------------------------- */
+/* --- policies --------------------------------------------------------------------------------- */
 
 static uint32_t rules_of(const struct bn_netpol *np, enum bn_dir dir, const struct bn_rule **ret)
 {
@@ -234,8 +233,7 @@ int bn_policies_show(struct bn_policies *p, const char *ns, const char *name, js
 	return first ? 0 : -ENOENT;
 }
 
-/* --- identities
- * -------------------------------------------------------------------------------------- */
+/* --- identities ------------------------------------------------------------------------------- */
 
 static const char *const reserved[BN_ID_UNMANAGED + 1] = {
 	[BN_ID_UNKNOWN] = "unknown", [BN_ID_HOST] = "host",	      [BN_ID_NODE] = "node",
@@ -293,8 +291,7 @@ int bn_policies_identities(struct bn_policies *p, json_t **ret)
 	return 0;
 }
 
-/* --- lint, trace, errors
- * ------------------------------------------------------------------------------ */
+/* --- lint, trace, errors ---------------------------------------------------------------------- */
 
 int bn_policies_lint(struct bn_policies *p, json_t **ret)
 {

@@ -54,8 +54,7 @@ struct bn_verify {
 	uint16_t sport;
 };
 
-/* --- the packet
- * ---------------------------------------------------------------------------------------- */
+/* --- the packet ------------------------------------------------------------------------------- */
 
 static uint32_t sum16(const void *p, size_t n, uint32_t s)
 {
@@ -223,8 +222,7 @@ static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_if
 	return why == BN_DROP_NONE ? -EPROTO : 0;
 }
 
-/* --- maps of our own
- * ------------------------------------------------------------------------------------ */
+/* --- maps of our own -------------------------------------------------------------------------- */
 
 static int load_own(struct bn_verify *v)
 {
@@ -362,8 +360,7 @@ static int judge_own(struct bn_verify *v, enum bn_dir dir, const struct bn_matri
 		IFINDEX, dir == BN_EGRESS ? 0 : IN_IFINDEX, &p, dir, reason, len);
 }
 
-/* --- what is in force
- * ------------------------------------------------------------------------------------- */
+/* --- what is in force ------------------------------------------------------------------------- */
 
 /* The local pod of an address, when its policy in this direction really denies what it denies. */
 static bool live_pod(const struct bn_verify *v, const struct bn_addr *a, enum bn_dir dir,
@@ -405,8 +402,7 @@ static int judge(void *data, enum bn_dir dir, const struct bn_matrix *m, const s
 		   reason, len);
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int bn_verify_new(struct bn_maps *live, int from_pod_fd, int to_pod_fd, struct bn_verify **ret)
 {

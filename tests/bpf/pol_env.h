@@ -75,8 +75,7 @@ static _unused_ void settle(struct world *w)
 	}
 }
 
-/* --- what a packet meets
- * ---------------------------------------------------------------------------- */
+/* --- what a packet meets ---------------------------------------------------------------------- */
 
 static _unused_ uint32_t identity_of(const struct bn_maps *m, const struct bn_addr *a)
 {

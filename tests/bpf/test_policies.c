@@ -42,8 +42,7 @@ static void check_one(struct world *w, struct rng *r, unsigned *checked)
 	++*checked;
 }
 
-/* --- random changes
- * ---------------------------------------------------------------------------------- */
+/* --- random changes --------------------------------------------------------------------------- */
 
 static void drop(struct world *w, json_t *o, enum bn_kind kind)
 {
@@ -175,8 +174,7 @@ static void nothing_leaks(void **state _unused_)
 	close_world(&fresh);
 }
 
-/* --- restart
- * ------------------------------------------------------------------------------------------ */
+/* --- restart ---------------------------------------------------------------------------------- */
 
 /* The daemon is killed and starts anew: at no step do the maps judge otherwise than the API says.
  */
@@ -226,8 +224,7 @@ static void restart(void **state _unused_)
 	assert_true(checked > 2000);
 }
 
-/* --- between the steps
- * ------------------------------------------------------------------------------------ */
+/* --- between the steps ------------------------------------------------------------------------ */
 
 #define PROBES 150
 
@@ -372,8 +369,7 @@ static void no_mixture(void **state _unused_)
 	assert_true(steps > rounds * 20 && judged > rounds * 2000);
 }
 
-/* --- how long
- * ------------------------------------------------------------------------------------------ */
+/* --- how long --------------------------------------------------------------------------------- */
 
 static double now_ms(void)
 {

@@ -420,8 +420,7 @@ void cluster_replace(json_t *cluster, json_t *obj)
 	json_array_append_new(cluster, obj);
 }
 
-/* --- large ones
- * ----------------------------------------------------------------------------------- */
+/* --- large ones ------------------------------------------------------------------------------- */
 
 json_t *scale_pod(unsigned i)
 {

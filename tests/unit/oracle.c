@@ -41,8 +41,7 @@ static bool finished(json_t *pod)
 	return phase && (!strcmp(phase, "Succeeded") || !strcmp(phase, "Failed"));
 }
 
-/* --- addresses
- * ------------------------------------------------------------------------------------ */
+/* --- addresses -------------------------------------------------------------------------------- */
 
 struct ip {
 	int len; /* 4 or 16 */
@@ -152,8 +151,7 @@ static bool resolve(json_t *cluster, const char *name, struct end *e)
 	return true;
 }
 
-/* --- selectors
- * ------------------------------------------------------------------------------------- */
+/* --- selectors -------------------------------------------------------------------------------- */
 
 static bool expression(json_t *e, const char *val)
 {
@@ -213,8 +211,7 @@ static bool namespace_matches(json_t *cluster, json_t *sel, const char *ns)
 	return ok;
 }
 
-/* --- rules
- * ----------------------------------------------------------------------------------------- */
+/* --- rules ------------------------------------------------------------------------------------ */
 
 static bool peer_matches(json_t *cluster, json_t *policy, json_t *peer, const struct end *e)
 {

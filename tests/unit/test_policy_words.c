@@ -2,8 +2,7 @@
 /* What the trace says in words, services, batches, lint, HTTP cells, refused objects, limits. */
 #include "tests/unit/small.h"
 
-/* --- the answers' words
- * ------------------------------------------------------------------------------ */
+/* --- the answers' words ----------------------------------------------------------------------- */
 
 static const char *at(json_t *j, const char *a, const char *b)
 {
@@ -94,8 +93,7 @@ static void batch(void **state _unused_)
 	small_close(&s);
 }
 
-/* --- services
- * ------------------------------------------------------------------------------------------ */
+/* --- services --------------------------------------------------------------------------------- */
 
 #define SERVICE                                                                                    \
 	"---\n{kind: Service, apiVersion: v1, metadata: {name: back, namespace: shop}, spec: "     \
@@ -148,8 +146,7 @@ static void services(void **state _unused_)
 	small_close(&s);
 }
 
-/* --- lint, refused policies, limits
- * -------------------------------------------------------------------- */
+/* --- lint, refused policies, limits ----------------------------------------------------------- */
 
 static bool found(json_t *list, const char *name, const char *rule, const char *what)
 {
