@@ -88,10 +88,25 @@ static inline void api_start_in(struct api *a, const char *dir, const char *cons
 	assert_int_equal(connect(a->control, (void *)&sa, sizeof(sa)), 0);
 }
 
+/* What a test that failed left behind. */
+static inline void remove_dirs(void)
+{
+	char cmd[64];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf /tmp/kube-test-%d-*", getpid());
+	if (system(cmd))
+		fprintf(stderr, "%s: failed\n", cmd);
+}
+
 static inline void api_start(struct api *a, const char *const *extra)
 {
-	char dir[] = "/tmp/kube-test-XXXXXX";
+	static bool once;
+	char dir[48];
 
+	if (!once)
+		atexit(remove_dirs);
+	once = true;
+	snprintf(dir, sizeof(dir), "/tmp/kube-test-%d-XXXXXX", getpid());
 	assert_non_null(mkdtemp(dir));
 	api_start_in(a, dir, extra);
 }

@@ -67,7 +67,7 @@ static void restart(const char *rv)
 	cluster_source(&c, (struct bn_kube_opts){ 0 });
 	wait_for(&c, synced(&c));
 	snprintf(port, sizeof(port), "%s", strrchr(c.api.url, ':') + 1);
-	snprintf(path, sizeof(path), "/tmp/kube-certs-%d", getpid());
+	snprintf(path, sizeof(path), "/tmp/kube-test-%d-certs", getpid());
 	snprintf(cmd, sizeof(cmd), "rm -rf %s && cp -r %s %s && rm %s/control", path, c.api.dir, path,
 		 path);
 	assert_int_equal(system(cmd), 0);
