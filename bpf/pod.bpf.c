@@ -19,11 +19,13 @@ static __always_inline bool bn_pod_dhcp(const struct bn_pkt *p)
 }
 
 /* Must a packet that has an entry begin a new flow all the same? A SYN does, where the old life of
- * the tuple is over, or where it comes from the server.
+ * the tuple is over, where it comes from the server, or where the flow was taken for one in
+ * mid-stream: such a flow was admitted because nothing can begin with it.
  */
 static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const struct bn_pkt *p)
 {
-	const __u32 over = BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
+	const __u32 over =
+		BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_MID;
 
 	if ((p->proto != BN_PROTO_TCP && p->proto != BN_PROTO_SCTP) ||
 	    (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN)
@@ -60,6 +62,17 @@ static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
 }
 
+/* A flow that was never answered, to an address that is a service's now: it began before the
+ * service was known, and its client may never use another port.
+ */
+__noinline int bn_pod_unserved(struct bn_pkt *p)
+{
+	__u32 idx;
+
+	return p && bn_pkt_has_ports(p) && !(p->flags & BN_PKT_F_LATER) &&
+	       (p->proto != BN_PROTO_TCP || !bn_flow_mid(p)) && bn_svc_front(p, &idx);
+}
+
 /* A packet of the original direction, of a flow that is known. */
 static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
@@ -78,6 +91,10 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 		if (r)
 			return r;
 		hit->flags = *(volatile __u32 *)&e->flags;
+	}
+	if (!(hit->flags & (BN_CT_F_NAT | BN_CT_F_REPLIED)) && bn_pod_unserved(p)) {
+		p->rnd = bpf_get_prandom_u32();
+		return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
 	}
 	if (hit->flags & BN_CT_F_ALIAS) {
 		if (e->svc_idx && (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {

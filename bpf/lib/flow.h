@@ -122,8 +122,10 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 
 	if (!p || !n || !s)
 		return -BN_DROP_INTERNAL;
-	/* Not known and let through, or no pod of this node; a pod and itself; the node itself. */
-	if (!n->slot || bn_addr_same(&n->t.src, &n->t.dst) || (n->host && n->dir == BN_DIR_INGRESS))
+	/* Not known and let through, or no pod of this node; a pod and itself (what comes to a pod
+	 * from elsewhere under its own address is forged); the node itself.
+	 */
+	if (!n->slot || (p->hook != BN_HOOK_TO_POD && bn_addr_same(&n->t.src, &n->t.dst)) || (n->host && n->dir == BN_DIR_INGRESS))
 		return 0;
 	q = &s->ask;
 	q->slot = n->slot;
@@ -237,7 +239,8 @@ static __always_inline int bn_flow_readmit(struct bn_pkt *p, struct bn_scratch *
 
 /* Proves what the entry does not (need), and writes it down. At from_pod the pod behind the hook is
  * the sender, at to_pod (HERE_IN) the receiver; the other end is asked for only when it is local
- * and the packet will be handed to it past its own hook.
+ * and the packet will be handed to it past its own hook. What a bridge floods to a pod that is not
+ * meant is judged by that pod's policy, but that answer is not written down.
  */
 __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen, __u32 need)
 {
@@ -248,6 +251,7 @@ __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen,
 	const struct bn_iface *f;
 	__u32 peer;
 	int slot, r;
+	bool own;
 
 	if (!p || !e || !s)
 		return -BN_DROP_INTERNAL;
@@ -255,6 +259,7 @@ __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen,
 	slot = in ? bn_flow_slot(p, f) : bn_flow_sender(p, f);
 	if (slot < 0)
 		return slot;
+	own = !in || bn_addr_slot(&p->t.dst) == (__u32)slot;
 	bn_ends_of(e, &s->ends);
 	s->ends.fresh = 0;
 	s->ends.host = !e->ifindex && bn_addr_is_host(&s->ends.t.src);
@@ -263,20 +268,22 @@ __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen,
 		r = bn_flow_readmit(p, s, e, BN_DIR_EGRESS, peer);
 		if (r)
 			return r;
-		*(volatile __u64 *)&e->eg_stamp = BN_CT_STAMP(p->epoch, gen);
+		if (own)
+			*(volatile __u64 *)&e->eg_stamp = BN_CT_STAMP(p->epoch, gen);
 	}
 	if (need & BN_NEED_INGRESS) {
 		peer = client ? bn_flow_far(e, &s->ends.t.dst, &e->rifindex) : slot;
 		r = bn_flow_readmit(p, s, e, BN_DIR_INGRESS, peer);
 		if (r)
 			return r;
-		*(volatile __u64 *)&e->in_stamp = BN_CT_STAMP(p->epoch, gen);
+		if (own)
+			*(volatile __u64 *)&e->in_stamp = BN_CT_STAMP(p->epoch, gen);
 	}
 	if (!(need & BN_NEED_SENDER) || *(volatile __u32 *)&e->gen != gen)
 		return 0;
 	if (client)
 		e->ifindex = p->ifindex;
-	else if (!in || bn_addr_slot(&p->t.dst) == (__u32)slot) /* not what was flooded here */
+	else if (own)
 		e->rifindex = p->ifindex;
 	return 0;
 }
@@ -494,6 +501,7 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 	const struct bn_iface *f;
 	__u32 flags = 0;
 	int slot, r;
+	bool own;
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
@@ -522,9 +530,10 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 	if (bn_flow_passing(p) || (p->flags & BN_PKT_F_LATER))
 		return 0;
 	s->n.e.ifindex = p->in_ifindex;
-	s->n.e.rifindex = slot && bn_addr_slot(&p->t.dst) == (__u32)slot ? p->ifindex : 0;
+	own = bn_addr_slot(&p->t.dst) == (__u32)slot;
+	s->n.e.rifindex = slot && own ? p->ifindex : 0;
 	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = p->epoch;
+	s->n.e.in_stamp = own ? p->epoch : 0;
 	s->n.e.svc_idx = 0;
 	s->n.e.svc_gen = 0;
 	s->n.e.slot = 0;

@@ -10,6 +10,9 @@
  * errors from it get the backend's. At from_pod of a server nothing is translated: the stack
  * carries the error to the client's to_pod, or to the interface where its flow came from.
  *
+ * Who sends an error must have got what it quotes (pods forward nothing), and it goes to who sent
+ * that: else a pod could have other pods' flow judged by its own policy.
+ *
  * A quote that is a later fragment, or has other extension headers, belongs to no flow. Errors that
  * belong to none are judged as any packet of their protocol and begin no flow.
  */
@@ -223,6 +226,9 @@ __noinline int bn_icmp_error(bn_ctx *ctx, struct bn_pkt *p)
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
 	if ((p->flags & BN_PKT_F_LATER) || bn_icmp_inner(ctx, p, &s->inner))
+		return BN_ICMP_OTHER;
+	if (!bn_addr_same(&p->t.dst, &s->inner.t.src) ||
+	    (p->hook == BN_HOOK_FROM_POD && !bn_addr_same(&p->t.src, &s->inner.t.dst)))
 		return BN_ICMP_OTHER;
 	bn_ct_ref(&s->ref, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&s->ref, &hit);
