@@ -9,6 +9,29 @@
 #include "bpf/lib/entry.h"
 #include "bpf/lib/net.h"
 
+/* A later fragment whose first one was not seen: lost to a service, but the stack puts together what
+ * is for this node or passes through it in any order.
+ */
+static __always_inline bool bn_net_fragment(const struct bn_pkt *p)
+{
+	struct bn_front_key key = {.addr = p->t.dst, .scope = BN_SCOPE_ADDR};
+
+	return p->hook == BN_HOOK_TO_NET || bn_addr_is_host(&p->t.dst) ||
+	       !bpf_map_lookup_elem(&fronts, &key);
+}
+
+/* Frames of a VLAN belong to the device above. VLAN 0 is a priority only, and the tag would leave with
+ * what is sent out again.
+ */
+static __always_inline int bn_net_vlan(struct __sk_buff *skb)
+{
+	if (!skb->vlan_present)
+		return 0;
+	if (skb->vlan_tci & 0xfff)
+		return BN_DONE_PASS;
+	return bpf_skb_vlan_pop(skb) ? -BN_DROP_BAD_HEADER : 0;
+}
+
 static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 {
 	const struct bn_iface *f = bn_iface_get(skb->ifindex);
@@ -16,9 +39,16 @@ static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 
 	if (!f) /* not ours (yet) */
 		return BN_DONE_PASS;
-	r = bn_entry_begin(skb, p, f->l2_len);
+	r = bn_net_vlan(skb);
 	if (r)
 		return r;
+	r = bn_entry_begin(skb, p, f->l2_len);
+	if (r == -BN_DROP_FRAGMENT && bn_net_fragment(p))
+		return BN_DONE_PASS;
+	if (r)
+		return r;
+	if (p->l3 != f->l2_len)
+		return BN_DONE_PASS;
 	if ((p->flags & BN_PKT_F_ND) || bn_addr_is_multi(&p->t.dst))
 		return BN_DONE_PASS;
 	if (p->flags & BN_PKT_F_ICMP_ERR)

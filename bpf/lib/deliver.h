@@ -51,6 +51,10 @@ __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 			       ? BN_DONE_REDIRECT
 			       : -BN_DROP_REDIRECT;
 	}
+	if (p->hook == BN_HOOK_TO_NET) /* to this node itself, not to the wire */
+		return bpf_redirect(p->ifindex, BPF_F_INGRESS) == TC_ACT_REDIRECT
+			       ? BN_DONE_REDIRECT
+			       : -BN_DROP_REDIRECT;
 	f = bn_iface_get(p->ifindex);
 	if (f && (f->flags & BN_IF_F_PEER))
 		return bn_deliver_peer(ctx, p->ifindex);

@@ -25,7 +25,24 @@
 /* Ports for translated sources: above the NodePorts' default range, never a reserved one. */
 #define BN_NET_PORT_FIRST 32768
 
-/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. */
+/* Length of the IP packet, or of the longest one that GSO will make of it. */
+static __always_inline __u32 bn_net_len(bn_ctx *ctx, const struct bn_pkt *p)
+{
+	__u32 head = p->l4 - p->l3;
+	__u8 doff = 5 << 4;
+
+	if (!bn_ctx_gso(ctx))
+		return head + p->l4_len;
+	if (p->proto != BN_PROTO_TCP)
+		return head + 8 + ctx->gso_size;
+	bn_ctx_load(ctx, p->l4 + 12, &doff, 1);
+	return head + (doff >> 4) * 4 + ctx->gso_size;
+}
+
+/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. What is too long for
+ * that way (its MTU or what path-MTU discovery has learned about it) is answered: nobody behind
+ * bpf_redirect_neigh looks.
+ */
 __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_scratch *s = bn_scratch_get();
@@ -39,6 +56,7 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	__builtin_memset(&s->nh, 0, sizeof(s->nh));
 	f->l4_protocol = p->proto;
 	f->ifindex = p->ifindex;
+	f->tot_len = bn_net_len(ctx, p);
 	if (p->flags & BN_PKT_F_V6) {
 		f->family = BN_AF_INET6;
 		__builtin_memcpy(f->ipv6_src, &p->x.src, 16);
@@ -49,8 +67,10 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 		f->ipv4_dst = p->x.dst.w[3];
 	}
 	r = bpf_fib_lookup(ctx, f, sizeof(*f), 0);
-	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		p->refuse = BN_REFUSE_TOO_BIG;
 		return -BN_DROP_MTU;
+	}
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return -BN_DROP_NO_ROUTE;
 	s->nh.nh_family = f->family;
@@ -69,13 +89,18 @@ __noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
-	if (p->ttl <= 1)
+	if (p->ttl <= 1) {
+		p->refuse = BN_REFUSE_TTL;
 		return -BN_DROP_TTL;
+	}
 	r = bn_net_route(ctx, p);
 	if (!r && (p->todo & BN_DO_NAT))
 		r = bn_nat_write(ctx, p, true);
 	if (r)
 		return r;
+	/* The kernel takes off an Ethernet header in any case, and drops what has none (IPIP). */
+	if (!p->l3 && bpf_skb_change_head(ctx, ETH_HLEN, 0))
+		return -BN_DROP_REDIRECT;
 	return bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0) == TC_ACT_REDIRECT
 		       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
 }
@@ -162,6 +187,16 @@ __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
 	return r < 0 ? r : 0;
 }
 
+/* Does the backend live here, whatever its EndpointSlice says (one made by hand names no node)? Its
+ * replies to an address of this node would go to the stack, not through from_net.
+ */
+static __always_inline bool bn_net_here(struct bn_scratch *s)
+{
+	const struct bn_ep *ep = bn_addr_ep(&s->svc.be.addr);
+
+	return ep && ((ep->flags & BN_ADDR_F_HOST) || BN_EP_SLOT(*(volatile __u64 *)&ep->word));
+}
+
 /* A packet that no live entry knows, to a service: chooses, and makes the flow. 0 with no BN_DO_NAT: it
  * is none of ours.
  */
@@ -182,7 +217,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	p->x = p->t;
 	p->x.dst = s->svc.be.addr;
 	p->x.dport = s->svc.be.port;
-	if (!host && !(s->svc.be.flags & BN_BE_F_LOCAL)) {
+	if (!host && !(s->svc.be.flags & BN_BE_F_LOCAL) && !bn_net_here(s)) {
 		r = bn_net_source(ctx, p, s);
 		if (r)
 			return r;
@@ -274,7 +309,14 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 		return bn_net_begin(ctx, p, host);
 	bn_ct_other(hit->e, &p->x);
 	p->todo |= BN_DO_NAT;
-	return bn_net_done(p, hit);
+	if (!bn_ct_same(hit))
+		return -BN_DROP_INTERNAL;
+	/* The entry for the replies was given up before the flow was established: begin again. */
+	if (bn_ct_due(hit, p) && bn_ct_track(hit->e, p, hit->flags, hit->reply) &&
+	    !(p->flags & BN_PKT_F_LATER) && !bn_flow_mid(p))
+		return bn_net_begin(ctx, p, host);
+	bn_ct_count(hit->e, p, hit->reply);
+	return 0;
 }
 
 /* An ICMP error about a translated flow that began outside: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
@@ -308,6 +350,20 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
 }
 
+/* Does a packet from outside have the source of a flow that a pod of this node is an end of? (An
+ * uplink may change during a flow, so only pods' interfaces count.)
+ */
+static __always_inline bool bn_net_forged(const struct bn_pkt *p, const struct bn_ct_hit *hit)
+{
+	__u32 from = hit->reply ? hit->e->rifindex : hit->e->ifindex;
+	const struct bn_iface *f;
+
+	if (!from || from == p->ifindex)
+		return false;
+	f = bn_iface_get(from);
+	return f && f->role == BN_ROLE_POD;
+}
+
 /* --- The two directions ---------------------------------------------------------------------- */
 
 /* From outside. p->todo says what is to be done; BN_DO_ROUTED: out again, not to the stack. */
@@ -321,6 +377,9 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_INTERNAL;
 	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
 	if (hit.e && (hit.flags & BN_CT_F_ALIAS) && !hit.reply) {
+		/* The node's own flows and those of its pods do not come in from outside. */
+		if (!(hit.flags & BN_CT_F_NET))
+			return -BN_DROP_MARTIAN;
 		r = bn_net_orig(ctx, p, &hit, 0);
 	} else if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
 		   ((hit.flags & BN_CT_F_NET) || !hit.e->ifindex)) {
@@ -329,11 +388,12 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 			p->todo |= BN_DO_ROUTED;
 		return bn_net_done(p, &hit);
 	} else if (hit.e) {
-		return 0; /* a pod's own flow: its hooks follow it */
+		/* A pod's own flow: its hooks follow it. */
+		return bn_net_forged(p, &hit) ? -BN_DROP_MARTIAN : 0;
 	} else {
 		if (bn_addr_who(&p->t.src, &s->who))
 			return -BN_DROP_INTERNAL;
-		if (s->who.flags & BN_ADDR_F_HOST)
+		if ((s->who.flags & BN_ADDR_F_HOST) || s->who.slot)
 			return -BN_DROP_MARTIAN;
 		r = bn_net_begin(ctx, p, 0);
 	}

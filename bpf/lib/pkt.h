@@ -50,6 +50,8 @@ enum bn_refuse {
 	BN_REFUSE_NONE,
 	BN_REFUSE_UNREACH,  /* port unreachable, or TCP RST */
 	BN_REFUSE_PROHIBIT, /* administratively prohibited, or TCP RST */
+	BN_REFUSE_TOO_BIG,  /* too big for the way on; always ICMP */
+	BN_REFUSE_TTL,	    /* hop limit used up; always ICMP */
 };
 
 struct bn_tuple {

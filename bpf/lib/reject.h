@@ -141,7 +141,13 @@ __noinline int bn_refuse_icmp(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_INTERNAL;
 	q = &s->quote;
 	__builtin_memset(q, 0, sizeof(*q));
-	if (v6) {
+	if (p->refuse == BN_REFUSE_TOO_BIG) {
+		q->type = v6 ? 2 : 3;
+		q->code = v6 ? 0 : 4;
+		q->rest = bpf_htonl(s->fib.mtu_result);
+	} else if (p->refuse == BN_REFUSE_TTL) {
+		q->type = v6 ? 3 : 11;
+	} else if (v6) {
 		q->type = 1;
 		q->code = p->refuse == BN_REFUSE_PROHIBIT ? 1 : 4;
 	} else {
@@ -173,7 +179,8 @@ __noinline int bn_refuse(bn_ctx *ctx, struct bn_pkt *p)
 	if (!bn_tokens_take(p->slot & (BN_TOKENS_REJECT - 1), p->now_ns, BN_REFUSALS_PER_S,
 			    BN_REFUSALS_BURST, &t))
 		return -BN_DROP_REJECT_RATE;
-	r = p->proto == BN_PROTO_TCP ? bn_refuse_tcp(ctx, p) : bn_refuse_icmp(ctx, p);
+	r = p->proto == BN_PROTO_TCP && p->refuse < BN_REFUSE_TOO_BIG ? bn_refuse_tcp(ctx, p)
+								      : bn_refuse_icmp(ctx, p);
 	return r ? r : bn_deliver_back(ctx, p);
 }
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Packets that nobody asked for: forged sources, odd fragments, narrow ways, devices without Ethernet."""
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import struct
+import time
+
+from harness import Cluster, sh, wait_for
+
+VIP, VIP6 = "10.96.7.10", "fd00:96:7::10"
+PORTS = [("http", "TCP", 80, 8080, {"nodePort": 30080}), ("dns", "UDP", 53, 5353, {"nodePort": 30053})]
+
+
+def who(a):
+    return a.split(" ")[0]
+
+
+@contextlib.contextmanager
+def cluster(prefix, args=(), before=None):
+    """Only b2 on n2 is behind the NodePorts, b1 is on n1 like the client pod a."""
+    with Cluster(prefix, daemon_args=["--socket-lb", "off", "--cluster-cidr", "10.244.0.0/16,fd00:244::/48",
+                                      *args]) as c:
+        c.a, c.b1, c.b2 = c.pod("n1", "a"), c.pod("n1", "b1"), c.pod("n2", "b2")
+        for b in (c.b1, c.b2):
+            b.serve(8080)
+            b.serve(5353, "udp")
+        c.x = c.client()
+        c.service("web", PORTS, [c.b2], ips=[VIP, VIP6], type="NodePort")
+        if before:
+            before(c)
+        c.start()
+        yield c
+
+
+def csum(b):
+    b += b"\0" * (len(b) & 1)
+    s = sum(struct.unpack(f"!{len(b) // 2}H", b))
+    while s >> 16:
+        s = (s & 0xffff) + (s >> 16)
+    return ~s & 0xffff
+
+
+def ip4(src, dst, proto, body, frag=0, ident=1):
+    h = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(body), ident, frag, 64, proto)
+    addrs = socket.inet_aton(src) + socket.inet_aton(dst)
+    return h + struct.pack("!H", csum(h + addrs)) + addrs + body
+
+
+def udp(sport, dport, data):
+    return struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
+
+
+def tcp_syn(src, dst, sport, dport):
+    h = struct.pack("!HHIIBBHHH", sport, dport, 1000, 0, 5 << 4, 2, 65535, 0, 0)
+    pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!HH", 6, len(h))
+    return ip4(src, dst, 6, h[:16] + struct.pack("!H", csum(pseudo + h)) + h[18:])
+
+
+def raw(host):
+    with host.enter():
+        return socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+
+def nothing(s):
+    try:
+        return s.recv(2000)
+    except (TimeoutError, socket.timeout):
+        return None
+
+
+def test_path_mtu_through_nodeport():
+    """The way from the node to the backend is narrower than the client's: the client is told."""
+    with cluster("hm") as c:
+        for dst, via in (("10.244.2.0/24", c.n2.ip), ("fd00:244:2::/64", c.n2.ip6)):
+            sh(["ip", "-netns", c.n1.ns, *(["-6"] if ":" in dst else []), "route", "replace", dst, "via", via,
+                "mtu", "lock", "1300"])
+        for fam in (4, 6):
+            level, discover, mtu = ((socket.IPPROTO_IP, 10, 14), (socket.IPPROTO_IPV6, 23, 24))[fam == 6]
+            with contextlib.closing(c.x.socket(fam, "udp", 1)) as s:
+                s.setsockopt(level, discover, 2)
+                s.connect((c.n1.addr(fam), 30053))
+
+                def told():
+                    with contextlib.suppress(OSError):
+                        s.send(b"z" * 1400)
+                    return s.getsockopt(level, mtu) == 1300
+                wait_for(f"IPv{fam}: the client knows the MTU", told, 3)
+
+                def answered():
+                    s.send(b"z" * 1000)
+                    return who(s.recv(100).decode()) == "b2"
+                wait_for("a datagram that fits", answered, 3)
+            with contextlib.closing(c.x.socket(fam, "tcp", 5)) as s:
+                s.connect((c.n1.addr(fam), 30080))
+                s.sendall(b"y" * 300000)
+                assert who(s.recv(100).decode()) == "b2"
+
+
+def tun(node, name):
+    with node.enter():
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH22x", name.encode(), 0x1001))  # IFF_TUN | IFF_NO_PI
+    return fd
+
+
+def test_nodeport_through_a_device_without_ethernet():
+    """A client behind a layer-3 tunnel (as IPIP, WireGuard), the backend on another node."""
+    def before(c):
+        c.tun = tun(c.n1, "tun0")
+        sh(["ip", "-netns", c.n1.ns, "link", "set", "tun0", "up"])
+        sh(["ip", "-netns", c.n1.ns, "addr", "add", "203.0.113.1/24", "dev", "tun0"])
+    with cluster("ht", ["--devices", "eth0,tun0"], before) as c:
+        try:
+            def answer():
+                os.write(c.tun, tcp_syn("203.0.113.9", c.n1.ip, 4000, 30080))
+                end = time.monotonic() + 0.5
+                while time.monotonic() < end:
+                    if not select.select([c.tun], [], [], 0.1)[0]:
+                        continue
+                    b = os.read(c.tun, 2000)
+                    if b[0] >> 4 == 4 and b[9] == 6 and b[12:20] == socket.inet_aton(c.n1.ip) + \
+                            socket.inet_aton("203.0.113.9"):
+                        return struct.unpack("!HH", b[20:24]) == (30080, 4000) and b[33] == 0x12
+                return False
+            wait_for("a SYN-ACK through the tunnel", answer, 3)
+        finally:
+            os.close(c.tun)
+
+
+def test_forged_sources_from_outside():
+    """An address of this node or of one of its pods does not come in by the uplink."""
+    with cluster("hf") as c:
+        got = c.b1.socket(4, "udp", 0.4)
+        got.bind(("0.0.0.0", 7777))
+        r = raw(c.x)
+        r.sendto(ip4(c.x.ip, c.b1.ip, 17, udp(1000, 7777, b"good")), (c.b1.ip, 0))
+        assert nothing(got) == b"good"
+        before = c.n1.drops().get("MARTIAN", 0)
+        for src in (c.a.ip, c.b1.ip, c.n1.ip):
+            r.sendto(ip4(src, c.b1.ip, 17, udp(1000, 7777, b"evil")), (c.b1.ip, 0))
+        assert nothing(got) is None
+        # On the tuple of a flow that lives: a -> b1, then b1's own answers' tuple.
+        with contextlib.closing(c.a.socket(4, "udp", 1)) as s:
+            s.bind(("0.0.0.0", 1234))
+            s.sendto(b"x", (c.b1.ip, 7777))
+            assert nothing(got) == b"x"
+            r.sendto(ip4(c.a.ip, c.b1.ip, 17, udp(1234, 7777, b"evil")), (c.b1.ip, 0))
+            assert nothing(got) is None
+            s.sendto(b"x", (VIP, 53))
+            assert who(s.recv(100).decode()) == "b2"
+            r.sendto(ip4(c.a.ip, VIP, 17, udp(1234, 53, b"evil")), (VIP, 0))
+        assert c.n1.drops().get("MARTIAN", 0) >= before + 5, c.n1.drops()
+        got.close()
+
+
+def test_fragments_in_any_order_to_the_node():
+    """What is no service's is the stack's business, later fragments first too."""
+    with cluster("ho") as c:
+        got = c.n1.socket(4, "udp", 1)
+        got.bind(("0.0.0.0", 7777))
+        body = udp(1000, 7777, bytes(range(200)))
+        r = raw(c.x)
+        for dst in (c.n1.ip,):
+            r.sendto(ip4(c.x.ip, dst, 17, body[64:], 8, 77), (dst, 0))
+            r.sendto(ip4(c.x.ip, dst, 17, body[:64], 0x2000, 77), (dst, 0))
+            assert nothing(got) == bytes(range(200))
+        got.close()
+
+
+def test_refusals_and_endpoints_without_a_node():
+    with cluster("hr") as c:
+        c.service("none", [("http", "TCP", 80, 8080)], [], ips=["10.96.7.20", "fd00:96:7::20"])
+        wait_for("in force", lambda: c.a.ask("10.96.7.20", 80) == "refused")
+        for vip in ("10.96.7.20", "fd00:96:7::20"):
+            assert c.n1.ask(vip, 80, timeout=2) == "refused", "the node's own packet is answered to the node"
+        # Slices made by hand name no node; their endpoint is a pod of this node, or the node itself.
+        c.n1.serve(8080)
+        for pod in (c.b1, c.n1):
+            c.endpoints("web", PORTS, [pod])
+            for fam in (4, 6):
+                o = c.objects[f"endpointslice.default.web-v{fam}"]
+                del o["endpoints"][0]["nodeName"]
+                c.put(o)
+            for fam in (4, 6):
+                want = f"{pod.name} {c.x.addr(fam)} "
+                wait_for(want + "through n1", lambda: c.x.ask(c.n1.addr(fam), 30080, timeout=0.5).startswith(want), 4)
