@@ -31,7 +31,7 @@ enum {
 	X(VERSION, "version that is neither HTTP/1.0 nor HTTP/1.1")                                \
 	X(TARGET, "control bytes, '#', backslash or bytes beyond ASCII in the target, or a form of target " \
 		  "that the method does not take")                                                 \
-	X(PATH, "path that is not normal: empty or dot segments, encoded '/' or '\\\\'")           \
+	X(PATH, "path that is not normal: empty or dot segments, encoded '/' or '\\'")           \
 	X(PERCENT, "%00, or a percent sign without two hex digits, in the path")                   \
 	X(CONNECT, "CONNECT, which no rule names")                                                 \
 	X(HOST, "missing, repeated or malformed Host")                                             \

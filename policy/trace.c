@@ -101,7 +101,7 @@ json_t *bn_trace_side_json(const struct bn_side *s)
 
 /* --- one direction ---------------------------------------------------------------------------- */
 
-static json_t *rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t index)
+json_t *bn_trace_rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t index)
 {
 	return json_pack("{s:s,s:s,s:s,s:s,s:i}", "kind", bn_kind_name(p->o.kind), "namespace",
 			 p->o.ns, "name", p->o.name, "direction",
@@ -209,39 +209,6 @@ static int explain(const struct bn_tracer *t, const struct bn_flow *f, enum bn_d
 	return 0;
 }
 
-/* Requests: those of the set's rules that match. Without an evaluator nothing passes, as in the
- * kernel. */
-static void judge_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f,
-		       bool *allow, json_t *j)
-{
-	const uint32_t *ids;
-	size_t n = bn_compiler_http_rules(t->c, cell->http, &ids);
-	json_t *list = json_array();
-
-	*allow = t->http && !f->q->http_method;
-	for (size_t k = 0; k < n; k++) {
-		struct bn_rule_ref ref;
-
-		if (bn_compiler_rule(t->c, ids[k], &ref) < 0)
-			continue;
-		json_array_append_new(list, rule_json(ref.policy, ref.dir, ref.index));
-		if (!t->http || *allow)
-			continue;
-		*allow = t->http(ref.rule, f->q);
-		if (*allow)
-			json_object_set_new(j, "rule", rule_json(ref.policy, ref.dir, ref.index));
-	}
-	json_object_set_new(
-		j, "http",
-		json_pack("{s:o,s:s}", "rules", list, "note", "requests are judged one by one"));
-	if (!*allow)
-		json_object_set_new(
-			j, "reason",
-			json_string(t->http ? "no HTTP rule allows the request"
-					    : "only HTTP rules match, which this version does "
-					      "not enforce: denied"));
-}
-
 static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir, json_t **ret,
 		     json_t **err)
 {
@@ -282,9 +249,9 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		struct bn_rule_ref ref;
 
 		bn_compiler_rule(t->c, cell.rule, &ref);
-		json_object_set_new(j, "rule", rule_json(ref.policy, dir, ref.index));
+		json_object_set_new(j, "rule", bn_trace_rule_json(ref.policy, dir, ref.index));
 	} else if (x.policy) {
-		json_t *near = rule_json(x.policy, dir, x.index);
+		json_t *near = bn_trace_rule_json(x.policy, dir, x.index);
 
 		json_object_set_new(near, "failed", json_string(x.failed));
 		json_object_set_new(near, "reason", json_string(x.reason) ?: json_string(""));
@@ -295,8 +262,9 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 				    json_string("no policy of the pod has a rule for it"));
 	}
 	if (cell.action == BN_ACT_HTTP)
-		judge_http(t, &cell, f, &allow, j);
-	r = verify(t, f, dir, m, allow, j);
+		r = bn_trace_http(t, &cell, f, &allow, j);
+	/* The kernel of this version refuses what only HTTP rules allow. */
+	r = r ?: verify(t, f, dir, m, allow && cell.action != BN_ACT_HTTP, j);
 	if (v.audit && !allow)
 		json_object_set_new(j, "audit", json_true());
 	json_object_set_new(j, "verdict", json_string(allow ? "allow" : "deny"));
@@ -378,7 +346,8 @@ static int run_flow(struct bn_tracer *t, const struct bn_trace_query *q, struct 
 	if (r >= 0) {
 		json_object_set_new(out, "from", bn_trace_side_json(&f.from));
 		json_object_set_new(out, "to", bn_trace_side_json(&f.to));
-		json_object_set_new(out, "reason", json_string(why(eg, in)));
+		json_object_set_new(out, "reason",
+				    json_sprintf("%s%s", why(eg, in), bn_trace_http_note(q, eg, in)));
 		json_object_set(out, "egress", eg);
 		json_object_set(out, "ingress", in);
 	}
@@ -557,12 +526,6 @@ void bn_tracer_freep(struct bn_tracer **tp)
 	bn_compiler_freep(&t->own_c);
 	bn_idents_freep(&t->own_ids);
 	free(t);
-}
-
-void bn_tracer_http(struct bn_tracer *t,
-		    bool (*match)(const struct bn_rule *rule, const struct bn_trace_query *q))
-{
-	t->http = match;
 }
 
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops)

@@ -18,7 +18,9 @@ struct bn_trace_query {
 	const char *to;	  /* NS/POD, NS/svc:NAME or an address */
 	uint8_t proto;	  /* enum bn_proto; protocols without ports: port 0 */
 	uint16_t port;
-	/* HTTP, all optional: without a method the connection is judged, not a request. */
+	/* HTTP, all optional: without a method the connection is judged, not a request. The verdict of a
+	 * request is that of the rules; the kernel of this version refuses the port, and the reason says so.
+	 */
 	const char *http_method, *http_target, *http_host;
 	size_t nheaders;
 	const char **headers; /* "Name: value" */
@@ -47,12 +49,6 @@ struct bn_verify_ops {
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
 
-/* The HTTP engine's side: does a rule (one with http) allow the request of the query? Without it,
- * what only HTTP rules match is denied, as the kernel does it.
- */
-void bn_tracer_http(struct bn_tracer *t,
-		    bool (*match)(const struct bn_rule *rule, const struct bn_trace_query *q));
-
 /* Returns 0 (allow), 1 (deny), or negative: then *ret is {"error": "..."}: a name that is not known
  * (-ENOENT), nonsense (-EINVAL). *ret is always set unless memory is out.
  *
@@ -65,6 +61,9 @@ void bn_tracer_http(struct bn_tracer *t,
  * "partial": true when they differ} | null, "reason": one sentence, "kernel": {"verdict","agrees"}
  * or {"error"} with --verify (each direction has its own, too, except for traffic of a pod with
  * itself or its node, which no policy judges)}
+ *
+ * A request that HTTP rules judged: "rule" or "nearest" has "match" (entry of its http list), "failed"
+ * is like "http[0].path", and the reason says that the kernel refuses the port all the same.
  *
  * To a service the verdict is "allow" only if every backend is allowed.
  */

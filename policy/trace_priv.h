@@ -20,7 +20,6 @@ struct bn_tracer {
 	struct bn_svcindex *svcs;
 	BN_VEC(struct bn_matrix *) held; /* so that a batch compiles each matrix once */
 	const struct bn_verify_ops *verify;
-	bool (*http)(const struct bn_rule *rule, const struct bn_trace_query *q);
 };
 
 /* One end of the connection. */
@@ -65,6 +64,14 @@ int bn_trace_side(struct bn_tracer *t, const char *text, struct bn_side *ret, js
 int bn_trace_flow(struct bn_tracer *t, struct bn_flow *f, json_t **eg, json_t **in, json_t **err);
 json_t *bn_trace_side_json(const struct bn_side *s);
 bool bn_trace_family(const struct bn_side *from, struct bn_side *to, struct bn_addr *src);
+
+json_t *bn_trace_rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t index);
+
+/* trace_http.c: the cell's HTTP rules over the request of the query; *allow, and into j what decided. */
+int bn_trace_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f, bool *allow,
+		  json_t *j);
+/* What to add to the reason of an answer in which HTTP rules judged a request, or "". */
+const char *bn_trace_http_note(const struct bn_trace_query *q, const json_t *eg, const json_t *in);
 
 /* trace_svc.c: is `to` a service? 0: no; 1: yes, *svc describes the backends and their verdicts,
  * *allow says whether all allow; negative: *err.
