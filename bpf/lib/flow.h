@@ -178,13 +178,29 @@ static __always_inline int bn_flow_sender(struct bn_pkt *p, const struct bn_ifac
 	return slot;
 }
 
-/* Neighbour and listener discovery: always, but not in the name of another's address. */
+/* Is this where discovery goes: the link itself, pods of this node, the node? */
+static __always_inline bool bn_flow_on_link(const struct bn_addr *a)
+{
+	const struct bn_ep *ep;
+
+	if (a->b[0] == 0xff || (a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80))
+		return true;
+	ep = bn_addr_ep(a);
+	return ep && ((ep->flags & BN_ADDR_F_HOST) || BN_EP_SLOT(*(volatile __u64 *)&ep->word));
+}
+
+/* Neighbour and listener discovery: always, but not in the name of another's address. 0: to somewhere
+ * beyond the link, where routers would carry it, with whatever is in it, past egress policy: it is
+ * judged like any packet.
+ */
 __noinline int bn_flow_discovery(struct bn_pkt *p)
 {
 	const struct bn_iface *f;
 
 	if (!p)
 		return -BN_DROP_INTERNAL;
+	if (!bn_flow_on_link(&p->t.dst))
+		return 0;
 	if (bn_addr_is_zero(&p->t.src) || (p->t.src.b[0] == 0xfe && (p->t.src.b[1] & 0xc0) == 0x80))
 		return BN_DONE_PASS;
 	f = bn_iface_get(p->ifindex);

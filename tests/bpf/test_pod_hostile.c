@@ -159,6 +159,25 @@ static void older_than_the_service(void **state)
 	}
 }
 
+/* A solicitation with the hop limit that is due, to the other end of the world. */
+static void discovery_that_is_none(void **state)
+{
+	static const enum who to[] = {OUT, REMOTE, B, HOST, LINKLOCAL, ALLNODES};
+	struct env *e = env_new(&(struct env_opts){});
+	struct frame f;
+
+	(void)state;
+	pods_set(e, 1, BN_POL_OPEN, BN_POL_CLOSED);
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		build(&f, &(struct pk){A, to[i], 135, 0, ICMP, .ttl = 255}, 1);
+		if (i < 2)
+			expect(e, "far", &(struct run)OUT_OF(IF_A), &f, SHOT, BN_DROP_POLICY_EGRESS, NULL);
+		else
+			expect(e, "near", &(struct run)OUT_OF(IF_A), &f, PASS, 0, &f);
+	}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +185,7 @@ int main(void)
 		cmocka_unit_test(errors_about_others),
 		cmocka_unit_test(floods),
 		cmocka_unit_test(ones_own_address),
+		cmocka_unit_test(discovery_that_is_none),
 		cmocka_unit_test(older_than_the_service),
 	};
 

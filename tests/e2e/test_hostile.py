@@ -176,6 +176,13 @@ def test_refusals_and_endpoints_without_a_node():
         wait_for("in force", lambda: c.a.ask("10.96.7.20", 80) == "refused")
         for vip in ("10.96.7.20", "fd00:96:7::20"):
             assert c.n1.ask(vip, 80, timeout=2) == "refused", "the node's own packet is answered to the node"
+        with c.n1.enter():  # past the socket hooks, as SCTP
+            icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        icmp.settimeout(1)
+        raw(c.n1).sendto(tcp_syn(c.n1.ip, "10.96.7.10", 1000, 81), ("10.96.7.10", 0))
+        raw(c.n1).sendto(ip4(c.n1.ip, "10.96.7.20", 17, udp(1000, 80, b"x")), ("10.96.7.20", 0))
+        assert nothing(icmp)[20:22] == b"\x03\x03"
+        icmp.close()
         # Slices made by hand name no node; their endpoint is a pod of this node, or the node itself.
         c.n1.serve(8080)
         for pod in (c.b1, c.n1):
