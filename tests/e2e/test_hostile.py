@@ -194,3 +194,77 @@ def test_refusals_and_endpoints_without_a_node():
             for fam in (4, 6):
                 want = f"{pod.name} {c.x.addr(fam)} "
                 wait_for(want + "through n1", lambda: c.x.ask(c.n1.addr(fam), 30080, timeout=0.5).startswith(want), 4)
+
+
+def test_flood_of_half_open_flows():
+    """A small table, a pod and an outsider that fill it: what is established lives, others may begin."""
+    with cluster("hc", ["--ct-max", "16384"]) as c:
+        kept = []
+        for _ in range(25):
+            for host, addr, port in ((c.b1, VIP, 80), (c.x, c.n1.ip, 30080)):
+                s = host.socket(4, "tcp", 3)
+                s.connect((addr, port))
+                s.send(b"x")
+                assert who(s.recv(100).decode()) == "b2"
+                kept.append(s)
+        pods, outside = raw(c.a), raw(c.x)
+        n, failed = 0, []
+        for _ in range(10):
+            for _ in range(6000):
+                n += 1
+                ports = struct.pack("!HHHH", n & 0xffff, 1 + (n >> 8) % 60000, 8, 0)
+                with contextlib.suppress(OSError):
+                    pods.sendto(ip4(c.a.ip, c.b2.ip, 17, ports), (c.b2.ip, 0))
+                    if not n % 3:
+                        outside.sendto(tcp_syn(c.x.ip, c.n1.ip, 1024 + n % 60000, 30080), (c.n1.ip, 0))
+            for host, addr, port, kind in ((c.b1, VIP, 80, "tcp"), (c.b1, VIP, 53, "udp"), (c.x, c.n1.ip, 30080, "tcp"),
+                                           (c.x, c.n1.ip, 30053, "udp")):
+                a = who(host.ask(addr, port, kind))
+                if a != "b2":
+                    failed.append((n, host.name, kind, a))
+        for s in kept:
+            s.send(b"x")
+            assert who(s.recv(100).decode()) == "b2"
+            s.close()
+        assert not failed, (failed, c.n1.drops())
+
+
+def crc32c(b):
+    c = 0xffffffff
+    for x in b:
+        c ^= x
+        for _ in range(8):
+            c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+
+
+def test_sctp_through_nodeport():
+    """No SCTP sockets needed: the backend gets an INIT with a good CRC32c, the client its answer."""
+    with cluster("hs") as c:
+        c.service("sctp", [("s", "SCTP", 3868, 9999, {"nodePort": 30090})], [c.b2], ips=["10.96.7.30", "fd00:96:7::30"],
+                  type="NodePort")
+        got = {}
+        for h in (c.b2, c.x):
+            with h.enter():
+                got[h] = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+            got[h].settimeout(0.3)
+
+        def packet(src, dst, sport, dport, chunk):
+            h = struct.pack("!HHII", sport, dport, 7, 0) + chunk
+            return ip4(src, dst, 132, h[:8] + struct.pack("<I", crc32c(h)) + h[12:])
+
+        def through():
+            raw(c.x).sendto(packet(c.x.ip, c.n1.ip, 5000, 30090, b"\1\0\0\x14" + bytes(16)), (c.n1.ip, 0))
+            return nothing(got[c.b2])
+        b = wait_for("INIT at the backend", through, 4)
+        h = b[20:]
+        assert struct.unpack("<I", h[8:12])[0] == crc32c(h[:8] + bytes(4) + h[12:]), h.hex()
+        src, (sport, dport) = socket.inet_ntoa(b[12:16]), struct.unpack("!HH", h[:4])
+        assert (src, dport) == (c.n1.ip, 9999), (src, sport, dport)
+        raw(c.b2).sendto(packet(c.b2.ip, src, dport, sport, b"\2\0\0\x14" + bytes(16)), (src, 0))
+        b = nothing(got[c.x])
+        h = b[20:]
+        assert (socket.inet_ntoa(b[12:16]), *struct.unpack("!HH", h[:4])) == (c.n1.ip, 30090, 5000)
+        assert struct.unpack("<I", h[8:12])[0] == crc32c(h[:8] + bytes(4) + h[12:])
+        for s in got.values():
+            s.close()
