@@ -13,7 +13,7 @@ $(B)/tests/fuzz/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(FUZZ_DRIVER) $(BN_LIBS)
 	$(Q)$(CC) $(SANFLAGS) -o $@ $^ $(LIBS)
 
 LIBFUZZER := $(addprefix build/libfuzzer/,object yaml manifest)
-LIBFUZZER_SRC := $(wildcard policy/object*.c policy/manifest*.c) policy/yaml.c policy/intern.c policy/index.c \
+LIBFUZZER_SRC := $(wildcard policy/object*.c policy/manifest*.c policy/http_*.c) policy/yaml.c policy/intern.c policy/index.c \
 	policy/store.c
 
 build/libfuzzer/%: tests/fuzz/fuzz_%.c $(LIBFUZZER_SRC)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "maps/util.h"
+#include "policy/http.h"
 #include "policy/intern.h"
 #include "policy/object_read.h"
 
@@ -311,6 +312,17 @@ static int parse_stub(const json_t *json, enum bn_kind kind, struct bn_obj **ret
 	return r ?: bn_rd_finish(&rd, resource_version(json), ret);
 }
 
+/* HTTP rules that cannot be enforced, like a bad regular expression, are errors of the object. */
+static int check_http(const struct bn_obj *o, struct bn_err *err)
+{
+	int r;
+
+	if (o->kind != BN_KIND_HTTPNETPOL)
+		return 0;
+	r = bn_http_check((const struct bn_netpol *)o, err);
+	return r == -E2BIG ? -EINVAL : r;
+}
+
 int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
 {
 	enum bn_kind kind;
@@ -339,6 +351,7 @@ int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
 		r = bn_rd_fail(&rd, BN_AT(NULL, "apiVersion"), "must be %s", kinds[kind].version);
 	r = r ?: parse_meta(&rd, json, o);
 	r = r ?: kinds[kind].parse(&rd, json, o);
+	r = r ?: check_http(o, err);
 	r = r ?: bn_rd_finish(&rd, resource_version(json), ret);
 	if (r == -EINVAL && (kind == BN_KIND_NETPOL || kind == BN_KIND_HTTPNETPOL) &&
 	    parse_stub(json, kind, ret) == -ENOMEM)
