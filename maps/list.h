@@ -37,7 +37,7 @@
 	X(pods,       ARRAY,        __u32,               struct bn_pod_slot,   4096,    BN_MMAP)       \
 	X(pols,       ARRAY,        __u32,               struct bn_pol,        16384,   BN_MMAP)       \
 	X(pol_ports,  ARRAY,        __u32,               __u32,                131072,  BN_MMAP)       \
-	X(pol_peers,  HASH,         struct bn_peer_key,  struct bn_peer_val,   1048576, BN_NOPREALLOC) \
+	X(pol_peers,  HASH,         struct bn_peer_key,  struct bn_peer_val,   262144,  BN_NOPREALLOC) \
 	X(pol_cells,  ARRAY,        __u32,               struct bn_cell,       262144,  BN_MMAP)       \
 	X(rule_stats, ARRAY,        __u32,               struct bn_rule_stat,  65536,   BN_MMAP)       \
 	X(drops,      PERCPU_ARRAY, __u32,               struct bn_drop_stat,  BN_DROP__MAX, 0)        \
