@@ -52,10 +52,11 @@ static int pin_map(const struct bn_kernel *k, enum bn_map map, int fd, char **er
 
 static int check_meta(const struct bn_kernel *k, int fd, char **err)
 {
+	struct bn_maps m = {.fd[BN_MAP_meta] = fd};
 	struct bn_meta_val v = {};
 	__u32 zero = 0;
 
-	if (!bn_maps_fits(BN_MAP_meta, fd, NULL) || bpf_map_lookup_elem(fd, &zero, &v) < 0 ||
+	if (!bn_maps_fits(BN_MAP_meta, fd, NULL) || bn_map_get(&m, BN_MAP_meta, &zero, &v) < 0 ||
 	    v.magic != BN_META_MAGIC)
 		return bn_kerr(err, -EMEDIUMTYPE,
 			       "'%s/meta' is not bpfnet's: choose another --bpffs, or remove it with "
@@ -155,9 +156,16 @@ static bool daemon_owned(enum bn_map map)
 	       map != BN_MAP_rule_stats && map != BN_MAP_events && map != BN_MAP_state;
 }
 
+struct copy {
+	const struct bn_maps *to;
+	enum bn_map map;
+};
+
 static int copy_one(const void *key, const void *val, void *data)
 {
-	return bpf_map_update_elem(*(int *)data, key, val, BPF_ANY) < 0 ? -errno : 0;
+	const struct copy *c = data;
+
+	return bn_map_put(c->to, c->map, key, val);
 }
 
 /* A larger map takes over an older one's content; programs of the older daemon go on with the old
@@ -170,7 +178,7 @@ static int grow(struct bn_kernel *k, const struct bn_maps *m, enum bn_map map, i
 
 	from.fd[map] = old;
 	if (!m->mem[map])
-		r = bn_map_each(&from, map, copy_one, (void *)&m->fd[map]);
+		r = bn_map_each(&from, map, copy_one, &(struct copy){m, map});
 	else
 		r = bn_map_copy_memory(m, map, old);
 	if (r < 0)
