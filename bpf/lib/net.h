@@ -366,6 +366,58 @@ static __always_inline bool bn_net_forged(const struct bn_pkt *p, const struct b
 
 /* --- The two directions ---------------------------------------------------------------------- */
 
+/* A direct flow whose tuple a translated flow has: its own entry is in the other zone, and it goes on
+ * under another port. net: BN_CT_F_NET when it comes in from outside, 0 when it is the node's own.
+ */
+__noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	if (hit.e && !bn_net_reborn(&hit, p)) {
+		bn_ct_other(hit.e, &p->x);
+		p->todo |= BN_DO_NAT;
+		return bn_net_done(p, &hit);
+	}
+	if (p->flags & BN_PKT_F_LATER)
+		return 0;
+	p->rnd = bpf_get_prandom_u32();
+	p->x = p->t;
+	s->n.e.ifindex = net ? p->ifindex : 0;
+	s->n.e.rifindex = 0;
+	s->n.e.eg_stamp = 0;
+	s->n.e.in_stamp = 0;
+	s->n.e.svc_idx = 0;
+	s->n.e.svc_gen = 0;
+	s->n.e.slot = 0;
+	p->todo |= BN_DO_NAT | BN_DO_NEW;
+	return bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), 1);
+}
+
+/* The same, from outside: a client that speaks to the service and to its backend itself may use one port
+ * for both, its stack sees two destinations. A new connection takes the tuple of one that is over.
+ */
+__noinline int bn_net_direct(struct bn_pkt *p, __u32 over)
+{
+	struct bn_scratch *s = bn_scratch_get();
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	if (!over)
+		return bn_net_shift(p, BN_CT_F_NET);
+	s->n.e.ifindex = p->ifindex;
+	s->n.e.rifindex = 0;
+	s->n.e.eg_stamp = 0;
+	s->n.e.in_stamp = 0;
+	s->n.e.svc_idx = 0;
+	s->n.e.svc_gen = 0;
+	s->n.e.slot = 0;
+	return bn_flow_insert(p, 0, 1);
+}
+
 /* From outside. p->todo says what is to be done; BN_DO_ROUTED: out again, not to the stack. */
 static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 {
@@ -387,9 +439,13 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 		if (hit.flags & BN_CT_F_NET)
 			p->todo |= BN_DO_ROUTED;
 		return bn_net_done(p, &hit);
+	} else if (hit.e && bn_net_forged(p, &hit)) {
+		return -BN_DROP_MARTIAN;
+	} else if (hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==
+						  (BN_CT_F_NAT | BN_CT_F_NET)) {
+		return bn_net_direct(p, bn_net_reborn(&hit, p));
 	} else if (hit.e) {
-		/* A pod's own flow: its hooks follow it. */
-		return bn_net_forged(p, &hit) ? -BN_DROP_MARTIAN : 0;
+		return 0; /* a pod's own flow: its hooks follow it */
 	} else {
 		if (bn_addr_who(&p->t.src, &s->who))
 			return -BN_DROP_INTERNAL;
@@ -400,37 +456,6 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	if (!r && (p->todo & BN_DO_NAT) && !bn_addr_same(&p->x.src, &p->t.src))
 		p->todo |= BN_DO_ROUTED;
 	return r;
-}
-
-/* A packet of this node itself whose tuple a translated flow has: its own entry is in the other zone,
- * and it goes on under another port.
- */
-__noinline int bn_net_shift(struct bn_pkt *p)
-{
-	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_hit hit;
-
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
-	if (hit.e && !bn_net_reborn(&hit, p)) {
-		bn_ct_other(hit.e, &p->x);
-		p->todo |= BN_DO_NAT;
-		return bn_net_done(p, &hit);
-	}
-	if (p->flags & BN_PKT_F_LATER)
-		return 0;
-	p->rnd = bpf_get_prandom_u32();
-	p->x = p->t;
-	s->n.e.ifindex = 0;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
-	p->todo |= BN_DO_NAT | BN_DO_NEW;
-	return bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT, 1);
 }
 
 /* Flows of the node to pods and nodes are written down, so that no translated flow takes their tuple. */
@@ -494,7 +519,7 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 		return bn_net_orig(ctx, p, &hit, 1);
 	}
 	if ((hit.flags & (BN_CT_F_NAT | BN_CT_F_NET)) == (BN_CT_F_NAT | BN_CT_F_NET))
-		return bn_net_shift(p);
+		return bn_net_shift(p, 0);
 	if (!(hit.flags & BN_CT_F_NAT) && !hit.e->ifindex)
 		return bn_net_done(p, &hit);
 	return 0;

@@ -184,3 +184,24 @@ def test_external_policy_sees_the_client():
         for fam in (4, 6):
             assert tally(c.x, c.n1.addr(fam), 30080, n=10) == {"b1"}
             assert y.ask(c.n1.addr(fam), 30080, timeout=0.4) == "timeout"
+
+
+def test_one_port_to_service_and_backend():
+    """A client's kernel may use one port towards the NodePort and towards its backend itself."""
+    with cluster("op", externalTrafficPolicy="Local") as c:
+        for fam in (4, 6):
+            node, pod = c.n1.addr(fam), c.b1.addr(fam)
+            for i, sport in enumerate((42001, 42002, 42003)):
+                with contextlib.closing(c.x.socket(fam)) as s:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    s.bind(("::" if fam == 6 else "0.0.0.0", sport))
+                    s.connect((node, 30080))
+                    s.send(b"x")
+                    assert who(s.recv(100).decode()) == "b1"
+                    if i: # while the first connection lives
+                        assert who(c.x.ask(pod, 8080, sport=sport, timeout=2)) == "b1", (fam, "both live")
+                        s.send(b"x")
+                        assert who(s.recv(100).decode()) == "b1"
+                if not i: # and when it is over
+                    time.sleep(0.1)
+                    assert who(c.x.ask(pod, 8080, sport=sport, timeout=2)) == "b1", (fam, "one after the other")
