@@ -65,12 +65,12 @@ static const struct opt_def defs[] = {
 	{ O_NODEPORT_ADDRESSES, "nodeport-addresses", "LIST", "local addresses that answer NodePorts (default: all)" },
 	{ O_UNKNOWN_PODS, "unknown-pods", "auto|drop|allow", "traffic of interfaces whose pod is not known (default auto)" },
 	{ O_HOST_ROUTING, "host-routing", "auto|bpf|stack", "whether local delivery may skip the host stack (default auto)" },
-	{ O_LB_MODE, "lb-mode", "snat|dsr|hybrid", "how outside traffic reaches remote backends (default snat)" },
+	{ O_LB_MODE, "lb-mode", "snat|dsr|hybrid", "how outside traffic reaches remote backends (snat; dsr and hybrid are refused: not in this version)" },
 	{ O_LB_ALGORITHM, "lb-algorithm", "random|maglev", "choice of backends (default random)" },
 	{ O_CNI_CACHE, "cni-cache", "DIR", "libcni's result cache (default /var/lib/cni/results)" },
 	{ O_DENY_WITH, "deny-with", "drop|reject", "answer to what policy denies (default drop)" },
 	{ O_POLICY_AUDIT, "policy-audit", NULL, "record denials of policy, and pass the packets" },
-	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "masquerade all traffic to ClusterIPs" },
+	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "refused: not in this version" },
 	{ O_CT_MAX, "ct-max", "N", "flows that the connection table has room for (default 131072)" },
 	{ O_MAX_BACKENDS, "max-backends", "N", "backend slots, all services together (default 524288)" },
 	{ O_PROXY_NAME, "service-proxy-name", "NAME", "serve the Services with this service-proxy-name label" },
@@ -240,6 +240,8 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 	case O_LB_MODE:
 		r = CHOICE(d, v, &i, "snat", "dsr", "hybrid");
 		o->lb_mode = i;
+		if (!r && i != BN_LB_SNAT)
+			return bad(d, v, "not in this version: only snat");
 		return r;
 	case O_LB_ALGORITHM: o->lb_algorithm = v; return CHOICE(d, v, &i, "random", "maglev");
 	case O_CNI_CACHE: o->cni_cache = v; return 0;
@@ -248,7 +250,7 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 		o->deny_reject = i;
 		return r;
 	case O_POLICY_AUDIT: o->policy_audit = true; return 0;
-	case O_MASQUERADE_ALL: o->masquerade_all = true; return 0;
+	case O_MASQUERADE_ALL: return bad(d, "", "not in this version");
 	case O_CT_MAX: return parse_number(d, v, 64, 16u << 20, &o->ct_flows);
 	case O_MAX_BACKENDS: return parse_number(d, v, 64, 64u << 20, &o->max_backends);
 	case O_PROXY_NAME: o->service_proxy_name = v; return 0;
