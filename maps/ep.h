@@ -39,7 +39,11 @@ struct bn_iface {
 	__u16 flags;   /* BN_IF_F_* */
 	__u8 mac[6];   /* of this interface */
 	__u8 pad[2];
-	struct bn_addr addr4, addr6; /* uplink, tunnel: primary addresses, for masquerade */
+	union {
+		struct bn_addr addr4; /* uplink, tunnel: primary addresses, for masquerade */
+		__u32 master;	      /* pod: the bridge that this interface is a port of, or 0 */
+	};
+	struct bn_addr addr6;
 	__u32 ifindex; /* the key: the reader compares (elements of a hash are reused under it) */
 };
 

@@ -350,6 +350,16 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
 }
 
+/* Has what lives behind a pod's interface no way to this uplink? A bridge that is an uplink may have
+ * pods and containers of others as ports: what comes in from it went through their own programs.
+ */
+static __always_inline bool bn_net_apart(const struct bn_pkt *p, __u32 ifindex)
+{
+	const struct bn_iface *f = bn_iface_get(ifindex);
+
+	return !f || f->role != BN_ROLE_POD || f->master != p->ifindex;
+}
+
 /* Does a packet from outside have the source of a flow that a pod of this node is an end of? (An
  * uplink may change during a flow, so only pods' interfaces count.)
  */
@@ -361,7 +371,7 @@ static __always_inline bool bn_net_forged(const struct bn_pkt *p, const struct b
 	if (!from || from == p->ifindex)
 		return false;
 	f = bn_iface_get(from);
-	return f && f->role == BN_ROLE_POD;
+	return f && f->role == BN_ROLE_POD && f->master != p->ifindex;
 }
 
 /* --- The two directions ---------------------------------------------------------------------- */
@@ -449,7 +459,8 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	} else {
 		if (bn_addr_who(&p->t.src, &s->who))
 			return -BN_DROP_INTERNAL;
-		if ((s->who.flags & BN_ADDR_F_HOST) || s->who.slot)
+		if ((s->who.flags & BN_ADDR_F_HOST) ||
+		    (s->who.slot && bn_net_apart(p, s->who.ifindex)))
 			return -BN_DROP_MARTIAN;
 		r = bn_net_begin(ctx, p, 0);
 	}

@@ -286,8 +286,10 @@ static void want_iface(const struct bn_endpoints *e, const struct ep_if *f, stru
 	v->slot = f->pod ? f->pod->slot : 0;
 	if (f->l->link_nsid >= 0)
 		v->flags |= BN_IF_F_PEER;
-	if (!strcmp(f->l->slave_kind, "bridge"))
+	if (!strcmp(f->l->slave_kind, "bridge")) {
 		v->flags |= BN_IF_F_BRIDGE;
+		v->master = f->l->master;
+	}
 	if (!f->pod && f->open)
 		v->flags |= BN_IF_F_OPEN;
 	if (f->pod && ep_bypass(e, f))

@@ -123,6 +123,34 @@ def test_containers_of_others():
         assert c.n1.json("status")["endpoints"]["unmanaged"] == 1
 
 
+def test_pods_on_the_uplinks_bridge():
+    """One bridge carries the uplink and the pods: what they send to the node is not from outside."""
+    with Cluster("epl", topology="bridge") as c:
+        c.web = c.pod("n1", "web")
+        c.far = c.pod("n2", "far")
+        for n in c.nodes.values():
+            o = c.nodes["n2" if n.name == "n1" else "n1"]
+            n.serve(8080)
+            _ip_batch(n.ns, ["route del default via 2001:db8:1::1",
+                             f"route del fd00:244:{o.index}::/64", f"addr del {n.ip}/24 dev eth0",
+                             f"addr del {n.ip6}/64 dev eth0", "link set eth0 master cni0",
+                             f"addr add {n.ip}/24 dev cni0",
+                             f"addr add {n.ip6}/64 dev cni0 nodad", "route add default via 192.0.2.1",
+                             "route add default via 2001:db8:1::1",
+                             f"route replace 10.244.{o.index}.0/24 via {o.ip}",
+                             f"route replace fd00:244:{o.index}::/64 via {o.ip6}"])
+        c.web.serve(8080)
+        c.far.serve(8080)
+        c.start()
+        assert c.n1.json("status")["endpoints"]["uplinks"] == 1
+        wait_for("pods", lambda: reaches(c.web, c.far) == {4, 6}, timeout=5)
+        assert reaches(c.n1, c.web) == {4, 6}, c.n1.drops()
+        assert reaches(c.web, c.n1) == {4, 6}, c.n1.drops()
+        assert reaches(c.far, c.web) == {4, 6}, c.n1.drops()
+        assert reaches(c.web, c.n2) == {4, 6}, (c.n1.drops(), c.n2.drops())
+        assert c.n1.drops().get("MARTIAN", 0) == 0, c.n1.drops()
+
+
 def test_restart():
     """kill -9 and a new daemon: the same slots on the same interfaces; what went meanwhile is gone."""
     with cluster("epr") as c:
