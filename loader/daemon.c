@@ -14,6 +14,8 @@
 #include "loader/source/manifests.h"
 
 #define BN_TICK_S 2
+/* An API server that has just started may forbid everything for a moment. */
+#define BN_DENIED_S 5
 
 static const struct bn_node *own_node(const struct bn_daemon *d)
 {
@@ -54,6 +56,24 @@ static unsigned without_denied_nodes(const struct bn_daemon *d, unsigned kinds)
 	return !nodes->synced && nodes->failing_ns ? kinds & ~(1u << BN_KIND_NODE) : kinds;
 }
 
+/* A node on which policies never were in force, whose daemon may not read them (403, not a failure
+ * that will pass), is not cut off for ever: services need no policies. Where they were, by the maps or
+ * by what --state-dir kept, what is unknown stays closed.
+ */
+static void check_denied(struct bn_daemon *d)
+{
+	const unsigned policies = 1u << BN_KIND_NETPOL | 1u << BN_KIND_HTTPNETPOL;
+	unsigned denied = bn_source_forbidden(d->source, BN_DENIED_S) & bn_daemon_policy_kinds(d);
+
+	if (!denied || bn_policies_unenforced(d->policies) ||
+	    bn_source_synced(d->source, bn_daemon_policy_kinds(d)) ||
+	    bn_policies_ever(d->policies) || (d->last && bn_laststate_holds(d->last, policies)))
+		return;
+	log_error("%s: may not be read: no policy is enforced on this node until it may",
+		  bn_kind_plural(__builtin_ctz(denied)));
+	bn_policies_set_unenforced(d->policies);
+}
+
 static void set_ready(struct bn_daemon *d)
 {
 	unsigned for_services = without_denied_nodes(d, bn_daemon_service_kinds(d));
@@ -63,6 +83,10 @@ static void set_ready(struct bn_daemon *d)
 
 	bn_services_set_ready(d->services, bn_source_synced(d->source, for_services));
 	bn_policies_set_ready(d->policies, policies);
+	check_denied(d);
+	/* Without pods every interface is one of an unknown pod, and open. */
+	endpoints |= bn_policies_unenforced(d->policies) &&
+		     bn_source_forbidden(d->source, BN_DENIED_S) & 1u << BN_KIND_POD;
 	bn_endpoints_set_ready(d->endpoints, endpoints);
 }
 

@@ -59,7 +59,9 @@ static json_t *waiting_json(struct bn_daemon *d)
 	else if (!bn_services_in_force(d->services))
 		json_array_append_new(a, json_string("not all services are in the kernel"));
 	if (!bn_source_synced(d->source, bn_daemon_policy_kinds(d)))
-		json_array_append_new(a, json_string("pods, namespaces or policies have not been read in full"));
+		json_array_append_new(a, json_string(bn_policies_unenforced(d->policies)
+			? "pods, namespaces or policies may not be read: no policy is enforced"
+			: "pods, namespaces or policies have not been read in full"));
 	else if (!bn_policies_in_force(d->policies))
 		json_array_append_new(a, json_string("not all policies are in the kernel"));
 	if (!bn_endpoints_settled(d->endpoints))

@@ -69,7 +69,7 @@ static void slot_clear(struct bn_policies *p, struct pol_slot *s)
 int bn_policies_slot(struct bn_policies *p, uint32_t slot, const char *ns, const char *name,
 		     bool adopted)
 {
-	const uint64_t closed = BN_POD_WORD(BN_POL_CLOSED, BN_POL_CLOSED);
+	const uint32_t id = bn_policies_unenforced(p) ? BN_POL_OPEN : BN_POL_CLOSED;
 	struct pol_slot *s;
 	int r;
 
@@ -83,7 +83,7 @@ int bn_policies_slot(struct bn_policies *p, uint32_t slot, const char *ns, const
 	if (s->used && s->ns == ns && s->name == name)
 		return 0;
 	if (!adopted)
-		bn_pols_set_word(p->pols, slot, closed);
+		bn_pols_set_word(p->pols, slot, BN_POD_WORD(id, id));
 	slot_clear(p, s);
 	s->ns = ns;
 	s->name = name;
@@ -242,6 +242,33 @@ void bn_policies_set_ready(struct bn_policies *p, bool ready)
 		p->ready = p->changed = true;
 }
 
+bool bn_policies_ever(const struct bn_policies *p)
+{
+	return bn_pols_epoch(p->pols) > 1;
+}
+
+bool bn_policies_unenforced(const struct bn_policies *p)
+{
+	return !p->ready && p->unenforced;
+}
+
+void bn_policies_set_unenforced(struct bn_policies *p)
+{
+	const uint64_t closed = BN_POD_WORD(BN_POL_CLOSED, BN_POL_CLOSED);
+
+	if (p->ready || p->unenforced)
+		return;
+	p->unenforced = true;
+	for (uint32_t k = 1; k < p->nslots; k++) {
+		struct pol_slot *s = &p->slots[k];
+
+		if (!s->used || s->word != closed)
+			continue;
+		s->word = BN_POD_WORD(BN_POL_OPEN, BN_POL_OPEN);
+		bn_pols_set_word(p->pols, k, s->word);
+	}
+}
+
 bool bn_policies_in_force(const struct bn_policies *p)
 {
 	return p->ready && p->first_done && p->in_force && !p->changed && !p->dirty.n;
@@ -252,7 +279,9 @@ bool bn_policies_in_force(const struct bn_policies *p)
 bool bn_policies_could_select_unknown(const struct bn_policies *p, const char *ns)
 {
 	ns = ns ? bn_intern(ns) : NULL;
-	return !p->ready || bn_compiler_count(p->c, ns);
+	if (!p->ready)
+		return !p->unenforced;
+	return bn_compiler_count(p->c, ns);
 }
 
 bool bn_policies_isolated(const struct bn_policies *p, uint32_t slot, bool *ingress, bool *egress)

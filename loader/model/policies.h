@@ -42,6 +42,13 @@ int bn_policies_sync(struct bn_policies *p);
 /* Pods, Namespaces and policies have been read in full. */
 void bn_policies_set_ready(struct bn_policies *p, bool ready);
 bool bn_policies_in_force(const struct bn_policies *p); /* ready, and synced since */
+/* Has any daemon on these maps ever brought policies into force? */
+bool bn_policies_ever(const struct bn_policies *p);
+/* There are no policies to wait for (the right to read them is missing): pods that are closed only
+ * because of that wait are opened, and new ones are not closed, until bn_policies_set_ready.
+ */
+void bn_policies_set_unenforced(struct bn_policies *p);
+bool bn_policies_unenforced(const struct bn_policies *p);
 
 /* A local pod got a slot of map pods. Call it before an interface leads to the slot: unless it is
  * adopted (in force before this daemon started, its word is kept until the first sync), the

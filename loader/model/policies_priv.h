@@ -47,6 +47,7 @@ struct bn_policies {
 	struct bn_htab by_name;
 	struct bn_u32s dirty; /* slots */
 	bool ready, first_done, in_force, changed;
+	bool unenforced; /* until ready: open, not closed */
 	int err;	   /* of a listener: told by the next sync */
 	bool addrs_failed; /* some address found no room: all are written again later */
 	uint64_t retry_ns;

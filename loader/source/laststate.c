@@ -446,6 +446,16 @@ void bn_laststate_unseen(struct bn_laststate *l, void (*fn)(struct bn_obj *o, vo
 	}
 }
 
+bool bn_laststate_holds(const struct bn_laststate *l, unsigned kinds)
+{
+	const struct entry *e;
+
+	for (e = l->entries; e; e = e->hh.next)
+		if (e->len && kinds & 1u << e->key.kind)
+			return true;
+	return false;
+}
+
 void bn_laststate_prune(struct bn_laststate *l, enum bn_kind kind)
 {
 	struct entry *e, *next;

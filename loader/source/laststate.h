@@ -42,6 +42,9 @@ void bn_laststate_unseen(struct bn_laststate *l, void (*fn)(struct bn_obj *o, vo
 void bn_laststate_prune(struct bn_laststate *l, enum bn_kind kind);
 void bn_laststate_flush(struct bn_laststate *l);
 
+/* Is anything kept of these kinds (bit mask, 1 << kind)? */
+bool bn_laststate_holds(const struct bn_laststate *l, unsigned kinds);
+
 /* 0 with a new reference, or -ENOENT. */
 int bn_laststate_get(struct bn_laststate *l, enum bn_kind kind, const char *ns, const char *name,
 		     struct bn_obj **ret);

@@ -98,6 +98,21 @@ bool bn_source_failing(const struct bn_source *s, unsigned kinds, unsigned secon
 	return false;
 }
 
+unsigned bn_source_forbidden(const struct bn_source *s, unsigned seconds)
+{
+	uint64_t now = bn_source_now();
+	unsigned kinds = 0;
+
+	for (int k = 0; k < BN_KIND__MAX; k++) {
+		const struct bn_source_state *st = &s->state[k];
+
+		if (st->used && !st->synced && st->forbidden_ns &&
+		    now - st->forbidden_ns >= seconds * 1000000000ull)
+			kinds |= 1u << k;
+	}
+	return kinds;
+}
+
 void bn_source_set_synced(struct bn_source *s, enum bn_kind kind)
 {
 	struct bn_source_state *st = &s->state[kind];
@@ -107,7 +122,7 @@ void bn_source_set_synced(struct bn_source *s, enum bn_kind kind)
 		bn_laststate_prune(s->last, kind);
 	st->used = st->synced = true;
 	st->synced_ns = bn_source_now();
-	st->failing_ns = 0;
+	st->failing_ns = st->forbidden_ns = 0;
 	st->error[0] = 0;
 }
 

@@ -27,6 +27,7 @@ struct bn_source_state {
 	bool live;   /* changes are pushed to us: while there is no error it is up to date */
 	uint64_t synced_ns;	/* when it was last known to be up to date; 0: never */
 	uint64_t failing_ns;	/* since when it cannot be read; 0: it can */
+	uint64_t forbidden_ns;	/* since when the answer is that we may not; 0: it is not */
 	char error[256];	/* why; "" while it can be read */
 };
 
@@ -64,6 +65,8 @@ uint64_t bn_source_now(void);
 bool bn_source_synced(const struct bn_source *s, unsigned kinds);
 /* True when one of the kinds that are used cannot be read for longer than `seconds`. */
 bool bn_source_failing(const struct bn_source *s, unsigned kinds, unsigned seconds);
+/* The kinds that were never read, because the answer has been for `seconds` that we may not. */
+unsigned bn_source_forbidden(const struct bn_source *s, unsigned seconds);
 
 /* For sources: state changes. None of them calls `changed`. */
 void bn_source_set_synced(struct bn_source *s, enum bn_kind kind); /* clears the error */

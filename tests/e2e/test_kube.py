@@ -9,6 +9,7 @@ from kubecluster import KubeCluster, wait_for
 
 VIP, VIP6 = "10.96.0.10", "fd00:96::10"
 WEB = [("http", "TCP", 80, 8080)]
+DENY_WEB = {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"], "ingress": []}
 
 
 @contextlib.contextmanager
@@ -40,8 +41,7 @@ def test_follows():
         c.endpoints("web", WEB, [c.b1, c.b2], families={4: True, 6: True},
                     conditions={"b2": {"ready": False, "serving": True, "terminating": True}})
         wait_for("only b1", lambda: reached(c) == {"b1"}, 3)
-        c.policy("deny", {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
-                          "ingress": []})
+        c.policy("deny", DENY_WEB)
         wait_for("denied", lambda: c.a.ask(VIP, 80, timeout=0.5) == "timeout", 5)
         c.delete("NetworkPolicy", "deny")
         wait_for("allowed again", lambda: reached(c) == {"b1"}, 5)
@@ -126,6 +126,38 @@ def test_forbidden():
         c.endpoints("web", WEB, [c.b1], families={4: True, 6: True})
         wait_for("only b1", lambda: reached(c) == {"b1"}, 3)
         wait_for("not ready", lambda: not ready(c, c.n1), 20)
+
+
+def test_forbidden_policies():
+    """No right to read what policies need, on a node that never enforced any: services work there, and
+    status says what is missing. With the right, and without it again, policies are in force.
+    """
+    for res in ("networkpolicies", "pods"):
+        with web("kz", start=False) as c:
+            c.api("fault", resource=res, times=-1, status=403, message="not you")
+            c.n1.start(wait=False)
+            wait_for("services in force", lambda: reached(c) == {"b1", "b2"}, 15)
+            late = c.pod("n1", "late")
+            wait_for("a new pod too",
+                     lambda: late.ask(VIP, 80).split(" ")[0] in ("b1", "b2"), 5)
+            code, st = c.status(c.n1)
+            assert code == 1 and any("no policy is enforced" in w for w in st["waiting"]), st
+            assert c.errors(c.n1) == {res: f"{res}: list forbidden (403): not you"}
+            c.policy("deny", DENY_WEB)
+            time.sleep(0.5)
+            assert reached(c) == {"b1", "b2"}
+            c.api("clear")
+            wait_for("ready", lambda: ready(c, c.n1), 40)
+            wait_for("denied", lambda: c.a.ask(c.b1.ip, 8080, timeout=0.5) == "timeout", 5)
+            assert c.n1.stop() == 0
+            c.api("fault", resource=res, times=-1, status=403, message="not you")
+            c.n1.start(wait=False)
+            wait_for("named", lambda: c.errors(c.n1), 10)
+            fresh = c.pod("n1", "fresh")
+            time.sleep(8)
+            assert c.a.ask(c.b1.ip, 8080, timeout=0.5) == "timeout"
+            assert fresh.ask(VIP, 80, timeout=0.5) == "timeout"
+            assert not any("no policy" in w for w in c.status(c.n1)[1]["waiting"])
 
 
 def test_churn():

@@ -181,9 +181,20 @@ static bool first_expiry(struct bn_reflector *r)
 	return true;
 }
 
+static void note_forbidden(struct bn_reflector *r, bool forbidden)
+{
+	struct bn_source_state *st = &r->env.source->state[r->env.kind];
+
+	if (!forbidden)
+		st->forbidden_ns = 0;
+	else if (!st->forbidden_ns)
+		st->forbidden_ns = bn_source_now();
+}
+
 /* The group is served: then it is the right that is missing. */
 static void probed(struct bn_reflector *r)
 {
+	note_forbidden(r, true);
 	bn_refl_error(r, "%s", r->forbidden);
 	bn_refl_retry(r, 0);
 }
@@ -224,6 +235,7 @@ static void refused(struct bn_reflector *r, const struct bn_rest_result *res, en
 		bn_refl_retry(r, res->retry_after_s);
 		return;
 	}
+	note_forbidden(r, res->status == 403);
 	if (res->status == 410 || (watch && res->status == 400))
 		bn_refl_relist(r, BN_RELIST_EXPIRED);
 	else if (watch && ++r->watch_failures >= 3 && res->status != 429 && res->status != 401)
@@ -242,6 +254,7 @@ static void broken(struct bn_reflector *r, const struct bn_rest_result *res, enu
 {
 	const char *verb = was == LISTING ? "list" : "watch", *plural = bn_kind_plural(r->env.kind);
 
+	note_forbidden(r, false);
 	if (was == STREAMING && r->headed && r->failures) /* twice: rather pages */
 		r->streaming = false;
 	if (!*res->error && (res->err == -EBADMSG || res->err == -EFBIG)) {
