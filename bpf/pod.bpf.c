@@ -33,13 +33,13 @@ static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const str
 	return hit->reply || (hit->flags & over);
 }
 
-/* A UDP flow whose backend left its service is moved at once; so is a TCP client that begins anew.
+/* A UDP flow whose backend left its service begins anew at once, and so does one whose service is gone:
+ * its destination is an address like any other then. So is a TCP client that begins anew.
  */
 static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	struct bn_ct_entry *e = hit->e;
 	struct bn_scratch *s;
-	int v;
 
 	if (!bn_svc_changed(p, e->svc_idx, e->svc_gen, true))
 		return 0;
@@ -48,15 +48,10 @@ static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 		return -BN_DROP_INTERNAL;
 	s->svc.be.addr = e->xd;
 	s->svc.be.port = e->xdp;
-	v = bn_svc_recheck(p, &s->svc, 1);
-	if (v == BN_SVC_STILL) {
+	if (bn_svc_still(p, &s->svc, 1)) {
 		e->svc_idx = s->svc.idx;
 		e->svc_gen = s->svc.gen;
 		return 0;
-	}
-	if (v == BN_SVC_GONE) {
-		p->refuse = BN_REFUSE_UNREACH;
-		return -BN_DROP_NO_BACKEND;
 	}
 	p->rnd = bpf_get_prandom_u32();
 	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;

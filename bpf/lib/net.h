@@ -226,7 +226,9 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	return bn_net_insert(p, flags);
 }
 
-/* A UDP flow whose backend left its service begins anew; a TCP one keeps it. 0: keep, 1: anew. */
+/* A UDP flow whose backend left its service, or whose service is gone, begins anew; a TCP one keeps it.
+ * 0: keep, 1: anew.
+ */
 static __always_inline int bn_net_moved(struct bn_pkt *p, const struct bn_ct_hit *hit)
 {
 	struct bn_ct_entry *e = hit->e;
@@ -242,17 +244,11 @@ static __always_inline int bn_net_moved(struct bn_pkt *p, const struct bn_ct_hit
 		return -BN_DROP_INTERNAL;
 	s->svc.be.addr = e->xd;
 	s->svc.be.port = e->xdp;
-	switch (bn_svc_recheck(p, &s->svc, internal)) {
-	case BN_SVC_STILL:
-		e->svc_idx = s->svc.idx;
-		e->svc_gen = s->svc.gen;
-		return 0;
-	case BN_SVC_MOVED:
+	if (!bn_svc_still(p, &s->svc, internal))
 		return 1;
-	default:
-		p->refuse = BN_REFUSE_UNREACH;
-		return -BN_DROP_NO_BACKEND;
-	}
+	e->svc_idx = s->svc.idx;
+	e->svc_gen = s->svc.gen;
+	return 0;
 }
 
 static __always_inline void bn_net_turn_back(struct bn_pkt *p, const struct bn_ct_entry *e)

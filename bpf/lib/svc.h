@@ -116,27 +116,22 @@ static __always_inline struct bn_svc *bn_svc_remembered(const struct bn_pkt *p, 
 	return NULL;
 }
 
-enum bn_svc_still {
-	BN_SVC_STILL, /* the backend may be kept; idx and gen are up to date */
-	BN_SVC_MOVED, /* it is none of the service's any more */
-	BN_SVC_GONE,  /* the service itself is gone */
-};
-
-/* The service changed since a flow last looked (see bn_svc_changed). */
-__noinline int bn_svc_recheck(struct bn_pkt *p, struct bn_svc_hit *h, __u32 internal)
+/* The service changed since a flow last looked (see bn_svc_changed): may it keep its backend? 1: yes, idx
+ * and gen are up to date. 0: the backend is none of the service's any more, or the service is gone.
+ */
+__noinline int bn_svc_still(struct bn_pkt *p, struct bn_svc_hit *h, __u32 internal)
 {
 	struct bn_svc *svc;
 	__u64 range;
 
 	if (!p || !h)
-		return BN_SVC_GONE;
+		return 0;
 	svc = bn_svc_front(p, &h->idx);
 	if (!svc)
-		return BN_SVC_GONE;
+		return 0;
 	range = bn_sel_range(svc, internal);
 	h->gen = BN_RANGE_GEN(range);
-	return bn_sel_member(range, &h->be.addr, h->be.port, false, NULL) ? BN_SVC_STILL
-									  : BN_SVC_MOVED;
+	return bn_sel_member(range, &h->be.addr, h->be.port, false, NULL);
 }
 
 static __always_inline bool bn_svc_changed(const struct bn_pkt *p, __u32 idx, __u16 gen,

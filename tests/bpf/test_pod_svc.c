@@ -232,8 +232,9 @@ static void backend_leaves(void **state)
 			 {A, REMOTE, 1000, 8080, p, ACK}});
 		svc_del(e, svc[i]);
 		if (moves)
-			ROWS(e, {"service deleted", OUT_OF(IF_A), {A, VIP, 1000, 80, p}, REDIR,
-				 BN_DROP_NO_BACKEND, .refused = 1});
+			/* Then it is an address like any other: the flow is not held to its past. */
+			ROWS(e, {"service deleted", OUT_OF(IF_A), {A, VIP, 1000, 80, p}, PASS},
+			     {"and again", OUT_OF(IF_A), {A, VIP, 1000, 80, p}, PASS});
 		else
 			ROWS(e, {"service deleted", OUT_OF(IF_A), {A, VIP, 1000, 80, p, ACK}, PASS,
 				 0, {A, REMOTE, 1000, 8080, p, ACK}});
