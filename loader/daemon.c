@@ -41,6 +41,7 @@ static void sync_models(struct bn_daemon *d)
 	failed |= r;
 	r = bn_services_sync(d->services);
 	failed |= r;
+	bn_udpsocks_sync(d->udpsocks);
 	bn_healthcheck_sync(d->healthcheck);
 	if (failed >= 0 && !bn_services_pending_ns(d->services))
 		bn_health_updated(d->health);
@@ -238,6 +239,9 @@ static int open_models(struct bn_daemon *d)
 	r = bn_services_new(d->store, maps, &svc_env, &d->services);
 	if (r < 0)
 		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
+	r = bn_udpsocks_new(d->base, maps, d->services, &d->udpsocks);
+	if (r < 0)
+		return log_err_r(r, "connected UDP sockets");
 	r = bn_verify_new(maps, bn_kernel_prog_fd(d->kernel, "from_pod"),
 			  bn_kernel_prog_fd(d->kernel, "to_pod"), &d->verify);
 	if (r < 0)
@@ -373,6 +377,7 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	bn_endpoints_freep(&d->endpoints);
 	bn_policies_freep(&d->policies);
 	bn_verify_freep(&d->verify);
+	bn_udpsocks_freep(&d->udpsocks);
 	bn_services_freep(&d->services);
 	bn_eps_freep(&d->eps);
 	bn_store_freep(&d->store);

@@ -15,6 +15,7 @@
 #include "loader/model/endpoints.h"
 #include "loader/model/policies.h"
 #include "loader/model/services.h"
+#include "loader/model/udpsocks.h"
 #include "loader/opts.h"
 #include "loader/serve/control.h"
 #include "loader/serve/fill.h"
@@ -44,6 +45,7 @@ struct bn_daemon {
 	struct bn_store *store;
 	struct bn_eps *eps;
 	struct bn_services *services;
+	struct bn_udpsocks *udpsocks;
 	struct bn_policies *policies;
 	struct bn_verify *verify; /* policy trace --verify */
 	struct bn_endpoints *endpoints;

@@ -71,6 +71,17 @@ static void kube_proxy(struct bn_daemon *d, const struct bn_services_stats *s)
 	}
 }
 
+static void udp_sockets(struct bn_daemon *d)
+{
+	const struct bn_udpsocks_stats *u = bn_udpsocks_stats(d->udpsocks);
+	struct bn_metric *f = M(counter, "bpfnet_udp_sockets_total",
+				"Connected UDP sockets of the node whose endpoint left", "outcome");
+
+	bn_metric_set(f, u->moved, "moved");
+	bn_metric_set(f, u->ended, "ended");
+	bn_metric_set(f, u->stuck, "stuck");
+}
+
 static void services(struct bn_daemon *d)
 {
 	const struct bn_services_stats *s = bn_services_stats(d->services);
@@ -89,6 +100,7 @@ static void services(struct bn_daemon *d)
 	C("bpfnet_service_map_writes_total", "Elements of service maps written or deleted",
 	  s->writes);
 	C("bpfnet_grace_periods_total", "Grace periods waited for by the services", s->graces);
+	udp_sockets(d);
 }
 
 static void policies(struct bn_daemon *d)

@@ -106,6 +106,20 @@ struct bn_sk_peers {
 	__u32 pad;
 };
 
+/* In no map: what bpf/socks.bpf.c says of each socket that has sk_peers (maps/sk_list.h). */
+struct bn_sk_rec {
+	__u64 cookie;	/* of the socket */
+	__u64 netns;	/* cookie of its network namespace */
+	__u64 ino;	/* of its file; 0: none (not accepted yet, or closed by its owner) */
+	struct bn_addr src, dst; /* dst: what it is connected to, after translation; zero: to nothing */
+	__be16 sport, dport;
+	__u8 proto;
+	__u8 connected; /* TCP: established or about to be; UDP: connect() was called */
+	__u8 v6;	/* an AF_INET6 socket, whatever its peer is */
+	__u8 pad;
+	struct bn_sk_peers peers;
+};
+
 /* Map sk_rev: LRU hash, what one socket's sk_peers had no room for. */
 struct bn_skrev_key {
 	__u64 cookie;

@@ -88,6 +88,12 @@ const char *bn_svc_owner_name(const struct bn_svc_owner *o);
 /* Who has a frontend now; NULL: nobody. */
 struct bn_svc_owner *bn_svcmap_holder(const struct bn_svcmap *m, const struct bn_front_key *key);
 
+/* May a UDP flow of this node through the frontend stay with the backend? (The kernel's answer to the same
+ * question is bn_svc_still of bpf/lib/svc.h.) False also when there is no such frontend.
+ */
+bool bn_svcmap_keeps(const struct bn_svcmap *m, const struct bn_front_key *key,
+		     const struct bn_addr *addr, __be16 port);
+
 /* Makes the owner's part of the maps what it wants; adds first, then removes. An owner without
  * frontends is freed: do not use it afterwards. want NULL: nothing.
  */

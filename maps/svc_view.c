@@ -188,6 +188,26 @@ static void view_fill(const struct bn_svcmap *m, const struct sv_rec *r, struct 
 		v->v_int = view_list(m, s->range_int, &v->n_int, &v->drop_int);
 }
 
+bool bn_svcmap_keeps(const struct bn_svcmap *m, const struct bn_front_key *key,
+		     const struct bn_addr *addr, __be16 port)
+{
+	const struct sv_rec *rec = sv_rec_find(m, key);
+	const struct bn_backend *v;
+	struct bn_svc_view view;
+	uint32_t n, members;
+
+	if (!rec)
+		return false;
+	view_fill(m, rec, &view);
+	v = view.svc->flags & BN_SVC_F_SPLIT ? view.v_int : view.v;
+	n = view.svc->flags & BN_SVC_F_SPLIT ? view.n_int : view.n;
+	members = n ? v[0].members : 0;
+	for (uint32_t i = members ? n : 0; i < n + members; i++)
+		if (v[i].port == port && bn_addr_eq(&v[i].addr, addr))
+			return true;
+	return false;
+}
+
 int bn_svcmap_each_of(const struct bn_svcmap *m, const struct bn_svc_owner *o, bn_svc_view_fn fn,
 		      void *data)
 {

@@ -282,12 +282,15 @@ static int note_owner(struct bn_svc_owner *o _unused_, const char *name, void *d
 static int services_start(struct bn_services *s)
 {
 	int r = bn_svcmap_repair(s->map);
+	struct bn_svcmap_stats st;
 
 	if (r < 0)
 		return log_err_r(r, "services: cleaning up what an earlier daemon left");
 	r = bn_svcmap_owners(s->map, note_owner, s);
 	if (r < 0)
 		return log_err_r(r, "services: taking over what is pinned");
+	bn_svcmap_stats(s->map, &st);
+	s->udp_gen += st.owners > 0; /* whatever left while no daemon ran */
 	services_dirty_all(s);
 	s->started = true;
 	return 0;
@@ -449,6 +452,26 @@ void bn_services_freep(struct bn_services **p)
 const char *bn_services_name(const struct bn_services *s, uint32_t svc_idx)
 {
 	return bn_svcmap_name_of(s->map, svc_idx);
+}
+
+uint64_t bn_services_udp_gen(const struct bn_services *s)
+{
+	return s->udp_gen;
+}
+
+/* The exact frontend first, as in the kernel. */
+bool bn_services_udp_keeps(const struct bn_services *s, const struct bn_sk_peer *peer)
+{
+	struct bn_front_key key = {
+		.addr = peer->front,
+		.port = peer->front_port,
+		.proto = BN_PROTO_UDP,
+		.scope = BN_SCOPE_EXACT,
+	};
+
+	if (!bn_svcmap_holder(s->map, &key))
+		bn_front_nodeport(&key, &peer->front, peer->front_port, BN_PROTO_UDP);
+	return bn_svcmap_keeps(s->map, &key, &peer->back, peer->back_port);
 }
 
 uint64_t bn_services_health_gen(const struct bn_services *s)

@@ -58,6 +58,12 @@ int bn_svc_list_pinned(const struct bn_maps *maps, json_t **ret);
 /* "default/web" and so on for a record index (flows, ct list); NULL: none. Borrowed. */
 const char *bn_services_name(const struct bn_services *s, uint32_t svc_idx);
 
+/* Changes whenever a backend of UDP may have left; may a UDP flow of this node to front (address and port)
+ * stay with that backend?
+ */
+uint64_t bn_services_udp_gen(const struct bn_services *s);
+bool bn_services_udp_keeps(const struct bn_services *s, const struct bn_sk_peer *peer);
+
 /* Health checks (loader/serve/healthcheck.h): calls fn for every service that needs one. */
 struct bn_svc_health {
 	const char *ns, *name;

@@ -348,6 +348,17 @@ static int apply_nothing(struct bn_services *s, struct svc_ent *e)
 	return self ? bn_svcmap_apply(s->map, self, NULL, &done) : 0;
 }
 
+/* Connected UDP sockets of the node are looked after by loader/model/udpsocks.h. */
+static void udp_note(struct bn_services *s, struct svc_ent *e, const struct bn_svcmodel *m)
+{
+	bool had = e->udp;
+
+	e->udp = false;
+	for (uint32_t i = 0; m && i < m->nports; i++)
+		e->udp |= m->ports[i].proto == BN_PROTO_UDP;
+	s->udp_gen += had;
+}
+
 int services_apply(struct bn_services *s, struct svc_ent *e)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
@@ -378,6 +389,7 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 	}
 	sums_set(s, e, &sums);
 	health_set(s, e, m);
+	udp_note(s, e, m);
 	complain(e, &sums, error);
 	return r;
 }

@@ -35,6 +35,7 @@ struct svc_ent {
 	uint32_t nslices, max_slices;
 	struct svc_ent *dirty_next;
 	bool dirty, complained;
+	bool udp; /* has had UDP ports in force */
 	struct svc_loss *losses;
 	struct svc_sums sums;
 	struct svc_ent *health_next, **health_prev; /* prev NULL: not in the list */
@@ -50,7 +51,7 @@ struct bn_services {
 	struct bn_htab ents, losses;
 	struct svc_ent *dirty_head, **dirty_tail;
 	struct svc_ent *health;
-	uint64_t health_gen;
+	uint64_t health_gen, udp_gen;
 	bool ready, started;
 	uint64_t dirty_since_ns, retry_ns; /* CLOCK_MONOTONIC */
 	uint64_t start_unix_ns;

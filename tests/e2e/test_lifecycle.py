@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of flows when endpoints and services go: UDP of every kind of socket, rolling updates."""
+
+from harness import Cluster, wait_for
+
+VIP, VIP6 = "10.96.1.10", "fd00:96:1::10"
+BOTH = [("http", "TCP", 80, 8080), ("dns", "UDP", 53, 5353)]
+NODEPORTS = [(n, pr, p, t, {"nodePort": 30000 + p}) for n, pr, p, t in BOTH]
+
+
+def who(a):
+    return a.split(" ")[0]
+
+
+def cluster(prefix, args=(), ports=BOTH, **spec):
+    c = Cluster(prefix, daemon_args=list(args))
+    try:
+        c.a = c.pod("n1", "client")
+        c.b1, c.b2 = c.pod("n1", "b1"), c.pod("n2", "b2")
+        for b in (c.b1, c.b2):
+            b.serve(8080)
+            b.serve(5353, "udp")
+        c.service("web", ports, [c.b1, c.b2], ips=[VIP, VIP6], **spec)
+        c.start()
+    except BaseException:
+        c.close()
+        raise
+    return c
+
+
+def in_force(c, want):
+    """Which backends new UDP flows of n1 get."""
+    fronts = next((s["frontends"] for s in c.n1.json("svc", "list") if s["name"] == "web"), [])
+    return {b["address"] for f in fronts if f["protocol"] == "UDP" for b in f["backends"]} == want
+
+
+class Flow:
+    """A UDP socket that is connected once and then only sends."""
+
+    def __init__(self, host, addr, port, family=None, timeout=2):
+        self.s = host.socket(family or (6 if ":" in addr else 4), "udp", timeout)
+        self.s.connect((addr, port))
+        self.sport = self.s.getsockname()[1]
+
+    def ask(self):
+        try:
+            self.s.send(b"x")
+            return who(self.s.recv(200).decode())
+        except TimeoutError:
+            return "timeout"
+        except OSError as e:
+            return type(e).__name__
+
+
+def test_connected_udp_of_the_node_moves():
+    """The process notices nothing: same socket, same port, another endpoint."""
+    with cluster("cu", ports=NODEPORTS, type="NodePort") as c:
+        both = {a for b in (c.b1, c.b2) for a in b.ips}
+        for addr, port, fam in ((VIP, 53, 4), (VIP6, 53, 6), ("::ffff:" + VIP, 53, 6),
+                                ("127.0.0.1", 30053, 4), ("::1", 30053, 6), (c.n1.ip, 30053, 4),
+                                (c.n2.ip6, 30053, 6)):
+            c.endpoints("web", BOTH, [c.b1, c.b2])
+            wait_for("both", lambda: in_force(c, both))
+            flows = [Flow(c.n1, addr, port, fam) for _ in range(6)]
+            direct = [Flow(c.n1, b.ip, 5353) for b in (c.b1, c.b2)]
+            first = [f.ask() for f in flows]
+            assert set(first) <= {"b1", "b2"}, (addr, first)
+            for keep in (c.b1, c.b2, c.b1):
+                c.endpoints("web", BOTH, [keep])
+                wait_for("one", lambda: in_force(c, set(keep.ips)))
+                # One of two, so both kinds are there: those that stay and those that move.
+                got = wait_for(f"{addr}: all at {keep.name}",
+                               lambda: {f.ask() for f in flows} == {keep.name} or None, 2)
+                assert got
+                assert [f.s.getsockname()[1] for f in flows] == [f.sport for f in flows]
+                # Whoever speaks to the pod itself stays there, whatever the service does.
+                assert [f.ask() for f in direct] == ["b1", "b2"]
+            for f in flows + direct:
+                f.s.close()
+        metrics = c.n1.cli("metrics").stdout
+        moved = next(float(x.rsplit(" ", 1)[1]) for x in metrics.splitlines()
+                     if x.startswith('bpfnet_udp_sockets_total{outcome="moved"}'))
+        assert moved >= 7 * 2 * 6, moved
+
+
+def test_udp_of_the_node_while_no_daemon_runs():
+    """An endpoint that leaves while the daemon is down: its sockets move when it is back."""
+    with cluster("cd") as c:
+        flows = [Flow(c.n1, VIP, 53) for _ in range(8)]
+        assert {f.ask() for f in flows} <= {"b1", "b2"}
+        c.n1.stop()
+        c.endpoints("web", BOTH, [c.b2])
+        c.n1.start()
+        wait_for("moved", lambda: {f.ask() for f in flows} == {"b2"}, 3)
+
+
+def test_udp_without_endpoints_and_without_service():
+    """No endpoint: refused at once. No service: the address is one like any other, and nothing of what
+    was is held against it. Back again: every flow of a pod finds an endpoint again."""
+    for args in ([], ["--socket-lb", "off"]):
+        with cluster("cz", args) as c:
+            pods = [Flow(c.a, vip, 53, timeout=0.5) for vip in (VIP, VIP6) for _ in range(3)]
+            hosts = [Flow(c.n1, vip, 53, timeout=0.5) for vip in (VIP, VIP6)]
+            assert {f.ask() for f in pods + hosts} <= {"b1", "b2"}
+            c.endpoints("web", BOTH, [])
+            wait_for("none", lambda: in_force(c, set()))
+            assert {f.ask() for f in pods} == {"ConnectionRefusedError"}, [f.ask() for f in pods]
+            wait_for("the node's own are ended",
+                     lambda: {f.ask() for f in hosts} & {"b1", "b2", "timeout"} == set(), 2)
+            c.endpoints("web", BOTH, [c.b1])
+            wait_for("one", lambda: in_force(c, set(c.b1.ips)))
+            assert {f.ask() for f in pods} == {"b1"}
+            hosts = [Flow(c.n1, vip, 53, timeout=0.5) for vip in (VIP, VIP6)]
+            assert {f.ask() for f in hosts} == {"b1"}
+            c.delete("Service", "web")
+            wait_for("gone", lambda: not c.n1.json("svc", "list"))
+            before = c.n1.drops().get("NO_BACKEND", 0)
+            # Nobody has the address: the router at the edge says so or nothing does, but not we.
+            assert not {f.ask() for f in pods} & {"b1", "b2"}
+            assert not {f.ask() for f in hosts} & {"b1", "b2"}
+            assert c.n1.drops().get("NO_BACKEND", 0) == before, "refused for what is no service"
+            c.service("web", BOTH, [c.b2], ips=[VIP, VIP6])
+            wait_for("back", lambda: in_force(c, set(c.b2.ips)))
+            assert {f.ask() for f in pods} == {"b2"}, [f.ask() for f in pods]
