@@ -53,8 +53,11 @@ struct bn_ct_entry {
 	__u32 created;	/* seconds of boot time */
 	__u16 slot;	/* local pod that began it (its share of half-open flows); 0: none */
 	__u16 svc_gen;	/* low bits of the generation of the backend range last checked */
-	__u32 http;	/* for the follower of HTTP requests */
-	__u64 spare;
+	/* HTTP: the rule sets that stamps with BN_CT_STAMP_HTTP name; and where the client's and the server's
+	 * bytes begin, from the server's SYN-ACK (both 0: not seen), host order.
+	 */
+	__u16 eg_http, in_http;
+	__u32 first, srv_first;
 };
 
 struct bn_ct_bucket {
@@ -69,6 +72,10 @@ _Static_assert(sizeof(struct bn_ct_entry) == 160, "map ABI");
 _Static_assert(sizeof(struct bn_ct_bucket) == 1344, "map ABI");
 
 #define BN_CT_STAMP(epoch, gen) ((__u64)(epoch) | (__u64)(gen) << 32)
+/* Set in a stamp: admitted, but each request is judged by the entry's rule set (eg_http, in_http, written
+ * before the stamp). The lowest bit of gen is 0 in every other stamp.
+ */
+#define BN_CT_STAMP_HTTP ((__u64)1 << 32)
 
 enum {
 	BN_CT_ZONE_MAIN,

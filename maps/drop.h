@@ -33,7 +33,20 @@
 	X(OTHER_PORT, "port of a service address that no service has")                             \
 	X(TTL, "hop limit used up on the way to a backend")                                        \
 	X(MTU, "longer than the way to the backend allows")                                        \
-	X(NO_ROUTE, "no route to the backend or back to the client")
+	X(NO_ROUTE, "no route to the backend or back to the client")                               \
+	X(HTTP_DENIED, "request that no HTTP rule allows, or that could be read in two ways")      \
+	X(HTTP_CLOSING, "packet of a connection that was closed for a denied request")             \
+	X(HTTP_WAITING, "data behind a denied request, whose turn to be answered has not come")    \
+	X(HTTP_MIDSTREAM, "connection that HTTP rules cover, but that was not followed from its beginning") \
+	X(HTTP_FULL, "no room to follow another HTTP connection")                                  \
+	X(HTTP_KEEP, "no room to keep a copy of what passes of an HTTP connection")                \
+	X(HTTP_CHANGED, "retransmission with other bytes than those that were judged")             \
+	X(HTTP_URGENT, "urgent data in an HTTP connection")                                        \
+	X(HTTP_SYN_DATA, "data in a SYN, or without ACK, of an HTTP connection")                   \
+	X(HTTP_FRAGMENT, "fragment of an HTTP connection")                                         \
+	X(HTTP_OPTIONS, "IP options or extension headers in an HTTP connection")                   \
+	X(HTTP_BUSY, "HTTP connection that another CPU works on")                                  \
+	X(HTTP_TABLE, "HTTP rule set that is not there")
 
 enum bn_drop {
 	BN_DROP_NONE,

@@ -10,6 +10,7 @@
 #include "maps/ct.h"
 #include "maps/ep.h"
 #include "maps/event.h"
+#include "maps/http_conn.h"
 #include "maps/policy.h"
 #include "maps/state.h"
 #include "maps/svc.h"
@@ -41,9 +42,13 @@
 	X(pol_cells,  ARRAY,        __u32,               struct bn_cell,       262144,  BN_MMAP)       \
 	X(rule_stats, ARRAY,        __u32,               struct bn_rule_stat,  65536,   BN_MMAP)       \
 	X(drops,      PERCPU_ARRAY, __u32,               struct bn_drop_stat,  BN_DROP__MAX, 0)        \
-	X(hook_stats, PERCPU_ARRAY, __u32,               struct bn_hook_stat,  BN_HOOK__MAX, 0)
+	X(hook_stats, PERCPU_ARRAY, __u32,               struct bn_hook_stat,  BN_HOOK__MAX, 0)        \
+	X(http_conns, HASH,         struct bn_http_key,  struct bn_http_conn,  65536,   BN_NOPREALLOC) \
+	X(http_blocks, HASH,        struct bn_http_block_key, struct bn_http_block, 65536, BN_NOPREALLOC) \
+	X(http_stats, ARRAY,        __u32,               __u64,                65536,   BN_MMAP)       \
+	X(http_reasons, PERCPU_ARRAY, __u32,             __u64,                BN_HTTP__MAX, 0)
 /* clang-format on */
-/* Beside these: `events`, a ring buffer; maps private to one object are declared there. */
+/* Beside these: `events`, a ring buffer; `http_sets`, an array of maps (maps/http_conn.h); maps private to one object are declared there. */
 #define BN_EVENTS_BYTES (1U << 20)
 
 #endif

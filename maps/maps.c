@@ -18,6 +18,7 @@ const struct bn_map_def bn_map_defs[BN_MAP__MAX] = {
 	BN_MAP_LIST(X)
 #undef X
 	[BN_MAP_events] = {"events", BPF_MAP_TYPE_RINGBUF, 0, 0, BN_EVENTS_BYTES, 0},
+	[BN_MAP_http_sets] = {"http_sets", BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, BN_HTTP_SETS, 0},
 };
 
 static void maps_bpf_freep(struct maps_bpf **s)

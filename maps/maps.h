@@ -21,6 +21,7 @@ enum bn_map {
 	BN_MAP_LIST(X)
 #undef X
 	BN_MAP_events,
+	BN_MAP_http_sets, /* bn_map_get and bn_map_put: ids and descriptors of maps */
 	BN_MAP__MAX
 };
 

@@ -44,7 +44,7 @@ struct bn_cell {
 	__u8 action; /* enum bn_action */
 	__u8 pad[3];
 	__u32 rule; /* index of rule_stats: the rule that decided; 0: none matched */
-	__u32 http; /* action HTTP: rule set id */
+	__u32 http; /* action HTTP: rule set (maps/http_conn.h), 1 .. BN_HTTP_SETS - 1 */
 };
 
 struct bn_rule_stat {

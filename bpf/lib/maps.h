@@ -27,4 +27,22 @@ struct {
 	__uint(max_entries, BN_EVENTS_BYTES);
 } events SEC(".maps");
 
+/* BPF_F_INNER_MAP: each set has as many pages as it needs. Sizes instead of types: of what only an inner
+ * map names clang 16 leaves the struct out of BTF.
+ */
+struct bn_http_inner {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct bn_http_page));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, BN_HTTP_SETS);
+	__type(key, __u32);
+	__array(values, struct bn_http_inner);
+} http_sets SEC(".maps");
+
 #endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+#include <string.h>
+
+#include "maps/http_access.h"
+#include "maps/maps.h"
+#include "maps/util.h"
+
+static size_t words_at(const struct bn_http_image *i)
+{
+	return (BN_HTTP_CELLS_AT + i->ncells * sizeof(*i->cells) + 7) & ~(size_t)7;
+}
+
+static size_t image_bytes(const struct bn_http_image *i)
+{
+	return words_at(i) + i->nwords * sizeof(*i->words);
+}
+
+size_t bn_http_set_size(const struct bn_http_image *i)
+{
+	return (image_bytes(i) + BN_HTTP_PAGE - 1) / BN_HTTP_PAGE * BN_HTTP_PAGE;
+}
+
+/* The whole set as one run of bytes, rounded up to pages. */
+static int set_bytes(const struct bn_http_image *i, char **ret)
+{
+	size_t n = bn_http_set_size(i);
+	struct bn_http_set head = {
+		.magic = BN_HTTP_SET_MAGIC,
+		.gen = i->gen,
+		.bytes = (uint32_t)image_bytes(i),
+		.ncells = (uint32_t)i->ncells,
+		.words = (uint32_t)words_at(i),
+		.nwords = (uint32_t)i->nwords,
+		.stats = i->stats,
+		.digest = i->digest,
+		.tab = *i->tab,
+	};
+	char *p;
+
+	if (n > BN_HTTP_SET_BYTES_MAX)
+		return -E2BIG;
+	p = calloc(1, n);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p, &head, sizeof(head));
+	if (i->ncells)
+		memcpy(p + BN_HTTP_CELLS_AT, i->cells, i->ncells * sizeof(*i->cells));
+	if (i->nwords)
+		memcpy(p + head.words, i->words, i->nwords * sizeof(*i->words));
+	*ret = p;
+	return 0;
+}
+
+/* A map of the set's own; returns its descriptor. */
+static int set_map(const struct bn_http_image *i)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, o, .map_flags = BPF_F_INNER_MAP);
+	_cleanup_(freep) char *bytes = NULL;
+	_cleanup_(closep) int fd = -1;
+	uint32_t pages;
+	int r = set_bytes(i, &bytes);
+
+	if (r < 0)
+		return r;
+	pages = (uint32_t)(bn_http_set_size(i) / BN_HTTP_PAGE);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "http_set", 4, BN_HTTP_PAGE, pages, &o);
+	if (fd < 0)
+		return -errno;
+	for (uint32_t k = 0; k < pages; k++)
+		if (bpf_map_update_elem(fd, &k, bytes + (size_t)k * BN_HTTP_PAGE, BPF_ANY) < 0)
+			return -errno;
+	return TAKE_FD(fd);
+}
+
+int bn_http_sets_put(const struct bn_maps *m, const uint32_t *ids, const struct bn_http_image *images, uint32_t n)
+{
+	_cleanup_(freep) int *fds = calloc(n ?: 1, sizeof(*fds));
+	uint32_t made = 0;
+	int r = 0;
+
+	if (!fds)
+		return -ENOMEM;
+	for (; made < n; made++) {
+		if (!ids[made] || ids[made] >= BN_HTTP_SETS || !images[made].gen)
+			r = -EINVAL;
+		else
+			r = fds[made] = set_map(&images[made]);
+		if (r < 0)
+			break;
+	}
+	if (r >= 0)
+		r = bn_map_put_batch(m, BN_MAP_http_sets, ids, fds, n, NULL);
+	while (made)
+		closep(&fds[--made]);
+	return r < 0 ? r : 0;
+}
+
+int bn_http_set_del(const struct bn_maps *m, uint32_t id)
+{
+	int r = bn_map_del(m, BN_MAP_http_sets, &id);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+int bn_http_set_get(const struct bn_maps *m, uint32_t id, struct bn_http_set *ret)
+{
+	_cleanup_(freep) struct bn_http_page *page = malloc(sizeof(*page));
+	_cleanup_(closep) int fd = -1;
+	uint32_t inner, zero = 0;
+	int r;
+
+	if (!page)
+		return -ENOMEM;
+	r = bn_map_get(m, BN_MAP_http_sets, &id, &inner);
+	if (r < 0)
+		return r;
+	fd = bpf_map_get_fd_by_id(inner);
+	if (fd < 0)
+		return -errno;
+	if (bpf_map_lookup_elem(fd, &zero, page) < 0)
+		return -errno;
+	*ret = page->set;
+	return ret->magic == BN_HTTP_SET_MAGIC ? 0 : -EUCLEAN;
+}
+
+int bn_http_sets_each(const struct bn_maps *m, int (*fn)(uint32_t id, const struct bn_http_set *s, void *data),
+		      void *data)
+{
+	for (uint32_t id = 1; id < m->entries[BN_MAP_http_sets]; id++) {
+		struct bn_http_set s;
+		int r = bn_http_set_get(m, id, &s);
+
+		if (r == -ENOENT)
+			continue;
+		r = r ?: fn(id, &s, data);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+uint64_t bn_http_stat(const struct bn_maps *m, uint32_t index)
+{
+	const uint64_t *v = bn_map_at(m, BN_MAP_http_stats, index);
+
+	return v ? __atomic_load_n(v, __ATOMIC_RELAXED) : 0;
+}
+
+void bn_http_stat_clear(const struct bn_maps *m, uint32_t index)
+{
+	uint64_t *v = bn_map_at(m, BN_MAP_http_stats, index);
+
+	if (v)
+		__atomic_store_n(v, 0, __ATOMIC_RELAXED);
+}
+
+int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
+{
+	for (uint32_t i = 0; i < BN_HTTP__MAX; i++) {
+		int r = bn_map_percpu_sum(m, BN_MAP_http_reasons, i, &ret[i]);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int64_t bn_http_conns_count(const struct bn_maps *m)
+{
+	return bn_map_count(m, BN_MAP_http_conns);
+}
