@@ -120,6 +120,17 @@ static __always_inline void bn_ct_ref(struct bn_ct_ref *r, const struct bn_tuple
 	bn_ct_hash(r);
 }
 
+/* The same where it is not the packet's first look-up: the hash takes up to 100 bytes of stack, which
+ * chains of calls have not got.
+ */
+__noinline int bn_ct_ref_far(struct bn_ct_ref *r, const struct bn_tuple *t, __u32 proto, __u32 zone)
+{
+	if (!r || !t)
+		return -BN_DROP_INTERNAL;
+	bn_ct_ref(r, t, proto, zone);
+	return 0;
+}
+
 static __always_inline bool bn_ct_key_eq(const struct bn_ct_entry *e, const struct bn_ct_ref *r)
 {
 	const bn_u64a *k = (const bn_u64a *)&e->key;

@@ -113,6 +113,20 @@ static __always_inline void bn_ends_of(const struct bn_ct_entry *e, struct bn_en
 	}
 }
 
+static __always_inline int bn_flow_ask_dir(struct bn_ask *q, __u8 dir, __be16 port)
+{
+	int r;
+
+	q->dir = dir;
+	q->port = port;
+	r = bn_policy_of(q);
+	if (r <= 0)
+		return r;
+	if (q->policy >= BN_POL_FIRST && bn_addr_who(&q->peer, &q->who))
+		return -BN_DROP_INTERNAL;
+	return bn_policy_ask(q);
+}
+
 /* Asks one end's policy. 0: admitted; -BN_DROP_x, with what the exit needs in p. */
 __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 {
@@ -125,20 +139,18 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	/* Not known and let through, or no pod of this node; a pod and itself (what comes to a pod
 	 * from elsewhere under its own address is forged); the node itself.
 	 */
-	if (!n->slot || (p->hook != BN_HOOK_TO_POD && bn_addr_same(&n->t.src, &n->t.dst)) || (n->host && n->dir == BN_DIR_INGRESS))
+	if (!n->slot || (p->hook != BN_HOOK_TO_POD && bn_addr_same(&n->t.src, &n->t.dst)) ||
+	    (n->host && n->dir == BN_DIR_INGRESS))
 		return 0;
 	q = &s->ask;
 	q->slot = n->slot;
 	q->proto = n->proto;
-	q->dir = n->dir;
 	q->peer = n->dir == BN_DIR_EGRESS ? n->t.dst : n->t.src;
-	q->port = n->t.dport;
 	q->fresh = n->fresh;
-	r = bn_policy_ask(q);
+	r = bn_flow_ask_dir(q, n->dir, n->t.dport);
 	if (r && (n->ct_flags & BN_CT_F_MID)) {
-		q->dir = n->dir == BN_DIR_EGRESS ? BN_DIR_INGRESS : BN_DIR_EGRESS;
-		q->port = n->t.sport;
-		if (!bn_policy_ask(q))
+		if (!bn_flow_ask_dir(q, n->dir == BN_DIR_EGRESS ? BN_DIR_INGRESS : BN_DIR_EGRESS,
+				     n->t.sport))
 			return 0;
 	}
 	if (!r && !q->audit)
@@ -317,9 +329,14 @@ static __always_inline bool bn_flow_passing(const struct bn_pkt *p)
 	return (p->flags & (BN_PKT_F_ICMP_ERR)) || (p->tcp & BN_TCP_RST);
 }
 
-static __always_inline void bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s,
-					 const struct bn_tuple *t, __u8 zone, __u32 flags)
+/* Key, hash, state and times of what is to be inserted under the tuple t. A function of its own: the hash
+ * takes 100 bytes of stack, and bn_ct_insert is called next.
+ */
+__noinline int bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s, const struct bn_tuple *t,
+			    __u32 zone, __u32 flags)
 {
+	if (!p || !s || !t)
+		return -BN_DROP_INTERNAL;
 	bn_ct_ref(&s->ref, t, p->proto, zone);
 	s->n.e.key = s->ref.key;
 	s->n.h = s->ref.h;
@@ -327,6 +344,7 @@ static __always_inline void bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s,
 	s->n.e.flags = flags | (s->ref.swapped ? 0 : BN_CT_F_ORIG_A);
 	s->n.e.created = p->now_s;
 	s->n.e.expires = p->now_s + bn_ct_lifetime(flags, p->proto);
+	return 0;
 }
 
 /* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a

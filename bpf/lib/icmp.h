@@ -190,27 +190,30 @@ static __always_inline bool bn_icmp_translate(struct bn_pkt *p, struct bn_inner 
 	return false;
 }
 
-static __always_inline int bn_icmp_related(bn_ctx *ctx, struct bn_pkt *p, struct bn_scratch *s,
-					   struct bn_ct_hit *hit)
+static __always_inline int bn_icmp_related(bn_ctx *ctx, struct bn_pkt *p, struct bn_ct_hit *hit)
 {
+	struct bn_scratch *s;
 	bool in = p->hook == BN_HOOK_TO_POD;
 	/* The error goes against the quoted packet. */
 	bool client = in ? !hit->reply : hit->reply;
 	__u32 need = (hit->reply ? 0 : BN_NEED_REPLY) | (in ? BN_NEED_HERE_IN : 0) |
 		     (client ? BN_NEED_EGRESS : BN_NEED_INGRESS);
-	struct bn_inner *inner = &s->inner;
 	bool moved;
 	int r;
 
 	r = bn_flow_prove(p, hit->e, hit->gen, need);
 	if (r)
 		return r;
-	moved = bn_icmp_translate(p, inner, hit, in);
+	/* Read again rather than kept: 8 bytes of stack each. */
+	s = bn_scratch_get();
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	moved = bn_icmp_translate(p, &s->inner, hit, p->hook == BN_HOOK_TO_POD);
 	if (!bn_ct_same(hit))
 		return -BN_DROP_INTERNAL;
 	if (!moved)
 		return BN_DONE_PASS;
-	r = bn_icmp_write(ctx, p, inner);
+	r = bn_icmp_write(ctx, p, &s->inner);
 	p->todo &= ~BN_DO_NAT;
 	return r ? r : BN_DONE_PASS;
 }
@@ -230,11 +233,11 @@ __noinline int bn_icmp_error(bn_ctx *ctx, struct bn_pkt *p)
 	if (!bn_addr_same(&p->t.dst, &s->inner.t.src) ||
 	    (p->hook == BN_HOOK_FROM_POD && !bn_addr_same(&p->t.src, &s->inner.t.dst)))
 		return BN_ICMP_OTHER;
-	bn_ct_ref(&s->ref, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN);
+	bn_ct_ref_far(&s->ref, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&s->ref, &hit);
 	if (!hit.e || bn_ct_expired(hit.e, p->now_s))
 		return BN_ICMP_OTHER;
-	return bn_icmp_related(ctx, p, s, &hit);
+	return bn_icmp_related(ctx, p, &hit);
 }
 
 #endif
