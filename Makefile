@@ -95,7 +95,7 @@ deps: ## install the packages that building and testing need
 
 # The packages decide which compiler and bpftool there are: a fresh make after they are in.
 check: deps ## build and run all tests (as root)
-	$(Q)$(MAKE) --no-print-directory -j2 all unit bpftests tools
+	$(Q)$(MAKE) --no-print-directory -j2 all unit bpftests tools benchtools
 	$(Q)$(MAKE) --no-print-directory -j2 SAN=1 unit fuzzers
 	$(Q)tests/run.sh $(SUITES)
 

@@ -8,7 +8,7 @@ build="gcc make git pkg-config libbpf-dev libelf-dev zlib1g-dev libjansson-dev
  uthash-dev linux-libc-dev"
 tools="libcmocka-dev iproute2 iputils-ping nftables iptables ethtool nginx-light curl wrk iperf3 dnsmasq-base
  dnsutils netcat-openbsd socat python3 python3-yaml python3-scapy python3-h2 prometheus openssl tcpdump procps
- mandoc util-linux conntrack zsh"
+ mandoc util-linux conntrack zsh haproxy"
 
 if ! command -v apt-get >/dev/null; then
 	cat >&2 <<-END

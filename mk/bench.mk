@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-bench: deps ## everything beside the direct path and kube-proxy-like rules (as root; about 15 min)
-	$(Q)$(MAKE) --no-print-directory -j2 all tools
+bench: deps ## everything beside the direct path and kube-proxy's rules (as root; about 40 min)
+	$(Q)$(MAKE) --no-print-directory -j2 all tools benchtools
 	$(Q)/usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
 
-bench-%: deps ## one part of it: services, policies, control
-	$(Q)$(MAKE) --no-print-directory -j2 all tools
+bench-%: deps ## one part: services, policies, nodeport, latency, bulk, http, testrun, control
+	$(Q)$(MAKE) --no-print-directory -j2 all tools benchtools
 	$(Q)/usr/bin/python3 tests/bench/bench.py --only $* $(BENCH_ARGS)
 
-.PHONY: bench
+benchtools: $(B)/tests/bench/testrun $(B)/tests/bpf/test_pod_speed
+
+.PHONY: bench benchtools

@@ -326,6 +326,7 @@ class Server:
                 rv = e.rv
                 seen = e.seen_by(match) if ns in (None, e.key[0]) else None
                 if seen:
+                    store.sent = time.monotonic()
                     self.event(st, f, *seen)
             if time.time() >= mark:
                 mark = time.time() + self.bookmark_s
@@ -468,7 +469,7 @@ class Control:
         return {"n": len(out), "requests": out[-50:], "conns": len(self.s.conns)}
 
     def do_now(self):
-        return {"time": time.time(), "rv": self.s.store.rv}
+        return {"time": time.time(), "rv": self.s.store.rv, "sent": self.s.store.sent}
 
     def do_exit(self):
         threading.Timer(0.05, os._exit, (0,)).start()

@@ -83,6 +83,7 @@ class Store:
         self.compacted = rv  # what was before is not known
         self.objects = {r: {} for r in RESOURCES}   # (ns, name) -> (bytes, labels)
         self.log = {r: [] for r in RESOURCES}
+        self.sent = 0.0  # when the last event went to a watcher, CLOCK_MONOTONIC
         self.snapshots = {}
         self.present = {r: r != "httpnetworkpolicies" for r in RESOURCES}
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""The ways from a client to a server that are compared, each in a cluster of namespaces of its own, so
+that a client port that one of them used is never met by another (TIME_WAIT)."""
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
+from harness import BUILD, Cluster, sh, wait_for  # noqa: E402
+from kubecluster import KubeCluster  # noqa: E402
+
+import objects  # noqa: E402
+from cpu import Meter  # noqa: E402
+
+LOAD = os.path.join(BUILD, "tests/tools/load")
+KUBE_PROXY = os.environ.get("KUBE_PROXY", "")
+BIG = os.environ.get("BENCH_BIG") == "1"
+
+# Arguments of bpfnetd by the name of the variant.
+BPFNET = {"socket": ["--host-routing", "stack"], "socket+peer": ["--host-routing", "bpf"],
+          "tc": ["--socket-lb", "off", "--host-routing", "stack"],
+          "tc+peer": ["--socket-lb", "off", "--host-routing", "bpf"]}
+
+
+def others(size):
+    """The alternatives that can be measured at that size in reasonable time."""
+    out = ["iptables-legacy", "nftables"]
+    if size <= 1000 or BIG: # iptables-nft-restore of 10,000 services takes one to two minutes
+        out.append("iptables-nft")
+    if KUBE_PROXY:
+        out += ["kube-proxy-iptables", "kube-proxy-nftables"]
+    return out
+
+
+def in_ns(host, cmd, **kw):
+    return sh(["nsenter", "--net=/var/run/netns/" + host.ns] + cmd, **kw)
+
+
+def write_list(cluster, items, name="bench.json"):
+    path = os.path.join(cluster.manifests, "." + name)
+    with open(path, "w") as f:
+        json.dump({"apiVersion": "v1", "kind": "List", "items": items}, f)
+    os.rename(path, os.path.join(cluster.manifests, name))
+
+
+def load_rules(node, name, svcs):
+    """kube-proxy-like rules in the node's namespace; the real kube-proxy is start_kube_proxy."""
+    if name == "nftables":
+        for text in objects.nft_rules(svcs):
+            in_ns(node, ["nft", "-f", "-"], input=text, timeout=300)
+    else:
+        in_ns(node, [name + "-restore"], input=objects.iptables_rules(svcs), timeout=600)
+
+
+def start_kube_proxy(c, node, mode, objs):
+    for o in objs:
+        c.put(o)
+    args = [KUBE_PROXY, "--proxy-mode", mode, "--kubeconfig", os.path.join(c.api.dir, "kubeconfig"), "--hostname-override",
+            node.name, "--cluster-cidr", "10.244.0.0/16", "--metrics-bind-address", "127.0.0.1:10249", "--healthz-bind-address",
+            "127.0.0.1:10256", "--conntrack-max-per-core", "0", "--kube-api-content-type", "application/json"]
+    log = open(os.path.join(c.dir, "kube-proxy.log"), "ab")
+    node.popen(args, stdout=log, stderr=log)
+    log.close()
+
+
+class Way:
+    """run(mode, seconds) measures one round; ways differ in what they set up.
+
+    Client and server share one CPU, but for bulk (one each): left to the scheduler, a request costs 20 or
+    80 µs here, depending on whether it wakes an idle CPU, and that is all that would be seen.
+    """
+    opened = 0
+
+    def open(self, name, stack, nodes, daemon_args):
+        self.name = name
+        Way.opened += 1
+        kind = KubeCluster if name.startswith("kube-proxy") else Cluster
+        self.c = stack.enter_context(kind(f"be{Way.opened % 1000}", nodes=nodes, daemon_args=daemon_args))
+        return self.c
+
+    def ready(self):
+        hosts = [*self.c.nodes.values(), *self.c.clients, self.c.fabric]
+        self.meter = Meter([h.cgroup for h in hosts])
+        wait_for(f"{self.name}: answers", lambda: self.run("tcp-new", 0.05)["ops"], 60)
+
+    def run(self, mode, seconds, size=None):
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(self.service.pid, {cpus[0 if mode == "bulk" else -1]})
+        before = self.meter.read()
+        p = self.client.run(["taskset", "-c", str(cpus[-1]), LOAD, mode, self.addr, str(self.port), str(seconds)] + ([str(size)] if size else []),
+                            check=False, timeout=seconds + 60)
+        after = self.meter.read()
+        r = json.loads(p.stdout or '{"ops": 0, "failed": 1, "seconds": 1}')
+        for i, k in enumerate(("machine", "own")):
+            r[k] = (after[i] - before[i]) / r["ops"] if r["ops"] else None
+        return r
+
+
+class PodToPod(Way):
+    """Client and server are pods of one node. policies: how many are in force (names with +policy)."""
+
+    def __init__(self, name, size, stack, npolicies=0):
+        args = BPFNET.get(name.split("+policy")[0])
+        c = self.open(name, stack, 1, args or ())
+        self.client = c.pod("n1", "client", labels={"app": "client"})
+        self.server = c.pod("n1", "server", labels={"app": "server"})
+        direct = name == "direct"
+        self.addr, self.port = (self.server.ip, objects.DIRECT_PORT) if direct else (objects.VIP, objects.SVC_PORT)
+        self.service = self.server.popen([LOAD, "serve", str(objects.DIRECT_PORT if direct else objects.POD_PORT)])
+        svcs = objects.services(size, self.server.ip)
+        if args:
+            write_list(c, objects.service_objects(svcs) + (objects.policies(npolicies) if npolicies else []))
+            c.n1.start(timeout=90)
+        elif name.startswith("kube-proxy"):
+            start_kube_proxy(c, c.n1, name.split("-")[2], objects.service_objects(svcs))
+        elif not direct:
+            load_rules(c.n1, name, svcs)
+        self.ready()
+
+
+class NodePort(Way):
+    """An outside client, the port of node n1, a backend on n2. `direct` is the way client, n1 as a
+    router, n2, pod and back through n1: the same links, without a service."""
+
+    ARGS = {"tc": ["--host-routing", "stack"], "tc+peer": ["--host-routing", "bpf"]}
+
+    def __init__(self, name, size, stack):
+        args = self.ARGS.get(name)
+        c = self.open(name, stack, 2, args or ())
+        self.client = c.client()
+        self.server = c.pod("n2", "server", labels={"app": "server"})
+        for h in (c.n1, c.n2, self.client):
+            in_ns(h, ["sysctl", "-qw", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0",
+                      "net.ipv4.conf.all.accept_redirects=0", "net.ipv4.conf.eth0.accept_redirects=0"])
+        direct = name == "direct"
+        self.addr, self.port = (self.server.ip, objects.DIRECT_PORT) if direct else (c.n1.ip, objects.NODE_PORT)
+        self.service = self.server.popen([LOAD, "serve", str(objects.DIRECT_PORT if direct else objects.POD_PORT)])
+        svcs = objects.services(size, self.server.ip, nodeport=True)
+        if direct:
+            in_ns(c.n2, ["ip", "route", "add", self.client.ip + "/32", "via", c.n1.ip])
+        elif args:
+            write_list(c, objects.service_objects(svcs))
+            c.n1.start(timeout=90)
+        elif name.startswith("kube-proxy"):
+            start_kube_proxy(c, c.n1, name.split("-")[2], objects.service_objects(svcs))
+        else:
+            load_rules(c.n1, name, svcs)
+        self.ready()
+
+
+@contextlib.contextmanager
+def ways(report, kind, names, size, *args):
+    """The ways that could be set up; what could not is in the report's `failed`. `direct` has to be."""
+    with contextlib.ExitStack() as st:
+        out = []
+        for n in names:
+            began = time.monotonic()
+            with contextlib.ExitStack() as own:
+                try:
+                    w = kind(n, size, own, *args)
+                except (AssertionError, RuntimeError, OSError, subprocess.SubprocessError) as e:
+                    if n == "direct":
+                        raise
+                    report.fail(f"{n} at {size}", e)
+                    continue
+                st.push(own.pop_all())
+            out.append(w)
+            if time.monotonic() - began > 20:
+                print(f"  ({n} took {time.monotonic() - began:.0f} s to set up)", flush=True)
+        yield out
+
+
+def interleave(report, all_ways, seconds, rounds, mode, size=None):
+    """rounds + 1 times each way in turn; the first round warms up. {name: [result, ...]}"""
+    got = {w.name: [] for w in all_ways}
+    for r in range(rounds + 1):
+        for w in all_ways:
+            for attempt in range(3): # a busy machine can let an operation time out: that round again
+                m = w.run(mode, seconds, size)
+                if m["ops"] and not m.get("failed"):
+                    break
+                report.retry(f"{w.name} {mode}: {m.get('failed')} operations failed of {m['ops']}")
+            else:
+                raise AssertionError(f"{w.name} {mode}: operations fail, again and again")
+            if r:
+                got[w.name].append(m)
+    return got
