@@ -4,8 +4,10 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "loader/log.h"
 #include "loader/model/verify.h"
@@ -151,6 +153,24 @@ static void on_signal(evutil_socket_t sig, short what _unused_, void *data)
 	event_base_loopbreak(d->base);
 }
 
+/* Any thread. */
+static void wake(void *data)
+{
+	const uint64_t one = 1;
+
+	while (write(((struct bn_daemon *)data)->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void on_woken(evutil_socket_t fd, short what _unused_, void *data)
+{
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		log_err_r(errno, "eventfd");
+	bn_daemon_kick(data);
+}
+
 static int open_loop(struct bn_daemon *d)
 {
 	const int sigs[] = { SIGTERM, SIGINT };
@@ -163,6 +183,12 @@ static int open_loop(struct bn_daemon *d)
 		if (!d->signals[i] || evsignal_add(d->signals[i], NULL) < 0)
 			return log_err_r(ENOMEM, "signal handlers");
 	}
+	d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->wake_fd < 0)
+		return log_err_r(errno, "eventfd");
+	d->woken = event_new(d->base, d->wake_fd, EV_READ | EV_PERSIST, on_woken, d);
+	if (!d->woken || event_add(d->woken, NULL) < 0)
+		return log_err_r(ENOMEM, "eventfd");
 	d->turn = event_new(d->base, -1, 0, on_turn, d);
 	d->tick = event_new(d->base, -1, EV_PERSIST, on_tick, d);
 	return d->turn && d->tick ? 0 : log_err_r(ENOMEM, "timers");
@@ -220,7 +246,7 @@ static int open_models(struct bn_daemon *d)
 		.maglev = !strcmp(o->lb_algorithm, "maglev"),
 	};
 	struct bn_endpoints_env ep_env = { .base = d->base, .opts = o, .data = d };
-	struct bn_policies_env pol_env = { .node_name = o->node_name };
+	struct bn_policies_env pol_env = { .node_name = o->node_name, .wake = wake, .wake_data = d };
 	struct bn_maps *maps = d->kernel->maps;
 	struct bn_state *st = maps->mem[BN_MAP_state];
 	int r;
@@ -333,6 +359,7 @@ int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret)
 	if (!d)
 		return log_err_r(ENOMEM, "start");
 	d->opts = opts;
+	d->wake_fd = -1;
 	r = open_loop(d);
 	if (!r)
 		r = make_dir(opts->run_dir);
@@ -387,6 +414,9 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		if (d->signals[i])
 			event_free(d->signals[i]);
+	if (d->woken)
+		event_free(d->woken);
+	closep(&d->wake_fd);
 	if (d->turn)
 		event_free(d->turn);
 	if (d->tick)

@@ -35,6 +35,8 @@ struct bn_daemon {
 	struct event *turn;	/* a sync is due: at most one however many changes */
 	struct event *tick;	/* what has to be tried again, and what ages */
 	struct event *signals[2];
+	struct event *woken; /* a thread has something for the loop */
+	int wake_fd;
 	struct bn_control *control;
 	struct bn_metrics *metrics;
 	struct bn_fill *fill;

@@ -134,7 +134,7 @@ int bn_http_sets_each(const struct bn_maps *m, int (*fn)(uint32_t id, const stru
 
 		if (r == -ENOENT)
 			continue;
-		r = r ?: fn(id, &s, data);
+		r = r == -EUCLEAN ? fn(id, NULL, data) : r ?: fn(id, &s, data);
 		if (r)
 			return r;
 	}

@@ -35,7 +35,7 @@ int bn_http_set_del(const struct bn_maps *m, uint32_t id); /* 0 also when there 
 
 /* What is in force under an id: its header. -ENOENT. */
 int bn_http_set_get(const struct bn_maps *m, uint32_t id, struct bn_http_set *ret);
-/* The same for every set that is there. */
+/* The same for every set that is there; s is NULL for one of another layout. */
 int bn_http_sets_each(const struct bn_maps *m, int (*fn)(uint32_t id, const struct bn_http_set *s, void *data),
 		      void *data);
 

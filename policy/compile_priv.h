@@ -50,11 +50,13 @@ struct polspace {
 	BN_VEC(struct polrec *) recs; /* by name, then kind */
 };
 
+/* Numbers stay when a policy changes: only with the versions they say which rules are meant. */
 struct httpset {
 	struct bn_hnode h;
 	unsigned refs;
 	uint32_t id, n;
-	uint32_t rules[];
+	uint32_t *rules; /* numbers, ascending */
+	uint64_t serials[];
 };
 
 struct matrices {
@@ -147,7 +149,7 @@ struct bn_matrix {
 struct polspace *bn_comp_space(const struct bn_compiler *c, const char *ns);
 void bn_comp_rec_unref(struct bn_compiler *c, struct polrec *rec);
 void bn_comp_rec_remove(struct bn_compiler *c, struct polrec *rec);
-int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n,
+int bn_comp_http_set(struct bn_compiler *c, const struct crule *const *rules, uint32_t n,
 		     struct httpset **ret);
 void bn_comp_http_put(struct bn_compiler *c, struct httpset *s);
 int bn_comp_rule_number(struct bn_compiler *c, struct rulenum *n);

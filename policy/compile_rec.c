@@ -344,41 +344,67 @@ uint64_t bn_compiler_refusals(const struct bn_compiler *c)
 
 /* --- HTTP rule sets --------------------------------------------------------------------------- */
 
-int bn_comp_http_set(struct bn_compiler *c, const uint32_t *rules, uint32_t n, struct httpset **ret)
+static struct httpset *httpset_new(const struct crule *const *rules, uint32_t n)
 {
-	uint64_t hash = bn_hash(rules, n * sizeof(*rules));
-	struct bn_rule_ref *refs;
-	struct httpset *s;
+	struct httpset *s = calloc(1, sizeof(*s) + n * (sizeof(*s->serials) + sizeof(*s->rules)));
+
+	if (!s)
+		return NULL;
+	s->n = n;
+	s->refs = 1;
+	s->rules = (uint32_t *)(s->serials + n);
+	for (uint32_t k = 0; k < n; k++) {
+		s->rules[k] = rules[k]->num->id;
+		s->serials[k] = rules[k]->rec->serial;
+	}
+	return s;
+}
+
+static int httpset_id(struct bn_compiler *c, const struct crule *const *rules, struct httpset *s)
+{
+	_cleanup_(freep) struct bn_rule_ref *refs = NULL;
+
+	if (!c->http.get)
+		return bn_numbers_get(&c->http_ids, &s->id);
+	refs = calloc(s->n, sizeof(*refs));
+	if (!refs)
+		return -ENOMEM;
+	for (uint32_t k = 0; k < s->n; k++)
+		refs[k] = (struct bn_rule_ref){rules[k]->rec->p, rules[k]->num->dir,
+					       rules[k]->num->index, rules[k]->r};
+	return c->http.get(c->http.data, refs, s->rules, s->n, &s->id);
+}
+
+int bn_comp_http_set(struct bn_compiler *c, const struct crule *const *rules, uint32_t n,
+		     struct httpset **ret)
+{
+	_cleanup_(freep) struct httpset *s = httpset_new(rules, n);
+	size_t len = n * (sizeof(*s->serials) + sizeof(*s->rules));
+	uint64_t hash;
 	int r;
 
+	if (!s)
+		return -ENOMEM;
+	hash = bn_hash(s->serials, len);
 	for (struct bn_hnode *h = bn_htab_first(&c->httpsets, hash); h; h = bn_htab_next(h)) {
-		s = bn_container(h, struct httpset, h);
-		if (s->n == n && !memcmp(s->rules, rules, n * sizeof(*rules))) {
-			s->refs++;
-			*ret = s;
+		struct httpset *x = bn_container(h, struct httpset, h);
+
+		if (x->n == n && !memcmp(x->serials, s->serials, len)) {
+			x->refs++;
+			*ret = x;
 			return 0;
 		}
 	}
-	s = calloc(1, sizeof(*s) + n * sizeof(*rules));
-	refs = calloc(n, sizeof(*refs));
-	r = s && refs ? 0 : -ENOMEM;
-	if (!r && c->http.get) {
-		for (uint32_t k = 0; k < n && !r; k++)
-			r = bn_compiler_rule(c, rules[k], &refs[k]);
-		r = r ?: c->http.get(c->http.data, refs, rules, n, &s->id);
-	} else if (!r) {
-		r = bn_numbers_get(&c->http_ids, &s->id);
-	}
-	r = r ?: bn_htab_add(&c->httpsets, &s->h, hash);
-	free(refs);
+	r = httpset_id(c, rules, s);
+	if (r < 0)
+		return r;
+	r = bn_htab_add(&c->httpsets, &s->h, hash);
 	if (r < 0) {
-		free(s);
+		if (c->http.put)
+			c->http.put(c->http.data, s->id);
 		return r;
 	}
-	memcpy(s->rules, rules, n * sizeof(*rules));
-	s->n = n;
-	s->refs = 1;
-	*ret = s;
+	*ret = TAKE_PTR(s);
 	return 0;
 }
 

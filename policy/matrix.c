@@ -107,14 +107,22 @@ static bool rule_covers(const struct bn_matrix *m, const struct mrule *mr, uint8
 	return false;
 }
 
-static int http_cell(struct bn_matrix *m, const struct bn_u32s *http, uint32_t first,
+static int by_number(const void *a, const void *b)
+{
+	const struct crule *const *x = a, *const *y = b;
+
+	return bn_u32_cmp(&(*x)->num->id, &(*y)->num->id);
+}
+
+static int http_cell(struct bn_matrix *m, const struct crule **rules, uint32_t n, uint32_t first,
 		     struct bn_cell *ret)
 {
 	struct httpset *s;
 	uint32_t k;
 	int r;
 
-	r = bn_comp_http_set(m->c, http->v, http->n, &s);
+	qsort(rules, n, sizeof(*rules), by_number);
+	r = bn_comp_http_set(m->c, rules, n, &s);
 	if (r < 0)
 		return r;
 	*ret = (struct bn_cell){.action = BN_ACT_HTTP, .rule = first, .http = s->id};
@@ -131,7 +139,7 @@ static int http_cell(struct bn_matrix *m, const struct bn_u32s *http, uint32_t f
 static int decide(struct bn_matrix *m, const uint32_t *hits, uint32_t nhits, uint32_t cls,
 		  uint32_t identity, struct bn_cell *ret)
 {
-	struct bn_u32s http = {};
+	BN_VEC(const struct crule *) http = {};
 	int tier_done = -1, r = 0;
 	uint32_t first = 0, priority = 0;
 
@@ -150,16 +158,15 @@ static int decide(struct bn_matrix *m, const uint32_t *hits, uint32_t nhits, uin
 		} else if (c->action == BN_RULE_ACCEPT && c->http) {
 			first = http.n ? first : c->num->id;
 			priority = c->priority;
-			r = bn_vec_push(&http, c->num->id);
+			r = bn_vec_push(&http, c);
 		} else {
 			ret->action = c->action == BN_RULE_ACCEPT ? BN_ACT_ALLOW : BN_ACT_DENY;
 			ret->rule = c->num->id;
 			break;
 		}
 	}
-	bn_u32s_sort(&http);
 	if (!r && http.n)
-		r = http_cell(m, &http, first, ret);
+		r = http_cell(m, http.v, http.n, first, ret);
 	bn_vec_done(&http);
 	return r;
 }
@@ -544,6 +551,15 @@ int bn_matrix_each_peer(const struct bn_matrix *m,
 	for (uint32_t k = 0; k < m->peers.size && !r; k++)
 		if (m->peers.k[k])
 			r = fn(m->peers.k[k], m->peers.v[k], data);
+	return r;
+}
+
+int bn_matrix_each_http(const struct bn_matrix *m, int (*fn)(uint32_t set, void *data), void *data)
+{
+	int r = 0;
+
+	for (uint32_t k = 0; k < m->sets.n && !r; k++)
+		r = fn(m->sets.v[k]->id, data);
 	return r;
 }
 

@@ -41,12 +41,12 @@ static struct pol_slot *slot_named(const struct bn_policies *p, const char *ns, 
 
 void bn_pol_mark(struct bn_policies *p, struct pol_slot *s)
 {
+	p->changed = true;
 	if (s->dirty)
 		return;
 	s->dirty = !bn_vec_push(&p->dirty, s->slot);
 	if (!s->dirty)
 		p->err = -ENOMEM;
-	p->changed = true;
 }
 
 const struct bn_pod *bn_pol_slot_pod(const struct bn_policies *p, const struct pol_slot *s)
@@ -59,8 +59,11 @@ static void slot_clear(struct bn_policies *p, struct pol_slot *s)
 	if (!s->used)
 		return;
 	bn_htab_del(&p->by_name, &s->h);
-	for (enum bn_dir d = 0; d < BN_DIRS; d++)
+	for (enum bn_dir d = 0; d < BN_DIRS; d++) {
 		bn_matrix_unrefp(&s->m[d]);
+		bn_matrix_unrefp(&s->next[d]);
+	}
+	p->nwaiting -= s->waiting;
 	free(s->error);
 	*s = (struct pol_slot){.slot = s->slot, .dirty = s->dirty};
 	p->changed = true;
@@ -190,7 +193,7 @@ static int load(struct bn_obj *o, void *data)
 
 static bool due(const struct bn_policies *p)
 {
-	return p->changed || p->dirty.n || bn_idents_dirty(p->ids) ||
+	return p->changed || p->dirty.n > p->nwaiting || bn_idents_dirty(p->ids) ||
 	       (p->addrs_failed && bn_pol_now_ns() >= p->retry_ns);
 }
 
@@ -223,6 +226,11 @@ int bn_policies_sync(struct bn_policies *p)
 	int r;
 
 	r = bn_pols_reclaim(p->pols);
+	if (!r && p->http) {
+		r = bn_httpsets_poll(p->http, 0);
+		p->changed |= r > 0;
+		r = r < 0 ? r : 0;
+	}
 	if (!p->ready)
 		return r;
 	if (!r && (due(p) || !p->first_done))
@@ -271,7 +279,11 @@ void bn_policies_set_unenforced(struct bn_policies *p)
 
 bool bn_policies_in_force(const struct bn_policies *p)
 {
-	return p->ready && p->first_done && p->in_force && !p->changed && !p->dirty.n;
+	struct bn_httpsets_stats http = {};
+
+	if (p->http)
+		bn_httpsets_stats(p->http, &http);
+	return p->ready && p->first_done && p->in_force && !p->changed && !p->dirty.n && !http.pending;
 }
 
 /* --- questions -------------------------------------------------------------------------------- */
@@ -319,6 +331,8 @@ void bn_policies_stats(const struct bn_policies *p, struct bn_policies_stats *re
 	ret->words_written = s.words;
 	ret->writes = s.writes;
 	ret->epoch = bn_pols_epoch(p->pols);
+	if (p->http)
+		bn_httpsets_stats(p->http, &ret->http);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -326,6 +340,7 @@ void bn_policies_stats(const struct bn_policies *p, struct bn_policies_stats *re
 static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 {
 	struct bn_compile_limits lim = {};
+	struct bn_http_sets http = {};
 	int r;
 
 	r = bn_idents_new(&p->ids);
@@ -337,7 +352,16 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 	lim.cells = p->maps->entries[BN_MAP_pol_cells] / 2;
 	lim.peers = p->maps->entries[BN_MAP_pol_peers] / 2;
 	lim.rules = bn_pols_max_rules(p->pols);
-	r = bn_compiler_new(p->ids, &lim, env->http, &p->c);
+	if (!env->no_http) {
+		const struct bn_httpsets_env http_env = {
+			.wake = env->wake, .data = env->wake_data, .grace_ms = env->http_grace_ms};
+
+		r = bn_httpsets_new(p->maps, &http_env, &p->http);
+		if (r < 0)
+			return r;
+		bn_httpsets_ops(p->http, &http);
+	}
+	r = bn_compiler_new(p->ids, &lim, &http, &p->c);
 	r = r ?: bn_idents_set_node_name(p->ids, env->node_name);
 	r = r ?: bn_tracer_borrow(p->store, p->ids, p->c, &p->tracer);
 	if (r < 0)
@@ -368,6 +392,7 @@ int bn_policies_new(struct bn_store *store, struct bn_maps *maps, const struct b
 	p->maps = maps;
 	p->eps = env->eps;
 	p->verify = env->verify;
+	p->no_http = env->no_http;
 	p->node_name = env->node_name ? bn_intern(env->node_name) : NULL;
 	r = open_parts(p, env);
 	for (size_t k = 0; k < ARRAY_SIZE(kinds) && !r; k++)
@@ -393,6 +418,7 @@ void bn_policies_freep(struct bn_policies **pp)
 	free(p->slots);
 	bn_htab_clear(&p->by_name);
 	bn_compiler_freep(&p->c);
+	bn_httpsets_freep(&p->http);
 	bn_idents_freep(&p->ids);
 	bn_pols_freep(&p->pols); /* retired above, reclaimed by nobody: words still name them */
 	bn_vec_done(&p->dirty);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "loader/model/httpsets.h"
 #include "maps/maps.h"
 #include "policy/compile.h"
 #include "policy/store.h"
@@ -24,7 +25,10 @@ struct bn_policies;
 struct bn_policies_env {
 	const char *node_name;
 	struct bn_eps *eps;		    /* where addresses get their identity */
-	const struct bn_http_sets *http;    /* NULL: no HTTP engine */
+	const char *no_http;		    /* why the kernel cannot judge requests; NULL: it can */
+	void (*wake)(void *data);	    /* any thread: bn_policies_sync has something to do */
+	void *wake_data;
+	unsigned http_grace_ms;	  /* tests: httpsets.h */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */
 	void (*step)(void *data);	    /* tests: called after each change of a map */
 	void *step_data;
@@ -89,6 +93,7 @@ struct bn_policies_stats {
 	uint64_t writes;       /* stores and system calls that changed a policy map */
 	uint64_t last_sync_ns; /* duration of the last one that changed something */
 	uint32_t epoch;
+	struct bn_httpsets_stats http; /* all 0 without */
 };
 void bn_policies_stats(const struct bn_policies *p, struct bn_policies_stats *ret);
 

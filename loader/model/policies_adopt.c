@@ -90,6 +90,8 @@ int bn_pol_adopt_end(struct bn_policies *p)
 		return 0;
 	p->adopt_until_ns = 0;
 	bn_idents_adopt_done(p->ids);
+	if (p->http)
+		bn_httpsets_adopt_done(p->http);
 	p->collect_ticket = bn_pols_seal(p->pols);
 	return bn_eps_settle(p->eps, BN_EPS_IDENTITY);
 }

@@ -234,13 +234,17 @@ static int plan_dir(struct bn_policies *p, struct pol_slot *s, const struct bn_p
 static int plan(struct bn_policies *p, struct pol_slot *s)
 {
 	const struct bn_pod *pod = bn_pol_slot_pod(p, s);
+	struct bn_matrix *before[BN_DIRS];
 	uint32_t id[BN_DIRS];
 	int r = 0;
 
 	s->failed = false;
 	for (enum bn_dir d = 0; d < BN_DIRS && !r; d++) {
-		bn_matrix_unrefp(&s->next[d]);
+		before[d] = s->next[d];
+		s->next[d] = NULL;
 		r = plan_dir(p, s, pod, d, &id[d]);
+		/* Not earlier: HTTP rules that nobody wants for an instant would be compiled anew. */
+		bn_matrix_unref(before[d]);
 	}
 	if (!s->failed) {
 		free(s->error);
@@ -268,6 +272,46 @@ static int plan_all(struct bn_policies *p)
 				bn_pol_mark(p, &p->slots[k]);
 	} while (!r);
 	return r;
+}
+
+/* --- HTTP rules --------------------------------------------------------------------------------- */
+
+/* Rules that take longer to compile are waited for by other means than standing still. */
+#define HTTP_WAIT_MS 5
+
+static int is_pending(uint32_t set, void *data)
+{
+	return bn_httpsets_pending(data, set);
+}
+
+/* Does it have to keep what it has, because its new HTTP rules are not in the maps yet? Not a pod that is
+ * closed: everything but the HTTP ports can be opened already. Nor one whose matrix cannot take a new
+ * identity: with the old one it would be closed to pods that it knew before.
+ */
+static bool must_wait(const struct bn_policies *p, const struct pol_slot *s)
+{
+	const uint64_t closed = BN_POD_WORD(BN_POL_CLOSED, BN_POL_CLOSED);
+
+	if (!p->http || !s->used || !s->planned || s->early || s->word == closed)
+		return false;
+	for (enum bn_dir d = 0; d < BN_DIRS; d++)
+		if (s->next[d] && s->next[d] != s->m[d] && bn_matrix_each_http(s->next[d], is_pending, p->http))
+			return true;
+	return false;
+}
+
+static int await_http(struct bn_policies *p)
+{
+	struct bn_httpsets_stats st;
+	int r;
+
+	if (!p->http)
+		return 0;
+	bn_httpsets_stats(p->http, &st);
+	if (!st.pending)
+		return 0;
+	r = bn_httpsets_poll(p->http, HTTP_WAIT_MS);
+	return r < 0 ? r : 0;
 }
 
 /* --- 3 to 6 ----------------------------------------------------------------------------------- */
@@ -341,11 +385,13 @@ static int retry_addrs(struct bn_policies *p)
 int bn_pol_apply(struct bn_policies *p)
 {
 	const struct bn_ident_diff *d;
+	uint32_t left = 0;
 	int r;
 
 	r = bn_idents_update(p->ids, &d);
 	r = r ?: add_identities(p, d);
 	r = r ?: plan_all(p);
+	r = r ?: await_http(p);
 	if (r < 0)
 		return r;
 	for (uint32_t k = 0; k < p->dirty.n; k++)
@@ -358,11 +404,14 @@ int bn_pol_apply(struct bn_policies *p)
 	for (uint32_t k = 0; k < p->dirty.n; k++) {
 		struct pol_slot *s = &p->slots[p->dirty.v[k]];
 
-		s->dirty = false;
-		if (s->used)
+		s->waiting = must_wait(p, s);
+		s->dirty = s->waiting;
+		if (s->waiting)
+			p->dirty.v[left++] = s->slot;
+		else if (s->used)
 			swap(p, s);
 	}
-	p->dirty.n = 0;
+	p->dirty.n = p->nwaiting = left;
 	bn_pols_raise_epoch(p->pols);
 	if (bn_pols_waiting(p->pols) || bn_idents_garbage(p->ids))
 		p->collect_ticket = bn_pols_seal(p->pols);

@@ -24,6 +24,7 @@ struct pol_slot {
 	struct bn_matrix *next[BN_DIRS];
 	uint64_t next_word;
 	bool early, planned;
+	bool waiting; /* for the HTTP rules of `next`: what is in force stays */
 	char *error;
 };
 
@@ -39,6 +40,8 @@ struct bn_policies {
 	struct bn_idents *ids;
 	struct bn_compiler *c;
 	struct bn_pols *pols;
+	struct bn_httpsets *http; /* NULL: the kernel cannot, no_http says why */
+	const char *no_http;
 	struct bn_tracer *tracer;
 	const struct bn_verify_ops *verify;
 	const char *node_name;
@@ -46,6 +49,7 @@ struct bn_policies {
 	uint32_t nslots;
 	struct bn_htab by_name;
 	struct bn_u32s dirty; /* slots */
+	uint32_t nwaiting;    /* of these: planned, their HTTP rules are being compiled */
 	bool ready, first_done, in_force, changed;
 	bool unenforced; /* until ready: open, not closed */
 	int err;	   /* of a listener: told by the next sync */

@@ -56,12 +56,32 @@ static const char *directions(const struct bn_netpol *np)
 						   : "";
 }
 
+static bool has_http(const struct bn_netpol *np)
+{
+	for (enum bn_dir d = 0; d < BN_DIRS; d++) {
+		const struct bn_rule *rules;
+
+		for (uint32_t k = 0, n = rules_of(np, d, &rules); k < n; k++)
+			if (rules[k].has_http)
+				return true;
+	}
+	return false;
+}
+
+/* Why its ports with HTTP rules let nothing through. */
+static const char *http_error(const struct bn_policies *p, const struct bn_netpol *np)
+{
+	if (np->o.kind != BN_KIND_HTTPNETPOL || !has_http(np))
+		return NULL;
+	return p->http ? bn_httpsets_error(p->http, np) : p->no_http;
+}
+
 static const char *error_of(const struct bn_policies *p, const struct bn_netpol *np)
 {
 	if (np->o.refused)
 		return "refused: the object cannot be read; it isolates what it selects and allows "
 		       "nothing";
-	return bn_compiler_refused(p->c, np) ?: "";
+	return bn_compiler_refused(p->c, np) ?: http_error(p, np) ?: "";
 }
 
 static json_t *policy_json(const struct bn_policies *p, const struct bn_netpol *np, bool names)
@@ -321,7 +341,7 @@ int bn_policies_trace(struct bn_policies *p, const struct bn_trace_query *q, boo
 static int add_error(const struct bn_netpol *np, void *data)
 {
 	struct list *l = data;
-	const char *why = bn_compiler_refused(l->p->c, np);
+	const char *why = bn_compiler_refused(l->p->c, np) ?: http_error(l->p, np);
 
 	if (!why)
 		return 0;
