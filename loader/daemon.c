@@ -17,7 +17,7 @@
 
 #define BN_TICK_S 2
 /* An API server that has just started may forbid everything for a moment. */
-#define BN_DENIED_S 5
+#define BN_DENIED_S 8
 
 static const struct bn_node *own_node(const struct bn_daemon *d)
 {
@@ -312,6 +312,7 @@ static int open_kube(struct bn_daemon *d, const struct bn_source_callbacks *cb)
 		.kubeconfig = o->kubeconfig,
 		.master = o->master,
 		.service_proxy_name = o->service_proxy_name,
+		.node_name = o->node_name,
 		.metrics = d->metrics,
 	};
 	char err[512] = "";

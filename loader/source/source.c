@@ -303,9 +303,11 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 		if (r < 0)
 			return r;
 	}
-	if (parsed < 0)
-		return apply_bad(s, &id, o, origin_file ? origin : NULL, &err);
-	return apply_good(s, &id, json, o);
+	r = parsed < 0 ? apply_bad(s, &id, o, origin_file ? origin : NULL, &err)
+		       : apply_good(s, &id, json, o);
+	if (s->judged && id.name && r != -ENOMEM)
+		s->judged(s, &id, json, parsed < 0 ? &err : NULL);
+	return r;
 }
 
 void bn_source_gone(struct bn_source *s, const struct bn_source_id *id)

@@ -43,6 +43,11 @@ struct bn_source_ops {
 	void (*free)(struct bn_source *s);
 };
 
+struct bn_source_id {
+	enum bn_kind kind;
+	const char *ns, *name; /* interned; NULL when unreadable */
+};
+
 /* The first member of each source's own struct, which is filled by bn_source_init. */
 struct bn_source {
 	const char *name; /* "manifests", "kubernetes" */
@@ -52,6 +57,9 @@ struct bn_source {
 	struct bn_source_state state[BN_KIND__MAX];
 	struct bn_reject *rejects; /* by key */
 	struct bn_laststate *last; /* loader/source/laststate.h; NULL: nothing is kept */
+	/* Told of each object that was taken, err NULL, or refused. NULL: nobody wants to know. */
+	void (*judged)(struct bn_source *s, const struct bn_source_id *id, const json_t *json,
+		       const struct bn_err *err);
 };
 
 void bn_source_init(struct bn_source *s, const char *name, const struct bn_source_ops *ops,
@@ -81,10 +89,6 @@ void bn_source_set_error(struct bn_source *s, enum bn_kind kind, const char *fmt
  * origin_file NULL: none. Returns 0; -EOPNOTSUPP for other kinds; -EINVAL when it was rejected;
  * -ENOMEM. ret, if not NULL, tells what the object is called, also when it was rejected.
  */
-struct bn_source_id {
-	enum bn_kind kind;
-	const char *ns, *name; /* interned; NULL when unreadable */
-};
 int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
 		    unsigned line, struct bn_source_id *ret);
 /* It is gone: from the store, the rejected list and the state directory. */

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import fill  # noqa: E402
 import h2  # noqa: E402
+import reports  # noqa: E402
 from certs import make_certs, write_kubeconfig  # noqa: E402
 from conn import H1Connection, Sock  # noqa: E402
 from store import RESOURCES, Expired, Store, dumps, parse_selector  # noqa: E402
@@ -120,6 +121,8 @@ class Server:
             st.data(b'{"major":"1","minor":"34"}')
             st.end()
             entry["status"] = 200
+            return
+        if reports.route(self, st, req, url.path, entry):
             return
         pre = next((p for p in PREFIXES if url.path == p or url.path.startswith(p + "/")), None)
         parts = url.path[len(pre):].strip("/").split("/") if pre else [""]
@@ -420,6 +423,12 @@ class Control:
 
     def do_fill(self, **sizes):
         fill.fill(self.s.store, **sizes)
+
+    def do_get(self, resource, name, namespace=""):
+        return {"object": json.loads(self.s.store.objects[resource][(namespace, name)][0])}
+
+    def do_events(self):
+        return {"events": list(self.s.store.events.values())}
 
     def do_compact(self):
         self.s.store.compact()

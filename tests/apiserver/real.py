@@ -3,8 +3,12 @@
 """A real kube-apiserver and etcd behind the same control socket as apiserver.py, as far as a server that
 behaves can follow: put, delete, present, compact, drop (restart), stop, start, delete_in_etcd, tokens.
 
-    KUBE_APISERVER=... ETCD=... real.py --dir DIR
+    KUBE_APISERVER=... ETCD=... real.py --dir DIR [--address A] [--port N] [--token T]
+
+kubeconfig is a cluster administrator's; with --token it is that of user "bpfnet", who has the rights that
+somebody gives him, and admin.kubeconfig is the administrator's.
 """
+import argparse
 import base64
 import http.client
 import json
@@ -37,12 +41,14 @@ def free_port():
 
 
 class Real:
-    def __init__(self, d):
-        self.d, self.procs = d, {}
-        self.port, self.etcd_port = free_port(), free_port()
+    def __init__(self, args):
+        self.d, self.procs, self.address = args.dir, {}, args.address
+        d = self.d
+        os.makedirs(d, exist_ok=True)
+        self.port, self.etcd_port = args.port or free_port(), free_port()
         self.peer_port = free_port()
-        self.token = "admin-token"
-        certs.make_certs(d, ["DNS:localhost", "IP:127.0.0.1"])
+        self.token, self.user = "admin-token", args.token
+        certs.make_certs(d, ["DNS:localhost", "IP:127.0.0.1", f"IP:{self.address}"])
         certs.openssl("genrsa", "-out", f"{d}/sa.key", "2048")
         self.write_tokens([self.token])
         self.log = open(f"{d}/servers.log", "ab")
@@ -51,6 +57,8 @@ class Real:
         with open(f"{self.d}/tokens.csv", "w", encoding="ascii") as f:
             for i, t in enumerate(tokens):
                 f.write(f'{t},admin-{i},{i},"system:masters"\n')
+            if self.user:
+                f.write(f'{self.user},bpfnet,bpfnet\n')
 
     def spawn(self, name, *argv):
         self.procs[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log,
@@ -67,16 +75,24 @@ class Real:
     def start_api(self):
         d = self.d
         self.spawn("api", os.environ["KUBE_APISERVER"],
-                   f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", "--bind-address=127.0.0.1",
+                   f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--bind-address={self.address}",
+                   f"--advertise-address={self.address}",
                    f"--secure-port={self.port}", f"--cert-dir={d}", f"--tls-cert-file={d}/tls.crt",
                    f"--tls-private-key-file={d}/tls.key", f"--client-ca-file={d}/ca.crt",
                    f"--token-auth-file={d}/tokens.csv", "--authorization-mode=RBAC",
                    f"--service-account-key-file={d}/sa.key",
                    f"--service-account-signing-key-file={d}/sa.key",
                    "--service-account-issuer=https://kubernetes.default.svc",
-                   "--service-cluster-ip-range=10.96.0.0/16", "--allow-privileged=true",
+                   "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112", "--allow-privileged=true",
                    "--disable-admission-plugins=ServiceAccount")
         self.wait(lambda: self.call("GET", "/readyz", parse=False), 120)
+
+    def write_kubeconfigs(self):
+        url = f"https://{self.address}:{self.port}"
+        certs.write_kubeconfig(self.d, url, self.token)
+        os.rename(f"{self.d}/kubeconfig", f"{self.d}/admin.kubeconfig")
+        certs.write_kubeconfig(self.d, url, self.user or self.token)
+        return url
 
     def stop_api(self):
         self.procs["api"].kill()
@@ -103,7 +119,7 @@ class Real:
 
     def call(self, method, path, body=None, parse=True, missing_ok=False):
         ctx = ssl.create_default_context(cafile=f"{self.d}/ca.crt")
-        c = http.client.HTTPSConnection("127.0.0.1", self.port, context=ctx, timeout=20)
+        c = http.client.HTTPSConnection(self.address, self.port, context=ctx, timeout=20)
         c.request(method, path, json.dumps(body) if body else None,
                   {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
         r = c.getresponse()
@@ -121,18 +137,36 @@ def path_of(res, ns, name=None):
     return where + (f"/{name}" if name else "")
 
 
+def complete(o):
+    """What a real server insists on and the tests' objects leave out."""
+    spec = o.get("spec", {})
+    if o["kind"] == "Pod":
+        for c in spec.setdefault("containers", [{"name": "c"}]):
+            c.setdefault("image", "none")
+    if o["kind"] == "Service" and len(spec.get("clusterIPs", [])) > 1:
+        spec["ipFamilyPolicy"] = "RequireDualStack"
+        spec["ipFamilies"] = ["IPv6" if ":" in a else "IPv4" for a in spec["clusterIPs"]]
+
+
 class Control(apiserver.Control):
     def do_put(self, object, raw=None):
         assert raw is None
         res, meta = KINDS[object["kind"]], object["metadata"]
         ns, name = meta.get("namespace"), meta["name"]
+        complete(object)
         old = self.s.call("GET", path_of(res, ns, name), missing_ok=True)
         if old:
             meta["resourceVersion"] = old["metadata"]["resourceVersion"]
             out = self.s.call("PUT", path_of(res, ns, name), object)
         else:
             out = self.s.call("POST", path_of(res, ns), object)
+        if "status" in object and res != "namespaces":
+            out["status"] = object["status"]
+            out = self.s.call("PUT", path_of(res, ns, name) + "/status", out)
         return {"rv": int(out["metadata"]["resourceVersion"])}
+
+    def do_now(self):
+        return {"rv": int(self.s.etcd("/v3/kv/range", {"key": "eA=="})["header"]["revision"])}
 
     def do_delete(self, resource, name, namespace="", silent=False):
         self.s.call("DELETE", path_of(resource, namespace, name))
@@ -164,6 +198,12 @@ class Control(apiserver.Control):
         self.s.stop_api()
         self.s.start_api()
 
+    def do_user(self, token):
+        """Another token for user bpfnet; the old one is no longer taken."""
+        self.s.user = token
+        self.s.write_tokens([self.s.token])
+        self.do_drop()
+
     def do_tokens(self, tokens):
         self.s.write_tokens(tokens)
         self.s.token = tokens[0]
@@ -171,13 +211,17 @@ class Control(apiserver.Control):
 
 
 def main():
-    d = sys.argv[sys.argv.index("--dir") + 1]
-    real = Real(d)
+    p = argparse.ArgumentParser()
+    p.add_argument("--dir", required=True)
+    p.add_argument("--address", default="127.0.0.1")
+    p.add_argument("--port", type=int, default=0)
+    p.add_argument("--token", help="of user bpfnet")
+    args = p.parse_args()
+    d, real = args.dir, Real(args)
     try:
         real.start_etcd()
         real.start_api()
-        url = f"https://127.0.0.1:{real.port}"
-        certs.write_kubeconfig(d, url, real.token)
+        url = real.write_kubeconfigs()
         control = Control(real)
         apiserver.threading.Thread(target=control.serve, args=(f"{d}/control.new",),
                                    daemon=True).start()

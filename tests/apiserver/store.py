@@ -77,6 +77,8 @@ class Event:
 
 
 class Store:
+    UIDS = ("services", "networkpolicies", "httpnetworkpolicies")  # where a change is told from a new one
+
     def __init__(self, rv=1000):
         self.cond = threading.Condition()
         self.rv = rv
@@ -85,6 +87,7 @@ class Store:
         self.log = {r: [] for r in RESOURCES}
         self.sent = 0.0  # when the last event went to a watcher, CLOCK_MONOTONIC
         self.snapshots = {}
+        self.events = {}     # (ns, name) -> Event
         self.present = {r: r != "httpnetworkpolicies" for r in RESOURCES}
 
     def put(self, obj, raw=None):
@@ -95,10 +98,16 @@ class Store:
             meta = obj.setdefault("metadata", {})
             key = (meta.get("namespace", "") if RESOURCES[res][3] else "", meta["name"])
             meta["resourceVersion"] = str(self.rv)
-            meta.setdefault("uid", "uid-%d" % self.rv)
             meta.setdefault("creationTimestamp", "2026-11-23T05:00:00Z")
-            data = raw.encode() if raw else dumps(obj)
             old = self.objects[res].get(key)
+            was = json.loads(old[0]) if old and res in self.UIDS and not raw else {"metadata": {}}
+            meta.setdefault("uid", was["metadata"].get("uid", "uid-%d" % self.rv))
+            if res == "httpnetworkpolicies":  # as the real one: counts the changes of the spec
+                meta["generation"] = was["metadata"].get("generation", 0) + \
+                    (was.get("spec") != obj.get("spec"))
+                if was.get("status"):
+                    obj.setdefault("status", was["status"])
+            data = raw.encode() if raw else dumps(obj)
             labels = meta.get("labels") or {}
             self.objects[res][key] = (data, labels)
             self.log[res].append(Event(self.rv, "MODIFIED" if old else "ADDED", key, data, labels,

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from harness import ROOT, Cluster, wait_for
+from harness import ROOT, Cluster, sh, wait_for
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "apiserver"))
 from store import KINDS, RESOURCES  # noqa: E402
@@ -15,6 +15,8 @@ from store import KINDS, RESOURCES  # noqa: E402
 
 class ApiServer:
     """apiserver.py at 192.0.2.1:6443, in the fabric's namespace."""
+
+    program = "apiserver.py"
 
     def __init__(self, cluster, *args):
         self.cluster, self.args, self.proc = cluster, args, None
@@ -25,7 +27,7 @@ class ApiServer:
             os.unlink(os.path.join(self.dir, "control"))
         self.proc = subprocess.Popen(
             ["nsenter", "--net=/var/run/netns/" + self.cluster.fabric.ns, "/usr/bin/python3",
-             os.path.join(ROOT, "tests/apiserver/apiserver.py"), "--dir", self.dir, "--address",
+             os.path.join(ROOT, "tests/apiserver", self.program), "--dir", self.dir, "--address",
              "192.0.2.1", "--port", "6443", *self.args, *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if not self.proc.stdout.readline().startswith("https://"):
@@ -53,7 +55,24 @@ class ApiServer:
         return out
 
 
+class RealServer(ApiServer):
+    """A kube-apiserver and its etcd, as real.py starts them."""
+
+    program = "real.py"
+
+    def kill(self):
+        if self.proc:
+            self.file.close()
+            self.sock.close()
+            self.proc.stdin.close()  # it ends what it started, and itself
+            self.proc.wait(20)
+            self.proc.stdout.close()
+            self.proc = None
+
+
 class KubeCluster(Cluster):
+    server = ApiServer
+
     def __init__(self, prefix, api_args=("--token", "t0ken"), **kw):
         self.api = None
         self.api_args = api_args
@@ -61,7 +80,7 @@ class KubeCluster(Cluster):
 
     def put(self, o, only_if_missing=False):
         if self.api is None:
-            self.api = ApiServer(self, *self.api_args)
+            self.api = self.server(self, *self.api_args)
             self.api.start()
         key = self._key(o)
         if only_if_missing and key in self.objects:
@@ -104,4 +123,16 @@ class KubeCluster(Cluster):
         super().close()
 
 
-__all__ = ["KubeCluster", "wait_for"]
+class RealCluster(KubeCluster):
+    server = RealServer
+
+    def kubectl(self, *args, input=None, check=True):
+        """As the cluster's administrator."""
+        return sh(["nsenter", "--net=/var/run/netns/" + self.fabric.ns, os.environ["KUBECTL"],
+                   "--kubeconfig", os.path.join(self.api.dir, "admin.kubeconfig"),
+                   "--cache-dir", os.path.join(self.dir, "kubectl"), *args],
+                  input=input if input is None or isinstance(input, str) else json.dumps(input),
+                  check=check, timeout=60).stdout
+
+
+__all__ = ["KubeCluster", "RealCluster", "wait_for"]

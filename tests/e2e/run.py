@@ -20,6 +20,10 @@ def main():
         if not (name.startswith("test_") and name.endswith(".py")):
             continue
         module = importlib.import_module(name[:-3])
+        if getattr(module, "NOT_RUN", ""):
+            if not wanted or any(w.split(".")[0] in name for w in wanted):
+                print(f"not run: {name[5:-3]}: {module.NOT_RUN}", flush=True)
+            continue
         for fn in [v for k, v in vars(module).items() if k.startswith("test_") and callable(v)]:
             label = f"{name[5:-3]}.{fn.__name__[5:]}"
             if wanted and not any(w in label for w in wanted):

@@ -136,7 +136,7 @@ def test_forbidden_policies():
         with web("kz", start=False) as c:
             c.api("fault", resource=res, times=-1, status=403, message="not you")
             c.n1.start(wait=False)
-            wait_for("services in force", lambda: reached(c) == {"b1", "b2"}, 15)
+            wait_for("services in force", lambda: reached(c) == {"b1", "b2"}, 20)
             late = c.pod("n1", "late")
             wait_for("a new pod too",
                      lambda: late.ask(VIP, 80).split(" ")[0] in ("b1", "b2"), 5)
@@ -154,7 +154,7 @@ def test_forbidden_policies():
             c.n1.start(wait=False)
             wait_for("named", lambda: c.errors(c.n1), 10)
             fresh = c.pod("n1", "fresh")
-            time.sleep(8)
+            time.sleep(11)
             assert c.a.ask(c.b1.ip, 8080, timeout=0.5) == "timeout"
             assert fresh.ask(VIP, 80, timeout=0.5) == "timeout"
             assert not any("no policy" in w for w in c.status(c.n1)[1]["waiting"])

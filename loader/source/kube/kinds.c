@@ -17,6 +17,7 @@ static const struct bn_json_mask metadata[] = {
 	{ "namespace", NULL },
 	{ "uid", NULL },
 	{ "resourceVersion", NULL },
+	{ "generation", NULL },
 	{ "labels", NULL },
 	{ "annotations", annotations },
 	{ "deletionTimestamp", NULL },
@@ -94,6 +95,9 @@ static const struct bn_json_mask node[] = { OBJECT({ "spec", node_spec },
 static const struct bn_json_mask bare[] = { OBJECT({ "type", NULL }) };
 /* Policies: a field that is not known must be seen, for it to be refused. */
 static const struct bn_json_mask policy[] = { OBJECT({ "spec", NULL }) };
+static const struct bn_json_mask conditions[] = { { "conditions", NULL }, { NULL, NULL } };
+static const struct bn_json_mask http_policy[] = { OBJECT({ "spec", NULL },
+							  { "status", conditions }) };
 
 #define EVENT(name)                                                                                \
 	static const struct bn_json_mask name##_event[] = { { "type", NULL },                      \
@@ -105,6 +109,7 @@ EVENT(pod);
 EVENT(node);
 EVENT(bare);
 EVENT(policy);
+EVENT(http_policy);
 
 #define CORE "/api/v1"
 #define DISCOVERY "/apis/discovery.k8s.io/v1"
@@ -121,5 +126,5 @@ const struct bn_kube_kind bn_kube_kinds[BN_KIND__MAX] = {
 	[BN_KIND_NETPOL] = { NETWORKING "/networkpolicies", NETWORKING, "networking.k8s.io/v1",
 			     false, policy, policy_event },
 	[BN_KIND_HTTPNETPOL] = { OURS "/httpnetworkpolicies", OURS, "bpfnet.io/v1alpha1", true,
-				 policy, policy_event },
+				 http_policy, http_policy_event },
 };

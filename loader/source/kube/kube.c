@@ -6,6 +6,7 @@
 
 #include "loader/log.h"
 #include "loader/source/kube/kube_metrics.h"
+#include "loader/source/kube/report.h"
 #include "loader/source/laststate.h"
 
 #define PROXY_NAME "service.kubernetes.io/service-proxy-name"
@@ -16,6 +17,7 @@ struct kube {
 	struct bn_kube_config *config;
 	struct bn_rest *http;
 	struct bn_reflector *refl[BN_KIND__MAX];
+	struct bn_report *report;
 	struct event *changed;
 	struct bn_kube_metrics metrics;
 	char *selector; /* of Services and EndpointSlices, as kube-proxy's */
@@ -91,6 +93,7 @@ static void kube_stop(struct bn_source *s)
 	k->stopped = true;
 	for (int i = 0; i < BN_KIND__MAX; i++)
 		bn_reflector_freep(&k->refl[i]);
+	bn_report_freep(&k->report);
 	bn_rest_freep(&k->http);
 }
 
@@ -104,6 +107,12 @@ static void kube_free(struct bn_source *s)
 		event_free(k->changed);
 	free(k->selector);
 	free(k);
+}
+
+static void on_judged(struct bn_source *s, const struct bn_source_id *id, const json_t *json,
+		      const struct bn_err *err)
+{
+	bn_report_judged(((struct kube *)s)->report, id, json, err);
 }
 
 static const struct bn_source_ops kube_ops = {
@@ -166,6 +175,10 @@ static int setup(struct kube *k, struct event_base *base, const struct bn_kube_o
 	if (r == -EINVAL)
 		snprintf(err, 512, "%s: server '%s' is not an address without credentials in it",
 			 k->config->origin, k->config->server);
+	if (r == 0 && o->node_name) {
+		r = bn_report_new(base, k->http, &k->s, o->node_name, &k->report);
+		k->s.judged = on_judged;
+	}
 	return r ?: make_reflectors(k, base, o);
 }
 

@@ -20,6 +20,7 @@ struct bn_kube_opts {
 	const char *sa_dir;	/* of the service account; NULL: where kubelet puts it */
 	const char *service_proxy_name; /* Services that ask for another proxy are ignored */
 	bool no_streaming;		/* pages only */
+	const char *node_name;		/* who reports what is refused; NULL: nobody does */
 	struct bn_metrics *metrics;	/* NULL: none */
 };
 

@@ -139,7 +139,7 @@ static void send_request(struct bn_reflector *r, enum state state, const char *q
 		path = NULL;
 	rq.path = path;
 	if (path)
-		e = bn_rest_get(r->env.http, &rq, &r->req);
+		e = bn_rest_send(r->env.http, &rq, &r->req);
 	if (e < 0) {
 		r->req = NULL;
 		bn_refl_wait(r, BACKOFF_MAX_MS);

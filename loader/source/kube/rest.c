@@ -96,6 +96,7 @@ void bn_rest_free_req(struct bn_rest_req *r)
 	bn_rest_detach(r);
 	TAILQ_REMOVE(&r->h->reqs, r, link);
 	free(r->path);
+	free(r->send);
 	free(r->body);
 	free(r);
 }
@@ -110,7 +111,7 @@ static void observe(struct bn_rest_req *r)
 	if (r->status)
 		snprintf(code, sizeof(code), "%ld", r->status);
 	if (r->h->hooks.observe)
-		r->h->hooks.observe(r->h->hooks.data, code, r->h->target.host, "GET",
+		r->h->hooks.observe(r->h->hooks.data, code, r->h->target.host, r->method,
 				    (bn_rest_now_ms() - r->start_ms) / 1e3);
 }
 
@@ -159,6 +160,16 @@ static size_t body_cb(char *p, size_t size, size_t n, void *data)
 	return n; /* the rest is not worth reading, but the connection is worth keeping */
 }
 
+/* What makes it something else than a GET. */
+static CURLcode set_body(struct bn_rest_req *r)
+{
+	if (!r->send)
+		return CURLE_OK;
+	return curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE, (long)strlen(r->send))
+		?: curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, r->send)
+		?: curl_easy_setopt(r->easy, CURLOPT_CUSTOMREQUEST, r->method);
+}
+
 static int req_start(struct bn_rest_req *r)
 {
 	struct bn_rest *h = r->h;
@@ -171,7 +182,7 @@ static int req_start(struct bn_rest_req *r)
 		return -ENOMEM;
 	r->generation = bn_auth_generation(h->auth);
 	e = bn_rest_setup(r->easy, h->c, &h->target, h->auth)
-		?: bn_rest_headers(h->c, &h->target, h->auth, &r->headers);
+		?: bn_rest_headers(h->c, &h->target, h->auth, r->content_type, &r->headers);
 	if (e < 0)
 		return e;
 	if (h->target.connect_to) {
@@ -180,6 +191,7 @@ static int req_start(struct bn_rest_req *r)
 			return -ENOMEM;
 	}
 	cr = curl_easy_setopt(r->easy, CURLOPT_URL, url)
+		?: set_body(r)
 		?: curl_easy_setopt(r->easy, CURLOPT_OPENSOCKETDATA, &h->connections)
 		?: curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers)
 		?: curl_easy_setopt(r->easy, CURLOPT_CONNECT_TO, r->connect_to)
@@ -338,10 +350,14 @@ struct bn_rest_req *bn_rest_queue(struct bn_rest *h, const struct bn_rest_reques
 	if (!r)
 		return NULL;
 	r->path = strdup(rq->path);
-	if (!r->path) {
+	r->send = rq->body ? strdup(rq->body) : NULL;
+	if (!r->path || (rq->body && !r->send)) {
+		free(r->path);
 		free(r);
 		return NULL;
 	}
+	r->method = rq->method ?: "GET";
+	r->content_type = rq->content_type;
 	r->h = h;
 	r->handler = rq->handler;
 	r->data = rq->data;
@@ -353,7 +369,7 @@ struct bn_rest_req *bn_rest_queue(struct bn_rest *h, const struct bn_rest_reques
 	return r;
 }
 
-int bn_rest_get(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret)
+int bn_rest_send(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret)
 {
 	struct bn_rest_req *r = bn_rest_queue(h, rq);
 

@@ -2,7 +2,7 @@
 #ifndef BN_KUBE_REST_H
 #define BN_KUBE_REST_H
 
-/* GET requests to one API server, in the daemon's event loop: HTTP/2 with all requests on one
+/* Requests to one API server, in the daemon's event loop: HTTP/2 with all requests on one
  * connection where the server speaks it, HTTP/1.1 otherwise. Adds the credentials, asks again once
  * after a 401 when they changed, finds a silent peer (a small request every 10 s of silence; after
  * 30 s without an answer every request fails and the connection is given up).
@@ -32,7 +32,10 @@ struct bn_rest_handler {
 };
 
 struct bn_rest_request {
+	const char *method; /* NULL: GET */
 	const char *path;  /* "/api/v1/pods?limit=500" */
+	const char *body;   /* text, copied; NULL: none */
+	const char *content_type;
 	unsigned timeout_s; /* of the whole request; 0: none */
 	unsigned stall_s;   /* without a byte; 0: none (watches: a silent peer is found anyway) */
 	const struct bn_rest_handler *handler;
@@ -40,7 +43,7 @@ struct bn_rest_request {
 };
 
 struct bn_rest_hooks { /* any may be NULL */
-	/* One finished request. code: "200", or "<error>" without an answer. seconds: to the head. */
+	/* One finished request. method: a literal. code: "200", or "<error>" without an answer. seconds: to the head. */
 	void (*observe)(void *data, const char *code, const char *host, const char *method,
 			double seconds);
 	/* The server answered something after it could not be reached. */
@@ -63,7 +66,7 @@ void bn_rest_freep(struct bn_rest **h); /* requests under way end without a call
 /* Starts from the loop's next turn on; no call of the handler happens within it. *ret is valid until
  * done was called or the request was cancelled.
  */
-int bn_rest_get(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret);
+int bn_rest_send(struct bn_rest *h, const struct bn_rest_request *rq, struct bn_rest_req **ret);
 /* done is not called any more. May be called from within any handler. */
 void bn_rest_cancel(struct bn_rest_req *r);
 

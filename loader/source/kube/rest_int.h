@@ -22,6 +22,9 @@ struct bn_rest_req {
 	const struct bn_rest_handler *handler;
 	void *data;
 	char *path;
+	const char *method; /* literal */
+	char *send;	    /* body of the request, or NULL */
+	const char *content_type;
 	unsigned timeout_s, stall_s;
 	enum bn_rest_state state;
 	CURL *easy;

@@ -186,12 +186,14 @@ static int add_extra(struct curl_slist **l, const struct bn_kube_extra *x)
 }
 
 int bn_rest_headers(const struct bn_kube_config *c, const struct bn_rest_target *t,
-		    const struct bn_auth *a, struct curl_slist **ret)
+		    const struct bn_auth *a, const char *content_type, struct curl_slist **ret)
 {
 	struct curl_slist *l = NULL;
 	int r;
 
 	r = add(&l, "Accept", "application/json") ?: add_auth(&l, c, a);
+	if (r == 0 && content_type)
+		r = add(&l, "Content-Type", content_type);
 	if (r == 0 && t->host_header)
 		r = add(&l, "Host", t->host_header + strlen("Host: "));
 	if (r == 0 && c->as)

@@ -22,9 +22,9 @@ struct bn_rest_target {
 int bn_rest_target_init(struct bn_rest_target *t, const struct bn_kube_config *c);
 void bn_rest_target_clear(struct bn_rest_target *t);
 
-/* Authorization, impersonation, Accept. To be freed by bn_rest_headers_free, which wipes it. */
+/* Authorization, impersonation, Accept, Content-Type unless NULL. To be freed by bn_rest_headers_free, which wipes it. */
 int bn_rest_headers(const struct bn_kube_config *c, const struct bn_rest_target *t,
-		    const struct bn_auth *a, struct curl_slist **ret);
+		    const struct bn_auth *a, const char *content_type, struct curl_slist **ret);
 void bn_rest_headers_free(struct curl_slist *l);
 
 /* Everything about the connection: addresses, proxy, TLS, keep-alive. The caller sets
