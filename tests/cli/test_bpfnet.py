@@ -34,10 +34,15 @@ class Daemon:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.bind(self.dir + "/control.sock")
         self.sock.listen(16)
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
         return self
 
     def __exit__(self, *a):
+        # First the thread, then the descriptor: its number is the next daemon's, and accept() of a thread
+        # that was late would take that one's clients.
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.sock.close()
         shutil.rmtree(self.dir)
 
