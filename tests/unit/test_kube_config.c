@@ -327,10 +327,14 @@ static void test_target(void **state)
 			assert_null(t.connect_to);
 		bn_rest_target_clear(&t);
 	}
-	struct bn_kube_config c = { .server = (char *)"https://user:pw@h" };
+	static const char *const bad[] = { "https://user:pw@h", "https://", "http:///x", "https://:6443" };
+	struct bn_kube_config c = { 0 };
 	struct bn_rest_target t;
 
-	assert_int_equal(bn_rest_target_init(&t, &c), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		c.server = (char *)bad[i];
+		assert_int_equal(bn_rest_target_init(&t, &c), -EINVAL);
+	}
 }
 
 static void test_time(void **state)

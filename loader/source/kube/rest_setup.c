@@ -84,7 +84,7 @@ int bn_rest_target_init(struct bn_rest_target *t, const struct bn_kube_config *c
 	if (at && at < host + all) /* credentials in an address would end up in messages */
 		return -EINVAL;
 	n = host_len(host);
-	if (n > all || (n < all && host[n] != ':'))
+	if (!n || n > all || (n < all && host[n] != ':'))
 		return -EINVAL;
 	port = n < all ? host + n + 1 : tls ? "443" : "80";
 	t->host = strndup(host, all);
