@@ -167,6 +167,10 @@ static int hook_error(uint32_t ifindex, const struct hook *h, int r, char **err)
 
 	if (r == -ENODEV || r == -ENXIO || !if_indextoname(ifindex, name))
 		return bn_kerr(err, -ENODEV, "interface %u is gone", ifindex);
+	if (r == -EADDRINUSE)
+		return bn_kerr(err, r, "another program's filter stands at prio %d handle 0x%x of %s of "
+			       "interface '%s': delete it (tc filter del dev %s ...)", BN_TC_PRIO,
+			       BN_TC_HANDLE, h->dir == BN_TC_IN ? "ingress" : "egress", name, name);
 	return bn_kerr(err, r, "cannot attach '%s' to %s of interface '%s': %s", h->prog,
 		       h->dir == BN_TC_IN ? "ingress" : "egress", name, strerror(-r));
 }

@@ -4,6 +4,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <string.h>
 
 #include "loader/kernel/internal.h"
 
@@ -14,6 +15,27 @@ static void hook_of(struct bpf_tc_hook *h, uint32_t ifindex, enum bn_dir_tc dir)
 		.ifindex = ifindex,
 		.attach_point = dir == BN_TC_IN ? BPF_TC_INGRESS : BPF_TC_EGRESS,
 	};
+}
+
+/* Of any bpfnet, by name: an earlier one's maps may be lost with its bpffs, the filter is not. */
+static bool is_bpfnets(uint32_t prog_id)
+{
+	static const char *const names[] = {"from_pod", "to_pod", "from_net", "to_net"};
+	char name[16];
+	size_t i;
+
+	for (i = 0; bn_prog_name(prog_id, name) == 0 && i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+/* Is what stands under our priority and handle somebody else's? Replacing would take it away. */
+static bool is_taken(struct bpf_tc_hook *h)
+{
+	LIBBPF_OPTS(bpf_tc_opts, o, .handle = BN_TC_HANDLE, .priority = BN_TC_PRIO);
+
+	return bpf_tc_query(h, &o) == 0 && !is_bpfnets(o.prog_id);
 }
 
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd)
@@ -29,6 +51,8 @@ int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd)
 	if (r < 0 && r != -EEXIST)
 		return r;
 	hook_of(&h, ifindex, dir);
+	if (r == -EEXIST && is_taken(&h))
+		return -EADDRINUSE;
 	return bpf_tc_attach(&h, &o);
 }
 

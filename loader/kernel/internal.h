@@ -106,7 +106,7 @@ json_t *bn_order_before(uint32_t ifindex, uint32_t attach_type, const struct bn_
 /* cgroup.c */
 void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog);
 
-/* clsact.c */
+/* clsact.c; -EADDRINUSE: another's filter stands where ours would */
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd);
 /* -ENOENT: no filter of ours. */
 int bn_clsact_detach(uint32_t ifindex, enum bn_dir_tc dir, const struct bn_map_ids *ours);

@@ -29,6 +29,8 @@ struct kenv {
 	char fs[80];	/* bpffs mount */
 	char pins[96], run[96], cgroup[128];
 	int home;	/* the network namespace we came from */
+	bool clsact;	/* asked for by the environment */
+	int fresh;	/* how many times kenv_fresh was called */
 	struct bn_opts opts;
 };
 
@@ -55,6 +57,7 @@ static inline int kenv_setup(void **state)
 	snprintf(e->fs, sizeof(e->fs), "%s/bpf", e->root);
 	snprintf(e->pins, sizeof(e->pins), "%s/pins", e->fs);
 	snprintf(e->run, sizeof(e->run), "%s/run", e->root);
+	e->clsact = getenv("BPFNET_TC");
 	e->home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (e->home < 0 || unshare(CLONE_NEWNS | CLONE_NEWNET) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -88,6 +91,33 @@ static inline int kenv_teardown(void **state)
 	close(e->home);
 	free(e);
 	return r;
+}
+
+/* Set-up of a single test: directories of its own. One that failed still holds its lock, by whatever it
+ * had open, and its interfaces.
+ */
+static inline int kenv_fresh(void **state)
+{
+	struct kenv *e = *state;
+
+	e->fresh++;
+	snprintf(e->pins, sizeof(e->pins), "%s/pins%d", e->fs, e->fresh);
+	snprintf(e->run, sizeof(e->run), "%s/run%d", e->root, e->fresh);
+	e->opts.ct_flows = 4096;
+	e->opts.max_backends = 4096;
+	if (e->clsact ? setenv("BPFNET_TC", "clsact", 1) : unsetenv("BPFNET_TC"))
+		return -1;
+	if (setns(e->home, CLONE_NEWNET) < 0 || unshare(CLONE_NEWNET) < 0)
+		return -1;
+	return sh("ip link set lo up");
+}
+
+/* What the daemon will attach by, here and now. */
+static inline bool kenv_tcx(void)
+{
+	const char *tc = getenv("BPFNET_TC");
+
+	return !(tc && !strcmp(tc, "clsact")) && bn_probe_tcx();
 }
 
 static inline struct bn_kernel *kenv_open(struct kenv *e)

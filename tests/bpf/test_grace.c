@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -97,11 +98,11 @@ static void system_calls(void **state _unused_)
 
 static void softirqs(void **state _unused_)
 {
-	_cleanup_(closep) int link = -1;
+	LIBBPF_OPTS(bpf_tc_opts, o, .prog_fd = bpf_program__fd(g->progs.slow));
+	LIBBPF_OPTS(bpf_tc_hook, h, .ifindex = if_nametoindex("lo"), .attach_point = BPF_TC_INGRESS);
 
-	link = bpf_link_create(bpf_program__fd(g->progs.slow), if_nametoindex("lo"), BN_TCX_INGRESS,
-			       NULL);
-	assert_true(link >= 0);
+	assert_int_equal(bpf_tc_hook_create(&h), 0);
+	assert_int_equal(bpf_tc_attach(&h, &o), 0);
 	pin_to(0);
 	rounds(by_softirq, 1);
 }

@@ -2,9 +2,12 @@
 /* loader/kernel: the pin directory, adoption, attachment and clean-up, on the real kernel. As root. */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <dirent.h>
 #include <sys/capability.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 
 #include "tests/bpf/kern_env.h"
 
@@ -35,12 +38,29 @@ static void del(const char *name)
 	assert_int_equal(sh("ip link del %s", name), 0);
 }
 
-/* Names of the programs at a hook, first first; only their number when names is NULL. */
+/* The filter under our handle, as programs() gives it. */
+static int filter(uint32_t ifindex, uint32_t type, __u32 *id)
+{
+	LIBBPF_OPTS(bpf_tc_opts, o, .handle = BN_TC_HANDLE, .priority = BN_TC_PRIO);
+	LIBBPF_OPTS(bpf_tc_hook, h, .ifindex = ifindex,
+		    .attach_point = type == BN_TCX_INGRESS ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+
+	if (bpf_tc_query(&h, &o) < 0)
+		return 0;
+	*id = o.prog_id;
+	return 1;
+}
+
+/* Names of the programs at a hook, first first; only their number when names is NULL. Of clsact filters:
+ * the one that is ours.
+ */
 static int programs(uint32_t ifindex, uint32_t type, char names[][16], uint32_t *id)
 {
 	__u32 ids[16], n = ARRAY_SIZE(ids), flags;
 
-	if (bpf_prog_query(ifindex, type, 0, &flags, ids, &n) < 0)
+	if (!kenv_tcx())
+		n = filter(ifindex, type, ids);
+	else if (bpf_prog_query(ifindex, type, 0, &flags, ids, &n) < 0)
 		return -errno;
 	for (__u32 i = 0; names && i < n; i++)
 		assert_int_equal(bn_prog_name(ids[i], names[i]), 0);
@@ -63,6 +83,17 @@ static void cleanup(struct kenv *e)
 	assert_int_equal(access(e->run, F_OK), -1);
 }
 
+/* Since when Linux has tcx. */
+static bool kernel_has_tcx(void)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname u;
+
+	assert_int_equal(uname(&u), 0);
+	assert_int_equal(sscanf(u.release, "%u.%u", &major, &minor), 2);
+	return major > 6 || (major == 6 && minor >= 6);
+}
+
 static void opens_and_locks(void **state)
 {
 	struct kenv *e = *state;
@@ -82,7 +113,9 @@ static void opens_and_locks(void **state)
 	assert_null(report);
 
 	assert_true(json_is_string(json_object_get(f, "kernel")));
-	assert_true(json_is_true(json_object_get(f, "tcx")));
+	assert_int_equal(json_is_true(json_object_get(f, "tcx")), kernel_has_tcx());
+	assert_string_equal(json_string_value(json_object_get(f, "attach")),
+			    kenv_tcx() ? "tcx" : "clsact");
 	assert_true(json_is_true(json_object_get(f, "redirectPeer")));
 	assert_true(json_is_false(json_object_get(f, "netkit")));
 	json_decref(f);
@@ -101,7 +134,7 @@ static pid_t holder(struct kenv *e, const char *ifname)
 	pid = fork();
 	if (!pid) {
 		struct bn_kernel *k = NULL;
-		int r = bn_kernel_open(&e->opts, &k, NULL);
+		int r = prctl(PR_SET_PDEATHSIG, SIGKILL) ?: bn_kernel_open(&e->opts, &k, NULL);
 
 		r = r ?: bn_kernel_attach_iface(k, if_nametoindex(ifname), BN_ROLE_POD, NULL);
 		r = r ?: bn_kernel_attach_cgroup(k, NULL);
@@ -131,17 +164,22 @@ static void kill_leaves_all_in_force(void **state)
 	assert_int_equal(waitpid(pid, &st, 0), pid);
 	snprintf(links, sizeof(links), "%s/links", e->pins);
 	n = entries(links);
-	assert_int_equal(n, 2 + 8);
+	assert_int_equal(n, (kenv_tcx() ? 2 : 0) + 8);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, &id1), 1);
 	assert_int_equal(programs(i, BN_TCX_EGRESS, NULL, &id2), 1);
 
-	/* The lock is gone with it; the next one puts its own programs in. */
+	/* The lock is gone with it; the next one puts its own programs in, into filters only when it
+	 * has found out that the interface is still a pod's.
+	 */
 	k = kenv_open(e);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, &id3), 1);
-	assert_int_not_equal(id1, id3);
+	if (kenv_tcx())
+		assert_int_not_equal(id1, id3);
+	else
+		assert_int_equal(id1, id3);
 	assert_int_equal(entries(links), n);
-	/* It attaches nothing: the sweep takes the interface's links, not the socket hooks. */
-	assert_int_equal(bn_kernel_sweep(k), 2);
+	/* It attaches nothing: the sweep takes what is on the interface, not the socket hooks. */
+	assert_int_equal(bn_kernel_sweep(k), kenv_tcx() ? 2 : 1);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 0);
 	assert_int_equal(entries(links), 8);
 	bn_kernel_closep(&k);
@@ -282,18 +320,18 @@ static int foreign_prog(const char *name)
 	return fd;
 }
 
-static void order_and_interface_reuse(void **state)
+/* Somebody was there before: we go to the head. Somebody comes to the head: it is said. */
+static void order(void **state)
 {
 	struct kenv *e = *state;
 	struct bn_kernel *k = kenv_open(e);
-	uint32_t i = veth("kern2"), j;
+	uint32_t i = veth("kern2");
 	LIBBPF_OPTS(bpf_link_create_opts, head, .flags = BN_F_BEFORE);
 	_cleanup_(closep) int theirs = foreign_prog("theirs"), first = foreign_prog("first");
 	_cleanup_(closep) int l1 = -1, l2 = -1;
-	char names[16][16], path[128];
+	char names[16][16];
 	json_t *o;
 
-	/* Somebody was there before: we go to the head. Somebody comes to the head: it is said. */
 	l1 = bpf_link_create(theirs, i, BN_TCX_INGRESS, NULL);
 	assert_true(l1 >= 0);
 	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
@@ -315,8 +353,22 @@ static void order_and_interface_reuse(void **state)
 	/* Attaching again keeps one of each. */
 	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 3);
+	del("kern2");
+	bn_kernel_closep(&k);
+	cleanup(e);
+}
 
-	/* The interface goes and its number comes back: the pin of the old one is worth nothing. */
+/* The interface goes and its number comes back: what we have of the old one is worth nothing. */
+static void interface_reuse(void **state)
+{
+	struct kenv *e = *state;
+	struct bn_kernel *k = kenv_open(e);
+	uint32_t i = veth("kern2"), j;
+	char path[128];
+
+	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
+	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
+	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 1);
 	del("kern2");
 	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), -ENODEV);
 	assert_int_equal(sh("ip link add kern3 index %u type veth peer name kern3-p", i), 0);
@@ -327,7 +379,7 @@ static void order_and_interface_reuse(void **state)
 	assert_int_equal(programs(j, BN_TCX_INGRESS, NULL, NULL), 1);
 	assert_int_equal(programs(j, BN_TCX_EGRESS, NULL, NULL), 1);
 	snprintf(path, sizeof(path), "%s/links", e->pins);
-	assert_int_equal(entries(path), 2);
+	assert_int_equal(entries(path), kenv_tcx() ? 2 : 0);
 	assert_int_equal(bn_kernel_detach_iface(k, j), 0);
 	assert_int_equal(bn_kernel_detach_iface(k, j), -ENOENT);
 	assert_int_equal(programs(j, BN_TCX_INGRESS, NULL, NULL), 0);
@@ -360,7 +412,7 @@ static void roles(void **state)
 		}
 	}
 	snprintf(path, sizeof(path), "%s/links", e->pins);
-	assert_int_equal(entries(path), 2);
+	assert_int_equal(entries(path), kenv_tcx() ? 2 : 0);
 	/* A restart keeps the role. */
 	bn_kernel_closep(&k);
 	k = kenv_open(e);
@@ -409,7 +461,6 @@ static void clsact_fallback(void **state)
 	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
 	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
 	assert_int_equal(bn_kernel_attach_iface(k, j, BN_ROLE_POD, NULL), 0);
-	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 0);
 	assert_int_equal(filters("kern6", "ingress"), 1);
 	assert_int_equal(filters("kern6", "egress"), 1);
 	assert_int_equal(bn_kernel_detach_iface(k, j), 0);
@@ -429,12 +480,14 @@ static void clsact_fallback(void **state)
 	unsetenv("BPFNET_TC");
 
 	/* tcx from now on: no packet is seen twice once the sweep is through. */
-	k = kenv_open(e);
-	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
-	assert_int_equal(bn_kernel_sweep(k), 1);
-	assert_int_equal(filters("kern6", "ingress"), 0);
-	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 1);
-	bn_kernel_closep(&k);
+	if (kenv_tcx()) {
+		k = kenv_open(e);
+		assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
+		assert_int_equal(bn_kernel_sweep(k), 1);
+		assert_int_equal(filters("kern6", "ingress"), 0);
+		assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 1);
+		bn_kernel_closep(&k);
+	}
 
 	/* Clean-up from another namespace finds the daemon's. */
 	setenv("BPFNET_TC", "clsact", 1);
@@ -469,6 +522,7 @@ static void clsact_leaves_others_alone(void **state)
 	struct bn_kernel *k;
 	uint32_t i = veth("kern8");
 	_cleanup_(closep) int fd = foreign_prog("theirs");
+	_cleanup_(freep) char *err = NULL;
 	char pin[128];
 
 	/* Another's filter, even under our own handle. */
@@ -477,30 +531,54 @@ static void clsact_leaves_others_alone(void **state)
 	assert_int_equal(sh("tc qdisc add dev kern8 clsact && tc filter add dev kern8 egress prio 1 "
 			    "handle 0x%x bpf direct-action object-pinned %s", BN_TC_HANDLE, pin), 0);
 	k = kenv_open(e);
-	assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
+	if (kenv_tcx()) {
+		assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, NULL), 0);
+	} else {
+		assert_int_equal(bn_kernel_attach_iface(k, i, BN_ROLE_POD, &err), -EADDRINUSE);
+		assert_non_null(strstr(err, "kern8"));
+	}
 	assert_int_equal(bn_kernel_sweep(k), 0);
 	bn_kernel_closep(&k);
 	cleanup(e);
 	assert_int_equal(filters("kern8", "egress"), 1);
+	assert_int_equal(sh("tc filter show dev kern8 egress | grep -q theirs"), 0);
 	unlink(pin);
 	del("kern8");
 }
 
+#define TEST(f) cmocka_unit_test_setup(f, kenv_fresh)
+
+/* By tcx where the kernel has it, and by clsact everywhere: there the same holds. */
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(opens_and_locks),
-		cmocka_unit_test(kill_leaves_all_in_force),
-		cmocka_unit_test(adoption_keeps_content),
-		cmocka_unit_test(lost_pins_come_back),
-		cmocka_unit_test(foreign_pins_are_refused),
-		cmocka_unit_test(half_made_directory),
-		cmocka_unit_test(order_and_interface_reuse),
-		cmocka_unit_test(roles),
-		cmocka_unit_test(stale_link_at_start),
-		cmocka_unit_test(clsact_fallback),
-		cmocka_unit_test(clsact_leaves_others_alone),
+	const struct CMUnitTest both[] = {
+		TEST(opens_and_locks),
+		TEST(kill_leaves_all_in_force),
+		TEST(adoption_keeps_content),
+		TEST(lost_pins_come_back),
+		TEST(foreign_pins_are_refused),
+		TEST(half_made_directory),
+		TEST(interface_reuse),
+		TEST(roles),
+		TEST(stale_link_at_start),
+		TEST(clsact_fallback),
+		TEST(clsact_leaves_others_alone),
 	};
+	const struct CMUnitTest tcx[] = {TEST(order)};
+	const struct CMUnitTest filters_too[] = {
+		TEST(opens_and_locks),
+		TEST(kill_leaves_all_in_force),
+		TEST(interface_reuse),
+		TEST(roles),
+		TEST(stale_link_at_start),
+		TEST(clsact_leaves_others_alone),
+	};
+	int r = cmocka_run_group_tests_name("kernel", both, kenv_setup, kenv_teardown);
 
-	return cmocka_run_group_tests_name("kernel", tests, kenv_setup, kenv_teardown);
+	if (!kenv_tcx())
+		return r;
+	r += cmocka_run_group_tests_name("tcx", tcx, kenv_setup, kenv_teardown);
+	setenv("BPFNET_TC", "clsact", 1);
+	r += cmocka_run_group_tests_name("clsact", filters_too, kenv_setup, kenv_teardown);
+	return r;
 }
