@@ -7,7 +7,7 @@
 #include <linux/bpf.h>
 
 #include "bpf/lib/entry.h"
-#include "bpf/lib/net.h"
+#include "bpf/lib/net_tc.h"
 
 /* A later fragment whose first one was not seen: lost to a service, but the stack puts together what
  * is for this node or passes through it in any order.

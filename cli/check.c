@@ -20,10 +20,12 @@ int bn_cmd_check(struct bn_cli *c)
 	_cleanup_(json_decrefp) json_t *rows = NULL;
 	const json_t *row;
 	bool failed = false;
+	char bpffs[4096];
 	size_t i;
 	int r;
 
-	r = bn_kernel_check(bn_cli_opt(c, "bpffs"), bn_cli_opt(c, "cgroup"), &rows);
+	bn_pinned_dir(c, bpffs, sizeof(bpffs));
+	r = bn_kernel_check(bpffs, bn_cli_opt(c, "cgroup"), &rows);
 	if (r < 0)
 		return bn_cli_fail("check: %s", strerror(-r));
 	json_array_foreach(rows, i, row) {

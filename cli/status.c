@@ -52,6 +52,14 @@ static const struct bn_col order_cols[] = {
 	{ 0 },
 };
 
+static const struct bn_col xdp_cols[] = {
+	{ "XDP ON", "interface", 0 },
+	{ "MODE", "mode", 0 },
+	{ "SENDS", "sends", 0 },
+	{ "BECAUSE", "because", 0 },
+	{ 0 },
+};
+
 /* Lists that have a table of their own, in this order; one that is empty is not shown. */
 static const struct {
 	const char *key;
@@ -59,7 +67,7 @@ static const struct {
 } tables[] = {
 	{ "sources", source_cols },	      { "rejected", rejected_cols },
 	{ "policyErrors", policy_cols },      { "endpointProblems", problem_cols },
-	{ "programsBeforeOurs", order_cols },
+	{ "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
 };
 
 /* The contract's object when there is no daemon to make it. */

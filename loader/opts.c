@@ -27,6 +27,7 @@ enum {
 	O_UNKNOWN_PODS,
 	O_HOST_ROUTING,
 	O_LB_MODE,
+	O_XDP,
 	O_LB_ALGORITHM,
 	O_CNI_CACHE,
 	O_DENY_WITH,
@@ -66,6 +67,7 @@ static const struct opt_def defs[] = {
 	{ O_UNKNOWN_PODS, "unknown-pods", "auto|drop|allow", "traffic of interfaces whose pod is not known (default auto)" },
 	{ O_HOST_ROUTING, "host-routing", "auto|bpf|stack", "whether local delivery may skip the host stack (default auto)" },
 	{ O_LB_MODE, "lb-mode", "snat|dsr|hybrid", "how outside traffic reaches remote backends (snat; dsr and hybrid are refused: not in this version)" },
+	{ O_XDP, "xdp", "auto|off|native", "outside traffic to remote backends before the stack (default auto: hardware that keeps its offloads)" },
 	{ O_LB_ALGORITHM, "lb-algorithm", "random|maglev", "choice of backends (default random)" },
 	{ O_CNI_CACHE, "cni-cache", "DIR", "libcni's result cache (default /var/lib/cni/results)" },
 	{ O_DENY_WITH, "deny-with", "drop|reject", "answer to what policy denies (default drop)" },
@@ -242,6 +244,10 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 		o->lb_mode = i;
 		if (!r && i != BN_LB_SNAT)
 			return bad(d, v, "not in this version: only snat");
+		return r;
+	case O_XDP:
+		r = CHOICE(d, v, &i, "auto", "off", "native");
+		o->xdp = i;
 		return r;
 	case O_LB_ALGORITHM: o->lb_algorithm = v; return CHOICE(d, v, &i, "random", "maglev");
 	case O_CNI_CACHE: o->cni_cache = v; return 0;

@@ -23,6 +23,12 @@ enum bn_host_routing {
 	BN_ROUTING_STACK,
 };
 
+enum bn_xdp {
+	BN_XDP_AUTO, /* native, on hardware that loses nothing by it */
+	BN_XDP_OFF,
+	BN_XDP_NATIVE, /* on every uplink whose driver has it */
+};
+
 enum bn_lb_mode {
 	BN_LB_SNAT,
 	BN_LB_DSR,
@@ -45,6 +51,7 @@ struct bn_opts {
 	enum bn_unknown_pods unknown_pods;
 	enum bn_host_routing host_routing;
 	enum bn_lb_mode lb_mode;
+	enum bn_xdp xdp;
 	const char *lb_algorithm; /* "random" or "maglev" */
 	const char *cni_cache;
 	bool deny_reject;  /* --deny-with reject */

@@ -76,6 +76,8 @@ enum {
 	BN_IF_F_BYPASS = 1 << 1, /* skipping the host stack is known to be safe (--host-routing) */
 	BN_IF_F_BRIDGE = 1 << 2, /* a bridge port: same-node traffic comes at layer 2 */
 	BN_IF_F_OPEN = 1 << 3,	 /* slot 0, but no pod of Kubernetes: pass everything */
+	BN_IF_F_XDP_TX = 1 << 4,   /* xdp_net may send a frame back where it came in */
+	BN_IF_F_XDP_XMIT = 1 << 5, /* xdp_net may send other interfaces' frames out here */
 };
 
 enum {

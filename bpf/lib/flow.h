@@ -18,6 +18,7 @@
 
 #include "bpf/lib/addr.h"
 #include "bpf/lib/ct_state.h"
+#include "bpf/lib/ctx.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/svc.h"
 
@@ -60,6 +61,7 @@ struct bn_scratch {
 	__u64 jiffies, now_ns;	   /* when this CPU last read the clock */
 	struct bpf_fib_lookup fib; /* bpf/lib/net.h */
 	struct bpf_redir_neigh nh;
+	__u32 xdp_tx; /* XDP: back by the device's own ring, not by redirect */
 	struct bn_quote quote;
 	struct bn_inner inner;
 	struct bn_ct_new n;
@@ -347,11 +349,29 @@ __noinline int bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s, const struct
 	return 0;
 }
 
-/* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a
- * flow that is not this one has that tuple.
+/* Another client port: a pod's own beside it, or this node's (`net`) above the NodePorts' default
+ * range. Never a reserved one; false: a NodePort.
  */
-static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scratch *s, __u32 flags)
+static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, const bool net)
 {
+	__u32 idx;
+
+	if (!net) {
+		p->x.sport = bpf_htons(1024 + ((__u64)rnd * 64512 >> 32));
+		return true;
+	}
+	p->x.sport = bpf_htons(32768 | (rnd >> 17));
+	return !bn_sel_nodeport(&p->x.src, p->x.sport, p->proto, &idx);
+}
+
+/* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a
+ * flow that is not this one has that tuple, and from the beginning where the client's own is of no
+ * account.
+ */
+static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scratch *s, __u32 flags,
+					       const bool net)
+{
+	const __u32 any = net ? BN_CT_F_SNAT : BN_CT_F_SHIFTED;
 	__u32 rnd = p->rnd;
 	int r = 1;
 
@@ -361,10 +381,11 @@ static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scrat
 	s->n.e.xdp = p->t.dport;
 	s->n.replace = 0;
 	for (int i = 0; i < BN_FLOW_PORT_TRIES; i++) {
-		if (i || (flags & BN_CT_F_SHIFTED)) {
+		if (i || (flags & any)) {
 			rnd = rnd * 1664525u + 1013904223u;
-			p->x.sport = bpf_htons(1024 + ((__u64)rnd * 64512 >> 32));
 			flags |= BN_CT_F_SNAT;
+			if (!bn_flow_port(p, rnd, net))
+				continue;
 		}
 		bn_flow_fill(p, s, &p->x, BN_CT_ZONE_MAIN, flags);
 		r = bn_ct_insert(&s->n);
@@ -374,19 +395,20 @@ static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scrat
 	return -BN_DROP_NAT_PORTS;
 }
 
-/* Both entries of a translated flow (p->t -> p->x), or the one of any other. */
-__noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
+/* Both entries of a translated flow (p->t -> p->x), or the one of any other. `net`: a service's flow
+ * at an uplink.
+ */
+static __always_inline int bn_flow_enter(struct bn_pkt *p, struct bn_scratch *s, __u32 flags,
+					 __u32 replace, const bool net)
 {
-	struct bn_scratch *s = bn_scratch_get();
 	__u8 zone = flags & BN_CT_F_SHIFTED ? BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN;
+	bool up = bn_ctx_early && (p->todo & BN_DO_UP); /* counted by TC */
 	int r;
 
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
 	s->n.e.bytes[0] = 0;
 	s->n.e.packets[0] = 0;
 	if (flags & BN_CT_F_NAT) {
-		r = bn_flow_insert_post(p, s, flags);
+		r = bn_flow_insert_post(p, s, flags, net);
 		if (r < 0)
 			return r;
 		s->n.e.xs = p->x.src;
@@ -395,12 +417,19 @@ __noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 		s->n.e.xdp = p->x.dport;
 		flags |= BN_CT_F_ALIAS;
 	}
-	s->n.e.bytes[0] = p->len; /* this packet */
-	s->n.e.packets[0] = 1;
+	s->n.e.bytes[0] = up ? 0 : p->len; /* this packet */
+	s->n.e.packets[0] = !up;
 	s->n.replace = replace || (flags & BN_CT_F_NAT);
 	bn_flow_fill(p, s, &p->t, zone, flags);
 	r = bn_ct_insert(&s->n);
 	return r < 0 ? r : 0;
+}
+
+__noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
+{
+	struct bn_scratch *s = bn_scratch_get();
+
+	return p && s ? bn_flow_enter(p, s, flags, replace, false) : -BN_DROP_INTERNAL;
 }
 
 /* Is the server a pod of this node that may be reached past the stack? Then its ingress policy is

@@ -2,10 +2,10 @@
 #ifndef BN_BPF_NAT_H
 #define BN_BPF_NAT_H
 
-/* Writes another tuple into a packet of TC: addresses, ports, hop count and every checksum they
+/* Writes another tuple into a packet: addresses, ports, hop count and every checksum they
  * enter.
  *
- * Checksums are changed by differences, so one that was wrong stays wrong. bpf_l4_csum_replace
+ * Checksums are changed by differences, so one that was wrong stays wrong. At TC the kernel
  * knows whether the L4 checksum is still to be computed (CHECKSUM_PARTIAL: only the pseudo header
  * counts). SCTP's CRC32c is linear: the difference that a port makes is advanced over the bytes
  * behind it, in time logarithmic in the length, without reading them; so neither GSO nor length
@@ -17,28 +17,6 @@
 #include "bpf/lib/ctx.h"
 #include "bpf/lib/parse.h"
 #include "bpf/lib/pkt.h"
-
-static __always_inline __u32 bn_csum_fold32(__u64 s)
-{
-	s = (s & 0xffffffff) + (s >> 32);
-	s = (s & 0xffffffff) + (s >> 32);
-	return s;
-}
-
-static __always_inline __u16 bn_csum_fold16(__u64 s)
-{
-	__u32 v = bn_csum_fold32(s);
-
-	v = (v & 0xffff) + (v >> 16);
-	v = (v & 0xffff) + (v >> 16);
-	return v;
-}
-
-/* A checksum field after data under it changed by `diff`. */
-static __always_inline __u16 bn_csum_apply(__u16 field, __u64 diff)
-{
-	return ~bn_csum_fold16((__u64)(__u16)~field + diff);
-}
 
 static __always_inline __u64 bn_diff_addr(const struct bn_addr *from, const struct bn_addr *to,
 					  bool v6)
@@ -119,33 +97,26 @@ __noinline int bn_nat_sctp(bn_ctx *ctx, struct bn_pkt *p)
 /* The L4 checksum, for both changes. */
 static __always_inline int bn_nat_l4(bn_ctx *ctx, struct bn_pkt *p, __u64 diff, bool moved)
 {
-	__u64 flags = 0;
+	bool udp = p->proto == BN_PROTO_UDP;
 	__u32 off = p->l4 + 16;
 	__u64 pdiff;
 
-	if (p->proto == BN_PROTO_UDP) {
+	if (udp)
 		off = p->l4 + 6;
-		flags = BPF_F_MARK_MANGLED_0;
-	} else if (p->proto == BN_PROTO_ICMP6) {
+	else if (p->proto == BN_PROTO_ICMP6)
 		off = p->l4 + 2;
-	} else if (p->proto == BN_PROTO_SCTP) {
+	else if (p->proto == BN_PROTO_SCTP)
 		return moved ? bn_nat_sctp(ctx, p) : 0;
-	} else if (p->proto != BN_PROTO_TCP) {
+	else if (p->proto != BN_PROTO_TCP)
 		return 0;
-	}
-	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(diff), flags | BPF_F_PSEUDO_HDR))
+	if (bn_ctx_csum(ctx, off, bn_csum_fold32(diff), true, udp))
 		return -BN_DROP_NAT_WRITE;
-	/* Of a packet with a whole-packet sum (CHECKSUM_COMPLETE) that helper changes the sum as if
-	 * an IPv4 header's checksum made up for the addresses; IPv6 has none.
-	 */
 	if (p->flags & BN_PKT_F_V6)
-		bpf_csum_update(ctx, bn_csum_fold32(diff));
+		bn_ctx_csum_v6(ctx, bn_csum_fold32(diff));
 	if (!moved)
 		return 0;
 	pdiff = bn_diff_port(p->t.sport, p->x.sport) + bn_diff_port(p->t.dport, p->x.dport);
-	if (bpf_l4_csum_replace(ctx, off, 0, bn_csum_fold32(pdiff), flags))
-		return -BN_DROP_NAT_WRITE;
-	return 0;
+	return bn_ctx_csum(ctx, off, bn_csum_fold32(pdiff), false, udp) ? -BN_DROP_NAT_WRITE : 0;
 }
 
 /* Turns the packet's tuple t into x. */

@@ -13,17 +13,18 @@
  * Packets of the node itself that no socket hook translated (SCTP, raw sockets, sockets older than the
  * hook) are translated at to_net; their entries have ifindex 0, replies are turned back where they come
  * in (from_net, from_pod).
+ *
+ * from_net runs bn_net_in at TC, xdp_net runs it before the stack (bn_ctx_early). There a packet is
+ * finished only if it goes out again at once (BN_DO_ROUTED); every other one is handed up as it came,
+ * and before anything was noted about it but its new flow: so TC finds the backend that was chosen,
+ * and counts the packet. Nothing that is answered is answered in XDP.
  */
 
-#include "bpf/lib/deliver.h"
 #include "bpf/lib/flow.h"
-#include "bpf/lib/icmp.h"
+#include "bpf/lib/nat.h"
 
 #define BN_AF_INET 2
 #define BN_AF_INET6 10
-#define BN_NET_PORT_TRIES 8
-/* Ports for translated sources: above the NodePorts' default range, never a reserved one. */
-#define BN_NET_PORT_FIRST 32768
 
 /* Length of the IP packet, or of the longest one that GSO will make of it. */
 static __always_inline __u32 bn_net_len(bn_ctx *ctx, const struct bn_pkt *p)
@@ -34,14 +35,28 @@ static __always_inline __u32 bn_net_len(bn_ctx *ctx, const struct bn_pkt *p)
 	if (!bn_ctx_gso(ctx))
 		return head + p->l4_len;
 	if (p->proto != BN_PROTO_TCP)
-		return head + 8 + ctx->gso_size;
+		return head + 8 + bn_ctx_gso_size(ctx);
 	bn_ctx_load(ctx, p->l4 + 12, &doff, 1);
-	return head + (doff >> 4) * 4 + ctx->gso_size;
+	return head + (doff >> 4) * 4 + bn_ctx_gso_size(ctx);
+}
+
+/* Can XDP send by s->fib? On the interface that the frame came in on, or on one whose driver takes
+ * frames from others; the neighbour has to be known.
+ */
+static __always_inline bool bn_net_sendable(const struct bn_pkt *p, struct bn_scratch *s, long r)
+{
+	const struct bn_iface *f = bn_iface_get(s->fib.ifindex);
+	__u16 can = BN_IF_F_XDP_XMIT | (s->fib.ifindex == p->ifindex ? BN_IF_F_XDP_TX : 0);
+
+	if (r != BPF_FIB_LKUP_RET_SUCCESS || !f || f->l2_len != ETH_HLEN || !(f->flags & can))
+		return false;
+	s->xdp_tx = f->flags & can & BN_IF_F_XDP_TX;
+	return true;
 }
 
 /* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. What is too long for
  * that way (its MTU or what path-MTU discovery has learned about it) is answered: nobody behind
- * bpf_redirect_neigh looks.
+ * bpf_redirect_neigh looks. BN_DO_UP: XDP cannot send it there.
  */
 __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 {
@@ -73,6 +88,9 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	}
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return -BN_DROP_NO_ROUTE;
+	p->todo |= BN_DO_WAY;
+	if (bn_ctx_early && !bn_net_sendable(p, s, r))
+		p->todo |= BN_DO_UP;
 	s->nh.nh_family = f->family;
 	if (f->family == BN_AF_INET)
 		s->nh.ipv4_nh = f->ipv4_dst;
@@ -81,88 +99,51 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	return 0;
 }
 
-/* Out again by the route to the packet's new destination; BN_DO_NAT: it is still to be written. */
-__noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
+/* The way of a packet that goes out again; before anything is noted about it. */
+static __always_inline int bn_net_way(bn_ctx *ctx, struct bn_pkt *p)
 {
-	struct bn_scratch *s = bn_scratch_get();
-	int r;
-
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
 	if (p->ttl <= 1) {
 		p->refuse = BN_REFUSE_TTL;
 		return -BN_DROP_TTL;
 	}
-	r = bn_net_route(ctx, p);
-	if (!r && (p->todo & BN_DO_NAT))
-		r = bn_nat_write(ctx, p, true);
-	if (r)
-		return r;
-	/* The kernel takes off an Ethernet header in any case, and drops what has none (IPIP). */
-	if (!p->l3 && bpf_skb_change_head(ctx, ETH_HLEN, 0))
-		return -BN_DROP_REDIRECT;
-	return bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0) == TC_ACT_REDIRECT
-		       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
+	return bn_net_route(ctx, p);
 }
 
-/* The address that stands for outside clients behind the interface towards the backend. */
+/* The address that stands for outside clients behind the interface towards the backend, into x.src.
+ * Asked with the node's address, which it is on most nodes: then that was the packet's way, too.
+ */
 static __always_inline int bn_net_source(bn_ctx *ctx, struct bn_pkt *p, struct bn_scratch *s)
 {
+	bool v6 = p->flags & BN_PKT_F_V6;
 	const struct bn_iface *f;
+	const struct bn_addr *a;
 	struct bn_state *st;
 	__u32 zero = 0;
-	int r = bn_net_route(ctx, p);
+	int r;
 
+	st = bpf_map_lookup_elem(&state, &zero);
+	if (!st)
+		return -BN_DROP_INTERNAL;
+	p->x.src = v6 ? st->node6 : st->node4;
+	r = bn_net_way(ctx, p);
 	if (r)
 		return r;
 	f = bn_iface_get(s->fib.ifindex);
-	if (f)
-		p->x.src = p->flags & BN_PKT_F_V6 ? f->addr6 : f->addr4;
-	if (!f || bn_addr_is_zero(&p->x.src)) {
-		st = bpf_map_lookup_elem(&state, &zero);
-		if (!st)
-			return -BN_DROP_INTERNAL;
-		p->x.src = p->flags & BN_PKT_F_V6 ? st->node6 : st->node4;
-	}
-	return bn_addr_is_zero(&p->x.src) ? -BN_DROP_NAT_PORTS : 0;
-}
-
-/* The entry under the translated tuple. A source that is translated takes another port where a flow
- * has the tuple already, a NodePort never.
- */
-static __always_inline int bn_net_insert_post(struct bn_pkt *p, struct bn_scratch *s, __u32 flags)
-{
-	__u32 rnd = p->rnd;
-	int r = 1;
-
-	s->n.e.xs = p->t.src;
-	s->n.e.xd = p->t.dst;
-	s->n.e.xsp = p->t.sport;
-	s->n.e.xdp = p->t.dport;
-	s->n.replace = 0;
-	for (int i = 0; i < BN_NET_PORT_TRIES; i++) {
-		if (i || (flags & BN_CT_F_SNAT)) {
-			__u32 idx;
-
-			rnd = rnd * 1664525u + 1013904223u;
-			p->x.sport = bpf_htons(BN_NET_PORT_FIRST | (rnd >> 17));
-			flags |= BN_CT_F_SNAT;
-			if (bn_sel_nodeport(&p->x.src, p->x.sport, p->proto, &idx))
-				continue;
+	if (f) {
+		a = v6 ? &f->addr6 : &f->addr4;
+		if (!bn_addr_is_zero(a) && !bn_addr_same(a, &p->x.src)) {
+			p->x.src = *a;
+			p->todo &= ~(BN_DO_WAY | BN_DO_UP);
+			r = bn_net_way(ctx, p);
 		}
-		bn_flow_fill(p, s, &p->x, BN_CT_ZONE_MAIN, flags);
-		r = bn_ct_insert(&s->n);
-		if (r <= 0)
-			return r;
 	}
-	return -BN_DROP_NAT_PORTS;
+	return bn_addr_is_zero(&p->x.src) ? -BN_DROP_NAT_PORTS : r;
 }
 
 /* Both entries of the flow p->t -> p->x. */
 __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
 {
 	struct bn_scratch *s = bn_scratch_get();
-	int r;
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
@@ -173,18 +154,8 @@ __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
 	s->n.e.svc_idx = s->svc.idx;
 	s->n.e.svc_gen = s->svc.gen;
 	s->n.e.slot = 0;
-	r = bn_net_insert_post(p, s, flags);
-	if (r < 0)
-		return r;
-	s->n.e.xs = p->x.src;
-	s->n.e.xd = p->x.dst;
-	s->n.e.xsp = p->x.sport;
-	s->n.e.xdp = p->x.dport;
-	s->n.replace = 1;
-	bn_flow_fill(p, s, &p->t, BN_CT_ZONE_MAIN, flags | BN_CT_F_ALIAS);
-	r = bn_ct_insert(&s->n);
 	p->todo |= BN_DO_NAT | BN_DO_NEW;
-	return r < 0 ? r : 0;
+	return bn_flow_enter(p, s, flags, 1, true);
 }
 
 /* Does the backend live here, whatever its EndpointSlice says (one made by hand names no node)? Its
@@ -197,14 +168,34 @@ static __always_inline bool bn_net_here(struct bn_scratch *s)
 	return ep && ((ep->flags & BN_ADDR_F_HOST) || BN_EP_SLOT(*(volatile __u64 *)&ep->word));
 }
 
+/* Has what lives behind a pod's interface no way to this uplink? A bridge that is an uplink may have
+ * pods and containers of others as ports: what comes in from it went through their own programs.
+ */
+static __always_inline bool bn_net_apart(const struct bn_pkt *p, __u32 ifindex)
+{
+	const struct bn_iface *f = bn_iface_get(ifindex);
+
+	return !f || f->role != BN_ROLE_POD || f->master != p->ifindex;
+}
+
+/* A packet that comes in from outside in the name of this node or of its pods. */
+static __always_inline int bn_net_martian(const struct bn_pkt *p, struct bn_scratch *s)
+{
+	if (bn_addr_who(&p->t.src, &s->who))
+		return -BN_DROP_INTERNAL;
+	return (s->who.flags & BN_ADDR_F_HOST) || (s->who.slot && bn_net_apart(p, s->who.ifindex))
+		       ? -BN_DROP_MARTIAN : 0;
+}
+
 /* A packet that no live entry knows, to a service: chooses, and makes the flow. 0 with no BN_DO_NAT: it
- * is none of ours.
+ * is none of ours. A flow to a backend elsewhere goes out again: BN_DO_ROUTED, with its way; XDP hands
+ * up all others once they have their flow.
  */
 __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	__u32 flags = BN_CT_F_NAT | (host ? BN_CT_F_INTERNAL : BN_CT_F_NET);
-	int r;
+	int r, m = 0;
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
@@ -212,8 +203,14 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	s->svc.gen = 0;
 	p->rnd = bpf_get_prandom_u32();
 	r = bn_svc_choose(p, &s->svc, host);
-	if (r || !s->svc.idx)
-		return r;
+	if (bn_ctx_early && !r && !s->svc.idx)
+		return BN_DONE_PASS;
+	if (!host)
+		m = bn_net_martian(p, s);
+	if (m)
+		p->refuse = BN_REFUSE_NONE;
+	if (m || r || !s->svc.idx)
+		return m ?: r;
 	p->x = p->t;
 	p->x.dst = s->svc.be.addr;
 	p->x.dport = s->svc.be.port;
@@ -222,8 +219,12 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 		if (r)
 			return r;
 		flags |= BN_CT_F_SNAT;
+		p->todo |= BN_DO_ROUTED;
+	} else if (bn_ctx_early) {
+		p->todo |= BN_DO_UP;
 	}
-	return bn_net_insert(p, flags);
+	r = bn_net_insert(p, flags);
+	return r ?: p->todo & BN_DO_UP ? BN_DONE_PASS : 0;
 }
 
 /* A UDP flow whose backend left its service, or whose service is gone, begins anew; a TCP one keeps it.
@@ -296,6 +297,8 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 {
 	int r;
 
+	if (bn_ctx_early && !(hit->flags & BN_CT_F_SNAT))
+		return BN_DONE_PASS; /* to a backend here */
 	if (bn_net_reborn(hit, p))
 		return bn_net_begin(ctx, p, host);
 	r = bn_net_moved(p, hit);
@@ -305,6 +308,12 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 		return bn_net_begin(ctx, p, host);
 	bn_ct_other(hit->e, &p->x);
 	p->todo |= BN_DO_NAT;
+	if (!host && !bn_addr_same(&p->x.src, &p->t.src)) {
+		p->todo |= BN_DO_ROUTED;
+		r = bn_net_way(ctx, p);
+		if (r || (p->todo & BN_DO_UP))
+			return r ?: BN_DONE_PASS;
+	}
 	if (!bn_ct_same(hit))
 		return -BN_DROP_INTERNAL;
 	/* The entry for the replies was given up before the flow was established: begin again. */
@@ -313,47 +322,6 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 		return bn_net_begin(ctx, p, host);
 	bn_ct_count(hit->e, p, hit->reply);
 	return 0;
-}
-
-/* An ICMP error about a translated flow that began outside: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
- * -BN_DROP_x; BN_ICMP_OTHER: about none of these.
- */
-__noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
-{
-	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_hit hit = {};
-	bool alias;
-	int r;
-
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
-	if ((p->flags & BN_PKT_F_LATER) || bn_icmp_inner(ctx, p, &s->inner))
-		return BN_ICMP_OTHER;
-	bn_net_find(s, p, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN, &hit);
-	if (!hit.e || !(hit.flags & BN_CT_F_NET))
-		return BN_ICMP_OTHER;
-	alias = hit.flags & BN_CT_F_ALIAS;
-	if (!bn_icmp_translate(p, &s->inner, &hit, !alias))
-		return BN_DONE_PASS;
-	if (!bn_ct_same(&hit))
-		return -BN_DROP_INTERNAL;
-	r = bn_icmp_write(ctx, p, &s->inner);
-	if (r)
-		return r;
-	/* Towards the client it may carry an address of this node: the stack would not take it. */
-	if (!alias && p->hook == BN_HOOK_FROM_NET)
-		p->todo |= BN_DO_ROUTED;
-	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
-}
-
-/* Has what lives behind a pod's interface no way to this uplink? A bridge that is an uplink may have
- * pods and containers of others as ports: what comes in from it went through their own programs.
- */
-static __always_inline bool bn_net_apart(const struct bn_pkt *p, __u32 ifindex)
-{
-	const struct bn_iface *f = bn_iface_get(ifindex);
-
-	return !f || f->role != BN_ROLE_POD || f->master != p->ifindex;
 }
 
 /* Does a packet from outside have the source of a flow that a pod of this node is an end of? (An
@@ -424,12 +392,28 @@ __noinline int bn_net_direct(struct bn_pkt *p, __u32 over)
 	return bn_flow_insert(p, 0, 1);
 }
 
+/* A reply of a translated flow: to its client outside, or up to this node itself. */
+static __always_inline int bn_net_reply(bn_ctx *ctx, struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	int r;
+
+	if (bn_ctx_early && !(hit->flags & BN_CT_F_NET))
+		return BN_DONE_PASS;
+	bn_net_turn_back(p, hit->e);
+	if (hit->flags & BN_CT_F_NET) {
+		p->todo |= BN_DO_ROUTED;
+		r = bn_net_way(ctx, p);
+		if (r || (p->todo & BN_DO_UP))
+			return r ?: BN_DONE_PASS;
+	}
+	return bn_net_done(p, hit);
+}
+
 /* From outside. p->todo says what is to be done; BN_DO_ROUTED: out again, not to the stack. */
 static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	struct bn_ct_hit hit;
-	int r;
 
 	if (!s)
 		return -BN_DROP_INTERNAL;
@@ -438,98 +422,19 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 		/* The node's own flows and those of its pods do not come in from outside. */
 		if (!(hit.flags & BN_CT_F_NET))
 			return -BN_DROP_MARTIAN;
-		r = bn_net_orig(ctx, p, &hit, 0);
+		return bn_net_orig(ctx, p, &hit, 0);
 	} else if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
 		   ((hit.flags & BN_CT_F_NET) || !hit.e->ifindex)) {
-		bn_net_turn_back(p, hit.e);
-		if (hit.flags & BN_CT_F_NET)
-			p->todo |= BN_DO_ROUTED;
-		return bn_net_done(p, &hit);
+		return bn_net_reply(ctx, p, &hit);
 	} else if (hit.e && bn_net_forged(p, &hit)) {
 		return -BN_DROP_MARTIAN;
 	} else if (hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==
 						  (BN_CT_F_NAT | BN_CT_F_NET)) {
-		return bn_net_direct(p, bn_net_reborn(&hit, p));
+		return bn_ctx_early ? BN_DONE_PASS : bn_net_direct(p, bn_net_reborn(&hit, p));
 	} else if (hit.e) {
 		return 0; /* a pod's own flow: its hooks follow it */
-	} else {
-		if (bn_addr_who(&p->t.src, &s->who))
-			return -BN_DROP_INTERNAL;
-		if ((s->who.flags & BN_ADDR_F_HOST) ||
-		    (s->who.slot && bn_net_apart(p, s->who.ifindex)))
-			return -BN_DROP_MARTIAN;
-		r = bn_net_begin(ctx, p, 0);
 	}
-	if (!r && (p->todo & BN_DO_NAT) && !bn_addr_same(&p->x.src, &p->t.src))
-		p->todo |= BN_DO_ROUTED;
-	return r;
-}
-
-/* Flows of the node to pods and nodes are written down, so that no translated flow takes their tuple. */
-__noinline int bn_net_note(struct bn_pkt *p)
-{
-	const struct bn_ep *ep;
-	struct bn_scratch *s;
-	int r;
-
-	if (!p || !bn_pkt_has_ports(p) || (p->flags & BN_PKT_F_LATER) || (p->tcp & BN_TCP_RST))
-		return 0;
-	ep = bn_addr_ep(&p->t.dst);
-	if (!ep || !(ep->flags & (BN_ADDR_F_POD | BN_ADDR_F_NODE)))
-		return 0;
-	s = bn_scratch_get();
-	if (!s)
-		return -BN_DROP_INTERNAL;
-	s->n.e.ifindex = 0;
-	s->n.e.rifindex = p->ifindex;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
-	r = bn_flow_insert(p, bn_flow_mid(p) ? BN_CT_F_MID : 0, 0);
-	/* It is a note, not a condition: a full table stops nothing of the node's own. */
-	return r == -BN_DROP_CT_FULL ? 0 : r;
-}
-
-/* Out of this node. BN_DO_ROUTED: by the route to the new destination instead of this interface. */
-static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
-{
-	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_hit hit;
-	int r;
-
-	if (!s)
-		return -BN_DROP_INTERNAL;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
-	if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==
-					  (BN_CT_F_NAT | BN_CT_F_NET)) {
-		bn_net_turn_back(p, hit.e);
-		return bn_net_done(p, &hit);
-	}
-	if (p->in_ifindex)
-		return 0;
-	if (!hit.e) {
-		r = bn_net_begin(ctx, p, 1);
-		if (r || (p->todo & BN_DO_NAT)) {
-			p->todo |= BN_DO_ROUTED;
-			return r;
-		}
-		return bn_net_note(p);
-	}
-	if (hit.reply)
-		return 0;
-	if (hit.flags & BN_CT_F_ALIAS) {
-		if (hit.flags & BN_CT_F_NET)
-			return 0;
-		p->todo |= BN_DO_ROUTED;
-		return bn_net_orig(ctx, p, &hit, 1);
-	}
-	if ((hit.flags & (BN_CT_F_NAT | BN_CT_F_NET)) == (BN_CT_F_NAT | BN_CT_F_NET))
-		return bn_net_shift(p, 0);
-	if (!(hit.flags & BN_CT_F_NAT) && !hit.e->ifindex)
-		return bn_net_done(p, &hit);
-	return 0;
+	return bn_net_begin(ctx, p, 0);
 }
 
 #endif

@@ -19,7 +19,6 @@
 
 #include "bpf/lib/ctx.h"
 #include "bpf/lib/pkt.h"
-#include "bpf/lib/priv.h"
 
 #define BN_PARSE_EXT_MAX  8
 #define BN_PARSE_PULL	  128 /* Ethernet, tags, the longest IPv4 header and TCP's */
@@ -179,45 +178,8 @@ static __always_inline int bn_parse_l4(bn_ctx *ctx, struct bn_pkt *p)
 	return bn_parse_icmp(p, h);
 }
 
-static __always_inline int bn_parse_frag(bn_ctx *ctx, struct bn_pkt *p, const struct bn_frag *f)
-{
-	struct bn_frag_key key;
-	struct bn_frag_val *v, new = {};
-	int r;
-
-	__builtin_memset(&key, 0, sizeof(key));
-	key.src = p->t.src;
-	key.dst = p->t.dst;
-	key.id = f->id;
-	key.ifindex = p->ifindex;
-	key.proto = p->proto;
-	key.hook = p->hook;
-	p->flags |= BN_PKT_F_FRAG;
-	if (f->off + p->l4_len > 65535 || !p->l4_len || (f->more && (p->l4_len & 7)))
-		return -BN_DROP_BAD_HEADER;
-	if (!f->off) {
-		r = bn_parse_l4(ctx, p);
-		if (r)
-			return r;
-		new.sport = p->t.sport;
-		new.dport = p->t.dport;
-		new.seen_s = p->now_s;
-		bpf_map_update_elem(&frags, &key, &new, BPF_ANY);
-		return 0;
-	}
-	p->flags |= BN_PKT_F_LATER;
-	p->tcp = BN_TCP_ACK;
-	if (p->proto == BN_PROTO_TCP && f->off < 20)
-		return -BN_DROP_BAD_HEADER; /* would be written over the header that was judged */
-	if (!bn_pkt_has_ports(p) && p->proto != BN_PROTO_ICMP && p->proto != BN_PROTO_ICMP6)
-		return 0;
-	v = bpf_map_lookup_elem(&frags, &key);
-	if (!v || p->now_s - v->seen_s > 60)
-		return -BN_DROP_FRAGMENT;
-	p->t.sport = v->sport;
-	p->t.dport = v->dport;
-	return 0;
-}
+/* A fragment, p->l4 at what is behind its headers: bpf/lib/frag.h, or the object's own. */
+static __always_inline int bn_parse_frag(bn_ctx *ctx, struct bn_pkt *p, const struct bn_frag *f);
 
 __noinline int bn_parse_frag4(bn_ctx *ctx, struct bn_pkt *p, __u32 id, __u32 frag_off)
 {

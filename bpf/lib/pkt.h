@@ -44,6 +44,8 @@ enum {
 	BN_DO_ROUTED = 1 << 2,	/* ... which counts as a hop */
 	BN_DO_NEW = 1 << 3,	/* a flow began (statistics) */
 	BN_DO_BACK = 1 << 4,	/* to_ifindex is where it came from */
+	BN_DO_WAY = 1 << 5,	/* the way of x is known (bpf/lib/net.h) */
+	BN_DO_UP = 1 << 6,	/* XDP: TC does it, and counts it */
 };
 
 enum bn_refuse {

@@ -6,6 +6,8 @@
  * All precedence was settled by the compiler. What cannot be read consistently denies.
  */
 
+#include <bpf/bpf_endian.h>
+
 #include "bpf/lib/addr.h"
 #include "maps/policy.h"
 

@@ -6,30 +6,6 @@
 
 #include "bpf/lib/maps.h"
 
-/* First fragments, so that later ones (which carry no ports) find their flow. Private to the object
- * and to one direction of one interface: no pod can write what another's fragments are judged by.
- */
-struct bn_frag_key {
-	struct bn_addr src, dst;
-	__u32 id;
-	__u32 ifindex;
-	__u8 proto;
-	__u8 hook;
-	__u8 pad[6];
-};
-
-struct bn_frag_val {
-	__be16 sport, dport;
-	__u32 seen_s;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct bn_frag_key);
-	__type(value, struct bn_frag_val);
-	__uint(max_entries, 8192);
-} frags SEC(".maps");
-
 /* Token buckets, per CPU: refusals by pod (slot modulo), then the events. */
 #define BN_TOKENS_REJECT 64
 #define BN_TOKENS_EVENT	 BN_TOKENS_REJECT

@@ -35,8 +35,8 @@ static const struct hook *hooks_of(enum bn_role role)
 	return role == BN_ROLE_POD ? pod_hooks : net_hooks;
 }
 
-static void pin_name(const struct bn_kernel *k, char *buf, size_t n, const char *kind,
-		     uint32_t ifindex, const char *suffix)
+void bn_pin_name(const struct bn_kernel *k, char *buf, size_t n, const char *kind, uint32_t ifindex,
+		 const char *suffix)
 {
 	snprintf(buf, n, "%s_%" PRIx64 "_%u_%s", kind, k->p->netns_cookie, ifindex, suffix);
 }
@@ -135,8 +135,8 @@ static int link_replace(struct bn_kernel *k, const char *pin, uint32_t ifindex, 
 	return bpf_link_update(fd, prog_fd, NULL) < 0 ? -errno : 0;
 }
 
-static int link_attach(struct bn_kernel *k, const char *pin, uint32_t ifindex, uint32_t type,
-		       uint32_t flags, int prog_fd)
+int bn_link_attach(struct bn_kernel *k, const char *pin, uint32_t ifindex, uint32_t type,
+		   uint32_t flags, int prog_fd)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, o, .flags = flags);
 	_cleanup_(closep) int fd = -1;
@@ -157,8 +157,8 @@ static int attach_hook(struct bn_kernel *k, uint32_t ifindex, const struct hook 
 
 	if (k->p->clsact)
 		return bn_clsact_attach(ifindex, h->dir, prog_fd);
-	pin_name(k, pin, sizeof(pin), "tcx", ifindex, h->suffix);
-	return link_attach(k, pin, ifindex, h->attach_type, BN_F_BEFORE, prog_fd);
+	bn_pin_name(k, pin, sizeof(pin), "tcx", ifindex, h->suffix);
+	return bn_link_attach(k, pin, ifindex, h->attach_type, BN_F_BEFORE, prog_fd);
 }
 
 static int hook_error(uint32_t ifindex, const struct hook *h, int r, char **err)
@@ -234,8 +234,9 @@ int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex)
 		bn_map_ids(k->maps, &ours);
 
 	ifs_del(k->p, ifindex);
+	found += bn_kernel_detach_xdp(k, ifindex) == 0;
 	for (int i = 0; i < BN_TC__MAX; i++) {
-		pin_name(k, pin, sizeof(pin), "tcx", ifindex, pod_hooks[i].suffix);
+		bn_pin_name(k, pin, sizeof(pin), "tcx", ifindex, pod_hooks[i].suffix);
 		r = bn_link_path(k, path, sizeof(path), pin);
 		if (r < 0)
 			return r;
@@ -279,7 +280,7 @@ static void adopt_link(struct bn_kernel *k, const char *name, const char *path)
 		bn_link_drop(path);
 		return;
 	}
-	if (info.ifindex != pin.ifindex || k->p->clsact) {
+	if (info.ifindex != pin.ifindex || (k->p->clsact && info.attach_type != BPF_XDP)) {
 		bn_link_drop(path); /* the interface is gone */
 		return;
 	}

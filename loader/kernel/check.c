@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* `bpfnet check`: what this node offers and what stands in the way, each with what to do about it. */
 #include <linux/bpf.h>
+#include <linux/if_link.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -209,6 +210,39 @@ static void check_order(json_t *out, const char *bpffs)
 	bn_maps_freep(&m);
 }
 
+/* Which XDP programs there are, and whose. */
+static void check_xdp(json_t *out, const char *bpffs)
+{
+	struct if_nameindex *all = if_nameindex();
+	struct bn_map_ids ours = {};
+	struct bn_maps *m = NULL;
+	unsigned n = 0;
+
+	if (bn_maps_open(bpffs ? bpffs : "/sys/fs/bpf/bpfnet", false, &m) >= 0)
+		bn_map_ids(m, &ours);
+	for (struct if_nameindex *i = all; i && i->if_index; i++) {
+		LIBBPF_OPTS(bpf_xdp_query_opts, q);
+		char name[16] = "?";
+		const char *mode;
+
+		if (bpf_xdp_query(i->if_index, 0, &q) < 0 || !q.prog_id)
+			continue;
+		mode = q.attach_mode == XDP_ATTACHED_SKB ? "generic" : "native";
+		bn_prog_name(q.prog_id, name);
+		if (bn_prog_uses(q.prog_id, &ours))
+			add(out, "xdp", "ok", NULL, "bpfnet's program is on '%s' (%s)", i->if_name, mode);
+		else
+			add(out, "xdp", "warn", "take it off to have bpfnet's there; TC does its work meanwhile",
+			    "a program of others is on '%s' (%s): %s", i->if_name, mode, name);
+		n++;
+	}
+	if (all)
+		if_freenameindex(all);
+	if (!n)
+		add(out, "xdp", "ok", NULL, "no XDP programs (see --xdp)");
+	bn_maps_freep(&m);
+}
+
 int bn_kernel_check(const char *bpffs, const char *cgroup, json_t **ret)
 {
 	json_t *out = json_array();
@@ -222,6 +256,7 @@ int bn_kernel_check(const char *bpffs, const char *cgroup, json_t **ret)
 	check_sysctls(out);
 	check_kube_proxy(out);
 	check_order(out, bpffs);
+	check_xdp(out, bpffs);
 	*ret = out;
 	return 0;
 }

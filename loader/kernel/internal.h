@@ -72,6 +72,11 @@ void bn_libbpf_capture(void);	      /* from now on libbpf's messages are kept, n
 const char *bn_libbpf_last(void);     /* the last lines of them */
 
 /* attach.c */
+void bn_pin_name(const struct bn_kernel *k, char *buf, size_t n, const char *kind, uint32_t ifindex,
+		 const char *suffix);
+/* Puts the program into the link that is pinned under this name, or pins a new one. */
+int bn_link_attach(struct bn_kernel *k, const char *pin, uint32_t ifindex, uint32_t type,
+		   uint32_t flags, int prog_fd);
 int bn_attach_open(struct bn_kernel *k, char **err); /* puts our programs into the links that are there */
 /* For bpfnet-cni, which has no objects: these programs on a pod's interface. Needs k->p with links,
  * netns_cookie and clsact only.

@@ -47,6 +47,12 @@ int bn_kernel_attach_iface(struct bn_kernel *k, uint32_t ifindex, enum bn_role r
 /* Also for interfaces that are gone: their pins have to go. -ENOENT: nothing was attached. */
 int bn_kernel_detach_iface(struct bn_kernel *k, uint32_t ifindex);
 
+/* xdp_net on an interface. One that is there already is replaced in place. -EBUSY: another's program is
+ * there, and stays; -EOPNOTSUPP: the driver has no native XDP.
+ */
+int bn_kernel_attach_xdp(struct bn_kernel *k, uint32_t ifindex, char **err);
+int bn_kernel_detach_xdp(struct bn_kernel *k, uint32_t ifindex); /* -ENOENT: it was not there */
+
 /* Once all interfaces are known: detaches what an earlier daemon left on interfaces that this one
  * did not attach. Returns how many, or a negative errno.
  */

@@ -283,6 +283,7 @@ int bn_endpoints_sync(struct bn_endpoints *e)
 	ep_roles(e);
 	ep_match(e);
 	ep_look_bypass(e);
+	ep_look_xdp(e);
 	r = ep_apply(e);
 	err = err ?: r;
 	e->begun = true;

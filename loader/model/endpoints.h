@@ -83,6 +83,9 @@ void bn_endpoints_stats(const struct bn_endpoints *e, struct bn_endpoints_stats 
 /* "bpf" or "stack", and for the latter what stands in the way. For status; see --host-routing. */
 const char *bn_endpoints_host_routing(const struct bn_endpoints *e, const char **why);
 
+/* Of each uplink: {"interface", "mode": "native|off", "sends": [...], "because"}; new array. */
+json_t *bn_endpoints_xdp(const struct bn_endpoints *e);
+
 /* For the flow log: which pod has the slot. False when none. Borrowed until the next sync. */
 bool bn_endpoints_slot_pod(const struct bn_endpoints *e, uint32_t slot, const char **ns,
 			   const char **name);

@@ -281,6 +281,7 @@ static void want_iface(const struct bn_endpoints *e, const struct ep_if *f, stru
 		primaries(e, f->ifindex, &v->addr4, &v->addr6);
 		if (ep_bypass(e, f))
 			v->flags |= BN_IF_F_BYPASS;
+		v->flags |= ep_xdp_flags(e, f);
 		return;
 	}
 	v->slot = f->pod ? f->pod->slot : 0;
@@ -341,6 +342,16 @@ static int detach(struct bn_endpoints *e, struct ep_if *f)
 	return bn_pods_del_iface(e->pods, f->ifindex);
 }
 
+/* After TC: what XDP hands up must meet it. */
+static int apply_xdp(struct bn_endpoints *e, struct ep_if *f)
+{
+	struct bn_iface v;
+
+	ep_xdp_attach(e, f);
+	want_iface(e, f, &v);
+	return bn_pods_set_iface(e->pods, f->ifindex, &v);
+}
+
 static int apply_iface(struct bn_endpoints *e, struct ep_if *f)
 {
 	struct bn_iface v;
@@ -361,7 +372,8 @@ static int apply_iface(struct bn_endpoints *e, struct ep_if *f)
 	if (r < 0)
 		return log_err_r(r, "interface %s is not noted", f->l->name);
 	ep_drop_adopted(e, f); /* named by nothing now, if no pod took it over */
-	return attach(e, f, f->role);
+	r = attach(e, f, f->role);
+	return r < 0 || f->attached != f->role ? r : apply_xdp(e, f);
 }
 
 /* --- this node's own addresses, devices ------------------------------------------------------ */

@@ -14,6 +14,7 @@
  *   endpoints_match.c     which pod stands behind an interface
  *   endpoints_apply.c     wanted state to maps, programs and policies
  *   endpoints_bypass.c    whether the host's stack may be skipped
+ *   endpoints_xdp.c       which uplinks have a program before the stack
  *   endpoints_report.c    JSON and counts
  */
 
@@ -98,6 +99,11 @@ struct ep_if {
 	bool uplink;	/* strong: routes say so */
 	bool clear;	/* no queueing discipline or filter of others */
 	bool existed;	/* when this daemon started */
+	uint32_t xdp_can;	 /* BN_XDP_CAN_*, of its driver */
+	bool xdp_looked;	 /* what an earlier daemon may have left was seen to */
+	bool xdp_on;		 /* xdp_net is attached */
+	uint64_t xdp_retry_ns;	 /* when to try again what failed */
+	char xdp_why[96];	 /* why it is not */
 	bool seen;
 };
 
@@ -138,6 +144,8 @@ struct bn_endpoints {
 	bool bypass;	     /* no netfilter rule of others stands in the way of the short cut */
 	uint64_t uplinks_ns; /* not to be looked for before */
 	uint64_t look_ns;    /* when to look for it again */
+	uint64_t xdp_look_ns;
+	bool xdp_known;	     /* the kernel tells what drivers can do */
 	char why_stack[96];
 	char **devices;
 };
@@ -167,6 +175,10 @@ void ep_look_bypass(struct bn_endpoints *e);
 /* libcni says that it is some pod's, whether that pod is known or not. */
 bool ep_named_by_cni(const struct bn_endpoints *e, const struct ep_if *f);
 bool ep_bypass(const struct bn_endpoints *e, const struct ep_if *f);
+void ep_look_xdp(struct bn_endpoints *e);
+/* BN_IF_F_XDP_*: where xdp_net may send. */
+uint16_t ep_xdp_flags(const struct bn_endpoints *e, const struct ep_if *f);
+void ep_xdp_attach(struct bn_endpoints *e, struct ep_if *f);
 void ep_match(struct bn_endpoints *e);
 void ep_unknown(struct bn_endpoints *e, struct ep_if *f); /* no pod claims it: open or closed? */
 int ep_apply(struct bn_endpoints *e);

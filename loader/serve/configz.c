@@ -56,14 +56,16 @@ static json_t *own(const struct bn_opts *o)
 	static const char *const unknown[] = { "auto", "drop", "allow" };
 	static const char *const routing[] = { "auto", "bpf", "stack" };
 	static const char *const modes[] = { "snat", "dsr", "hybrid" };
+	static const char *const xdp[] = { "auto", "off", "native" };
 
-	return json_pack("{ss ss* ss* ss ss ss ss* so so sb ss ss ss ss ss sb sb sI sI}", "version",
+	return json_pack("{ss ss* ss* ss ss ss ss* so so sb ss ss ss ss ss ss sb sb sI sI}", "version",
 			 BN_VERSION, "manifests", o->manifests, "kubeconfig", o->kubeconfig, "bpffs",
 			 o->bpffs, "runDir", o->run_dir, "stateDir", o->state_dir, "cgroup", o->cgroup,
 			 "devices", strings(o->devices, o->ndevices), "podCIDRs",
 			 cidrs(o->pod_cidrs, o->npod_cidrs), "socketLBPods", o->socket_lb_pods,
 			 "unknownPods", unknown[o->unknown_pods], "hostRouting",
-			 routing[o->host_routing], "lbMode", modes[o->lb_mode], "lbAlgorithm",
+			 routing[o->host_routing], "lbMode", modes[o->lb_mode], "xdp", xdp[o->xdp],
+			 "lbAlgorithm",
 			 o->lb_algorithm, "cniCache", o->cni_cache, "denyReject", o->deny_reject,
 			 "policyAudit", o->policy_audit, "ctMax", (json_int_t)o->ct_flows,
 			 "maxBackends", (json_int_t)o->max_backends);
