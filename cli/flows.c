@@ -52,6 +52,8 @@ static void print_flow(const json_t *f)
 		putchar(' ');
 		put_safe(str(http, "host") ?: "");
 		put_safe(str(http, "path") ?: "-");
+		if (str(http, "message"))
+			printf(" (%s)", str(http, "message"));
 	}
 	putchar('\n');
 }

@@ -130,7 +130,7 @@ const struct bn_cmd bn_cmds[] = {
 	{ .name = "policy", .help = "network policies", .sub = policy_cmds },
 	{ .name = "identity", .help = "identities of addresses", .sub = identity_cmds },
 	{ .name = "ct", .help = "connection table", .sub = ct_cmds },
-	{ .name = "flows", .help = "denied and dropped packets, as they come", .run = bn_cmd_flows,
+	{ .name = "flows", .help = "denied and dropped packets, and HTTP requests, as they come", .run = bn_cmd_flows,
 	  .opts = flows_opts },
 	{ .name = "metrics", .help = "the daemon's metrics as Prometheus text", .run = bn_cmd_metrics },
 	{ .name = "cleanup", .help = "remove every trace of bpfnet from this node",

@@ -194,10 +194,24 @@ static bool rule_of(void *data, uint32_t rule, char *buf, size_t len, uint32_t *
 	return true;
 }
 
+static bool match_of(void *data, const struct bn_http_event *e, struct bn_flows_match *ret)
+{
+	bool allowed = e->ev.verdict == BN_EV_ALLOWED;
+	struct bn_rule_ref ref;
+
+	if (bn_policies_http_rule(((struct bn_daemon *)data)->policies, e->set, e->gen,
+				  allowed ? e->match : 0, &ref, &ret->entry) < 0)
+		return false;
+	snprintf(ret->policy, sizeof(ret->policy), "%s/%s", ref.policy->o.ns, ref.policy->o.name);
+	if (allowed)
+		ret->rule = (int)ref.index;
+	return true;
+}
+
 static int open_flows(struct bn_daemon *d)
 {
 	const struct bn_flows_env env = {
-		.pod_at = pod_at, .slot_pod = slot_pod, .rule = rule_of, .data = d
+		.pod_at = pod_at, .slot_pod = slot_pod, .rule = rule_of, .match = match_of, .data = d
 	};
 	int r;
 

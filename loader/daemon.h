@@ -76,5 +76,6 @@ int bn_daemon_commands(struct bn_daemon *d);
 
 /* loader/telemetry.c: the values of the models as metrics. */
 int bn_daemon_telemetry(struct bn_daemon *d);
+void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s); /* telemetry_http.c */
 
 #endif

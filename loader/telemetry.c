@@ -118,6 +118,7 @@ static void policies(struct bn_daemon *d)
 	C("bpfnet_policy_rows_written_total", "Rows of compiled policies written", p.rows_written);
 	G("bpfnet_policy_sync_last_seconds", "Duration of the last change of policies",
 	  p.last_sync_ns / 1e9);
+	bn_telemetry_http(d, &p.http);
 	bn_endpoints_stats(d->endpoints, &e);
 	G("bpfnet_endpoints", "Local pods with an interface", e.pods);
 	G("bpfnet_endpoints_unenforced", "Local pods without a host-side interface", e.unenforced);

@@ -41,6 +41,7 @@ struct bn_httpsets {
 	uint64_t grace_ns;
 	struct bn_htab by_digest;
 	BN_VEC(struct set *) by_id;
+	BN_VEC(struct bn_http_count) past; /* by rule number: of sets that are gone */
 	struct bn_httpsets_stats stats;
 	uint64_t retry_ns;
 };
@@ -168,8 +169,49 @@ static void erase(struct bn_httpsets *h, const struct bn_httpplace *at)
 		bn_httpplaces_give(h->places, at);
 }
 
+static void add_counts(const struct bn_httpsets *h, const struct set *s, struct bn_http_count *v, uint32_t n)
+{
+	if (!s->at.stats || !s->norigins)
+		return;
+	if (s->origins[0].rule < n)
+		v[s->origins[0].rule].denied += bn_http_stat(h->maps, s->at.stats);
+	for (uint32_t k = 0; k < s->norigins && k + 1 < s->at.nstats; k++)
+		if (s->origins[k].rule < n)
+			v[s->origins[k].rule].allowed += bn_http_stat(h->maps, s->at.stats + 1 + k);
+}
+
+/* What a set has counted outlives it. */
+static void keep_counts(struct bn_httpsets *h, const struct set *s)
+{
+	uint32_t top = 0;
+
+	for (uint32_t k = 0; k < s->norigins; k++)
+		top = s->origins[k].rule > top ? s->origins[k].rule : top;
+	while (h->past.n <= top)
+		if (bn_vec_push(&h->past, (struct bn_http_count){}) < 0)
+			return;
+	add_counts(h, s, h->past.v, h->past.n);
+}
+
+void bn_httpsets_counts(const struct bn_httpsets *h, struct bn_http_count *counts, uint32_t n)
+{
+	memset(counts, 0, n * sizeof(*counts));
+	bn_copy(counts, h->past.v, (n < h->past.n ? n : h->past.n) * sizeof(*counts));
+	for (uint32_t k = 0; k < h->by_id.n; k++)
+		if (h->by_id.v[k] && h->by_id.v[k]->state == READY)
+			add_counts(h, h->by_id.v[k], counts, n);
+}
+
+void bn_httpsets_rule_new(struct bn_httpsets *h, uint32_t rule)
+{
+	if (rule < h->past.n)
+		h->past.v[rule] = (struct bn_http_count){};
+}
+
 static void set_drop(struct bn_httpsets *h, struct set *s)
 {
+	if (s->state == READY)
+		keep_counts(h, s);
 	bn_htab_del(&h->by_digest, &s->h);
 	h->by_id.v[s->at.id] = NULL;
 	h->stats.sets--;
@@ -519,6 +561,7 @@ void bn_httpsets_freep(struct bn_httpsets **hp)
 	for (uint32_t k = 0; k < h->by_id.n; k++)
 		set_freep(&h->by_id.v[k]);
 	bn_vec_done(&h->by_id);
+	bn_vec_done(&h->past);
 	bn_htab_clear(&h->by_digest);
 	bn_httpplaces_freep(&h->places);
 	free(h);

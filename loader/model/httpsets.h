@@ -50,6 +50,16 @@ struct bn_httpset_origin { /* what a match of a set stands for: an entry of `htt
 int bn_httpsets_origin(const struct bn_httpsets *h, uint32_t set, uint32_t gen, uint32_t match,
 		       struct bn_httpset_origin *ret);
 
+/* Requests since this daemon knows the rule, and of the sets that it adopted before. */
+struct bn_http_count {
+	uint64_t allowed;
+	uint64_t denied; /* by sets whose first rule it is */
+};
+/* counts[rule] for rule numbers below n, which are all set. */
+void bn_httpsets_counts(const struct bn_httpsets *h, struct bn_http_count *counts, uint32_t n);
+/* The number means another rule from now on. */
+void bn_httpsets_rule_new(struct bn_httpsets *h, uint32_t rule);
+
 struct bn_httpsets_stats {
 	uint32_t sets, pending, failed, resting;
 	uint64_t compiled, adopted;

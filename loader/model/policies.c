@@ -312,6 +312,17 @@ int bn_policies_rule(const struct bn_policies *p, uint32_t rule, struct bn_rule_
 	return bn_compiler_rule(p->c, rule, ret);
 }
 
+int bn_policies_http_rule(const struct bn_policies *p, uint32_t set, uint32_t gen, uint32_t match,
+			  struct bn_rule_ref *ret, uint32_t *entry)
+{
+	struct bn_httpset_origin o;
+
+	if (!p->http || bn_httpsets_origin(p->http, set, gen, match, &o) < 0)
+		return -ENOENT;
+	*entry = o.index;
+	return bn_compiler_rule(p->c, o.rule, ret);
+}
+
 const struct bn_pod *bn_policies_pod_at(const struct bn_policies *p, const struct bn_addr *a)
 {
 	struct bn_whois who;

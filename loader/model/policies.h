@@ -73,6 +73,13 @@ bool bn_policies_isolated(const struct bn_policies *p, uint32_t slot, bool *ingr
 
 /* For the flow log: what a rule number or a compiled policy's id of an event means. */
 int bn_policies_rule(const struct bn_policies *p, uint32_t rule, struct bn_rule_ref *ret);
+/* For the flow log: the rule and the entry of its http[] behind a match of a rule set; -ENOENT. */
+int bn_policies_http_rule(const struct bn_policies *p, uint32_t set, uint32_t gen, uint32_t match,
+			  struct bn_rule_ref *ret, uint32_t *entry);
+/* Requests that HTTP rules allowed or denied, rule by rule, those that are not used left out. */
+int bn_policies_each_http(const struct bn_policies *p,
+			  int (*fn)(const struct bn_rule_ref *r, const struct bn_http_count *c, void *data),
+			  void *data);
 /* The pod an address belongs to; NULL: none. Borrowed. */
 const struct bn_pod *bn_policies_pod_at(const struct bn_policies *p, const struct bn_addr *a);
 

@@ -139,8 +139,11 @@ static int place_write(struct bn_policies *p, struct bn_matrix *m, struct place 
 		.rows = rows,
 	};
 	n = bn_compiler_new_rules(p->c, &rules);
-	for (size_t k = 0; k < n; k++)
+	for (size_t k = 0; k < n; k++) {
 		bn_pols_stat_clear(p->pols, rules[k]);
+		if (p->http)
+			bn_httpsets_rule_new(p->http, rules[k]);
+	}
 	p->stats.rows_written += g.n;
 	return bn_pols_add(p->pols, &def, &at->id);
 }

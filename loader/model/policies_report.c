@@ -17,6 +17,26 @@ static uint32_t rules_of(const struct bn_netpol *np, enum bn_dir dir, const stru
 	return dir == BN_EGRESS ? np->negress : np->ningress;
 }
 
+int bn_policies_each_http(const struct bn_policies *p,
+			  int (*fn)(const struct bn_rule_ref *r, const struct bn_http_count *c, void *data),
+			  void *data)
+{
+	uint32_t n = bn_pols_max_rules(p->pols);
+	_cleanup_(freep) struct bn_http_count *v = calloc(n, sizeof(*v));
+	struct bn_rule_ref ref;
+	int r = 0;
+
+	if (!v)
+		return -ENOMEM;
+	if (!p->http)
+		return 0;
+	bn_httpsets_counts(p->http, v, n);
+	for (uint32_t k = 1; k < n && !r; k++)
+		if (bn_compiler_rule(p->c, k, &ref) == 0 && ref.rule->has_http)
+			r = fn(&ref, &v[k], data);
+	return r;
+}
+
 static void count_rule(const struct bn_policies *p, const struct bn_netpol *np, enum bn_dir dir,
 		       uint32_t index, struct bn_rule_stat *sum)
 {
@@ -203,26 +223,43 @@ static json_t *ports_json(const struct bn_rule *r)
 	return list;
 }
 
-static void show_rules(const struct bn_policies *p, const struct bn_netpol *np, json_t *out)
+static json_t *rule_json(const struct bn_policies *p, const struct bn_netpol *np, enum bn_dir d, uint32_t k,
+			 const struct bn_http_count *http)
 {
+	const struct bn_rule *rules;
+	struct bn_rule_stat s = {};
+	uint32_t id = bn_compiler_rule_id(p->c, np, d, k);
+	json_t *j;
+
+	rules_of(np, d, &rules);
+	count_rule(p, np, d, k, &s);
+	j = json_pack("{s:s,s:i,s:I,s:o,s:o,s:b,s:I,s:I}", "direction", d == BN_EGRESS ? "egress" : "ingress",
+		      "index", k, "id", (json_int_t)id, "peers", peers_json(np, &rules[k]), "ports",
+		      ports_json(&rules[k]), "http", rules[k].has_http, "packets", (json_int_t)s.packets,
+		      "connections", (json_int_t)s.connections);
+	if (j && rules[k].has_http)
+		json_object_set_new(j, "requests",
+				    json_pack("{s:I,s:I}", "allowed", (json_int_t)http[id].allowed, "denied",
+					      (json_int_t)http[id].denied));
+	return j;
+}
+
+static int show_rules(const struct bn_policies *p, const struct bn_netpol *np, json_t *out)
+{
+	uint32_t max = bn_pols_max_rules(p->pols);
+	_cleanup_(freep) struct bn_http_count *http = calloc(max, sizeof(*http));
+
+	if (!http)
+		return -ENOMEM;
+	if (p->http)
+		bn_httpsets_counts(p->http, http, max);
 	for (enum bn_dir d = 0; d < BN_DIRS; d++) {
 		const struct bn_rule *rules;
 
-		for (uint32_t k = 0, n = rules_of(np, d, &rules); k < n; k++) {
-			struct bn_rule_stat s = {};
-
-			count_rule(p, np, d, k, &s);
-			json_array_append_new(
-				out,
-				json_pack("{s:s,s:i,s:I,s:o,s:o,s:b,s:I,s:I}", "direction",
-					  d == BN_EGRESS ? "egress" : "ingress", "index", k, "id",
-					  (json_int_t)bn_compiler_rule_id(p->c, np, d, k), "peers",
-					  peers_json(np, &rules[k]), "ports", ports_json(&rules[k]),
-					  "http", rules[k].has_http, "packets",
-					  (json_int_t)s.packets, "connections",
-					  (json_int_t)s.connections));
-		}
+		for (uint32_t k = 0, n = rules_of(np, d, &rules); k < n; k++)
+			json_array_append_new(out, rule_json(p, np, d, k, http));
 	}
+	return 0;
 }
 
 int bn_policies_show(struct bn_policies *p, const char *ns, const char *name, json_t **ret)
@@ -240,7 +277,12 @@ int bn_policies_show(struct bn_policies *p, const char *ns, const char *name, js
 		if (!j)
 			return -ENOMEM;
 		rules = json_array();
-		show_rules(p, (const struct bn_netpol *)o, rules);
+		if (show_rules(p, (const struct bn_netpol *)o, rules) < 0) {
+			json_decref(rules);
+			json_decref(j);
+			json_decref(first);
+			return -ENOMEM;
+		}
 		json_object_set_new(j, "rules", rules);
 		if (o->origin)
 			json_object_set_new(j, "origin", json_string(o->origin));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "loader/serve/flows.h"
+#include "loader/serve/flows_priv.h"
 
 #include <arpa/inet.h>
 #include <bpf/libbpf.h>
@@ -19,14 +19,23 @@ struct subscriber {
 	char *pod; /* NULL: all */
 };
 
+/* As text: a fifth of the memory of the object. */
+struct kept {
+	uint64_t seq;
+	char *text;
+};
+
 struct bn_flows {
 	struct bn_flows_env env;
 	struct ring_buffer *ring;
 	struct event *event;
 	struct bn_metric *events, *suppressed;
 	unsigned turn;
-	char *kept[BN_FLOWS_KEEP]; /* as text: a fifth of the memory of the objects */
-	size_t nkept, next;
+	struct ring {
+		size_t size, n, next;
+		struct kept *v;
+	} rings[2]; /* [1]: requests that were allowed */
+	uint64_t seq;
 	TAILQ_HEAD(, subscriber) subs;
 };
 
@@ -198,26 +207,39 @@ static void subscriber_free(void *data)
 	free(s);
 }
 
-/* The i-th line that is remembered, 0 is the oldest. A new reference or NULL. */
-static json_t *kept_at(const struct bn_flows *f, size_t i)
+/* The i-th line that a ring remembers, 0 is the oldest. */
+static const struct kept *kept_at(const struct ring *r, size_t i)
 {
-	return json_loads(f->kept[(f->next + BN_FLOWS_KEEP - f->nkept + i) % BN_FLOWS_KEEP], 0, NULL);
+	return &r->v[(r->next + r->size - r->n + i) % r->size];
 }
 
-/* The last n lines that it wants, oldest first. */
+static bool wanted_text(const struct subscriber *s, const char *text)
+{
+	_cleanup_(json_decrefp) json_t *o = json_loads(text, 0, NULL);
+
+	return o && wanted(s, o);
+}
+
+/* The last n lines that it wants, oldest first: from the newest backwards, how far do they reach? */
 static void replay(struct bn_flows *f, struct subscriber *s, size_t n)
 {
-	size_t i = f->nkept, seen = 0;
+	size_t at[2] = { f->rings[0].n, f->rings[1].n }, seen = 0;
 
-	/* From the newest backwards: how far do n wanted ones reach? */
-	while (i > 0 && seen < n) {
-		_cleanup_(json_decrefp) json_t *o = kept_at(f, --i);
+	while ((at[0] || at[1]) && seen < n) {
+		const struct kept *a = at[0] ? kept_at(&f->rings[0], at[0] - 1) : NULL;
+		const struct kept *b = at[1] ? kept_at(&f->rings[1], at[1] - 1) : NULL;
+		bool second = !a || (b && b->seq > a->seq);
 
-		seen += o && wanted(s, o);
+		seen += wanted_text(s, second ? b->text : a->text);
+		at[second]--;
 	}
-	for (; i < f->nkept; i++) {
-		_cleanup_(json_decrefp) json_t *o = kept_at(f, i);
+	while (at[0] < f->rings[0].n || at[1] < f->rings[1].n) {
+		const struct kept *a = at[0] < f->rings[0].n ? kept_at(&f->rings[0], at[0]) : NULL;
+		const struct kept *b = at[1] < f->rings[1].n ? kept_at(&f->rings[1], at[1]) : NULL;
+		bool second = !a || (b && b->seq < a->seq);
+		_cleanup_(json_decrefp) json_t *o = json_loads(second ? b->text : a->text, 0, NULL);
 
+		at[second]++;
 		if (o)
 			deliver(s, o);
 	}
@@ -258,20 +280,22 @@ int bn_flows_register(struct bn_flows *f, struct bn_control *c)
 
 /* --- events ------------------------------------------------------------------------------------ */
 
-static void keep(struct bn_flows *f, const json_t *o)
+static void keep(struct bn_flows *f, const json_t *o, bool allowed)
 {
+	struct ring *r = &f->rings[allowed];
+	struct kept *k = &r->v[r->next];
 	char *text = json_dumps(o, JSON_COMPACT);
 
 	if (!text)
 		return;
-	free(f->kept[f->next]);
-	f->kept[f->next] = text;
-	f->next = (f->next + 1) % BN_FLOWS_KEEP;
-	if (f->nkept < BN_FLOWS_KEEP)
-		f->nkept++;
+	free(k->text);
+	*k = (struct kept){ f->seq++, text };
+	r->next = (r->next + 1) % r->size;
+	if (r->n < r->size)
+		r->n++;
 }
 
-void bn_flows_feed(struct bn_flows *f, const struct bn_event *e)
+static void feed(struct bn_flows *f, const struct bn_event *e, const struct bn_http_event *http)
 {
 	_cleanup_(json_decrefp) json_t *o = NULL;
 	struct subscriber *s;
@@ -284,19 +308,35 @@ void bn_flows_feed(struct bn_flows *f, const struct bn_event *e)
 	o = flow_json(f, e);
 	if (!o)
 		return;
-	keep(f, o);
+	if (http)
+		bn_flows_http(&f->env, http, o);
+	keep(f, o, e->verdict == BN_EV_ALLOWED);
 	TAILQ_FOREACH(s, &f->subs, list)
 		deliver(s, o);
+}
+
+void bn_flows_feed(struct bn_flows *f, const struct bn_event *e)
+{
+	feed(f, e, NULL);
+}
+
+void bn_flows_feed_http(struct bn_flows *f, const struct bn_http_event *e)
+{
+	feed(f, &e->ev, e);
 }
 
 static int on_sample(void *data, void *sample, size_t len)
 {
 	struct bn_flows *f = data;
-	struct bn_event e;
+	struct bn_http_event e;
 
+	/* The ring is shared memory: read once. */
 	if (len >= sizeof(e)) {
-		memcpy(&e, sample, sizeof(e)); /* the ring is shared memory: read once */
-		bn_flows_feed(f, &e);
+		memcpy(&e, sample, sizeof(e));
+		bn_flows_feed_http(f, &e);
+	} else if (len >= sizeof(e.ev)) {
+		memcpy(&e.ev, sample, sizeof(e.ev));
+		bn_flows_feed(f, &e.ev);
 	}
 	return ++f->turn >= BN_FLOWS_TURN ? -EAGAIN : 0;
 }
@@ -320,6 +360,12 @@ int bn_flows_new(struct event_base *base, int events_fd, const struct bn_flows_e
 	if (!f)
 		return -ENOMEM;
 	TAILQ_INIT(&f->subs);
+	for (int i = 0; i < 2; i++) {
+		f->rings[i].size = i ? BN_FLOWS_KEEP_OK : BN_FLOWS_KEEP;
+		f->rings[i].v = calloc(f->rings[i].size, sizeof(*f->rings[i].v));
+		if (!f->rings[i].v)
+			return -ENOMEM;
+	}
 	if (env)
 		f->env = *env;
 	if (metrics) {
@@ -358,8 +404,11 @@ void bn_flows_freep(struct bn_flows **fp)
 	if (f->event)
 		event_free(f->event);
 	ring_buffer__free(f->ring);
-	for (size_t i = 0; i < BN_FLOWS_KEEP; i++)
-		free(f->kept[i]);
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t k = 0; f->rings[i].v && k < f->rings[i].n; k++)
+			free(kept_at(&f->rings[i], k)->text);
+		free(f->rings[i].v);
+	}
 	free(f);
 	*fp = NULL;
 }

@@ -16,13 +16,21 @@
 
 #include "loader/serve/control.h"
 #include "loader/serve/metrics.h"
-#include "maps/event.h"
+#include "maps/http_conn.h"
 
-#define BN_FLOWS_KEEP 1024
+#define BN_FLOWS_KEEP 1024     /* of what was denied or dropped */
+#define BN_FLOWS_KEEP_OK 256   /* of requests that were allowed: they must not crowd out the others */
 #define BN_FLOWS_TURN 256
 #define BN_FLOWS_NAME 512
 
 struct bn_flows;
+
+/* Whose rule a request was judged by. */
+struct bn_flows_match {
+	char policy[BN_FLOWS_NAME]; /* "ns/name": that allowed it; denied: the first that covers the port */
+	int rule;		    /* place in ingress[] or egress[]; -1: denied by all of them */
+	uint32_t entry;		    /* place in its http[] */
+};
 
 /* Each may be NULL. They write "ns/name" and return true, or return false. */
 struct bn_flows_env {
@@ -30,6 +38,7 @@ struct bn_flows_env {
 	bool (*slot_pod)(void *data, uint32_t slot, char *buf, size_t len);
 	/* The policy a rule number belongs to; *index: the rule's place in ingress[] or egress[]. */
 	bool (*rule)(void *data, uint32_t rule, char *buf, size_t len, uint32_t *index);
+	bool (*match)(void *data, const struct bn_http_event *e, struct bn_flows_match *ret);
 	void *data;
 };
 
@@ -44,5 +53,6 @@ int bn_flows_register(struct bn_flows *f, struct bn_control *c);
 
 /* One event, as if it had come from the kernel. */
 void bn_flows_feed(struct bn_flows *f, const struct bn_event *e);
+void bn_flows_feed_http(struct bn_flows *f, const struct bn_http_event *e);
 
 #endif

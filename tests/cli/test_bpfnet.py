@@ -667,6 +667,15 @@ def test_doc_of_drops():
     eq(page, header)
 
 
+def test_doc_of_request_reasons():
+    text = source("maps/http.h").replace("\\\n", " ")
+    items = re.findall(r'X\((\w+),\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\)', text[text.index("BN_HTTP_LIST"):])
+    want = [(name, "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', s)).replace("\\\\", "\\")) for name, s in items]
+    page = re.findall(r"^\| `([A-Z0-9_]+)` \| ([^|]*) \|", source("docs/drops.md"), re.M)
+    assert len(want) > 20
+    eq(page, want)
+
+
 def test_doc_of_metrics():
     have = set()
     for dir, _, names in os.walk(os.path.join(ROOT, "loader")):

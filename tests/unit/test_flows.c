@@ -54,9 +54,19 @@ static bool rule(_unused_ void *data, uint32_t id, char *buf, size_t len, uint32
 	return true;
 }
 
+static bool match(_unused_ void *data, const struct bn_http_event *e, struct bn_flows_match *ret)
+{
+	if (e->set != 5)
+		return false;
+	snprintf(ret->policy, sizeof(ret->policy), "shop/api");
+	ret->rule = e->ev.verdict == BN_EV_ALLOWED ? 2 : -1;
+	ret->entry = e->match;
+	return true;
+}
+
 static int setup(void **state)
 {
-	const struct bn_flows_env env = { .pod_at = pod_at, .slot_pod = slot_pod, .rule = rule };
+	const struct bn_flows_env env = { .pod_at = pod_at, .slot_pod = slot_pod, .rule = rule, .match = match };
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	strcpy(f->dir, "/tmp/cli-flows-XXXXXX");
@@ -222,6 +232,89 @@ static void test_objects(void **state)
 	close(fd);
 }
 
+/* What can be read from the first bytes of a head, whatever they are. */
+static const struct {
+	const char *head, *method, *path, *host; /* NULL: not said */
+} heads[] = {
+	{ "GET /a/b?secret=1 HTTP/1.1\r\nX: y\r\nhOsT: \t api.shop:80 \r\n\r\n", "GET", "/a/b", "api.shop:80" },
+	{ "\r\nPOST / HTTP/1.1\r\nHost:a\r\n\r\nbody", "POST", "/", "a" },
+	{ "GET http://x.org:81/p?q HTTP/1.1\r\nHost: other\r\n\r\n", "GET", "/p", "x.org:81" },
+	{ "GET HTTP://x.org HTTP/1.1\r\n", "GET", "/", "x.org" },
+	{ "OPTIONS * HTTP/1.1\r\n\r\n", "OPTIONS", "*", NULL },
+	{ "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "CONNECT", "a:443", "a:443" },
+	{ "GET /cut", "GET", "/cut", NULL },
+	{ "GET", "GET", NULL, NULL },
+	{ "GET /a\x1b\xff HTTP/1.1\r\nHost: \x07\r\n", "GET", "/a%1B%FF", "%07" },
+	{ "GET / HTTP/1.1\r\n\r\nHost: of-the-body\r\n", "GET", "/", NULL },
+	{ "GET / HTTP/1.1\nHost: bare\n\n", "GET", "/", "bare" },
+	{ "\x16\x03\x01\x02", NULL, NULL, NULL },
+	{ "G(T / HTTP/1.1\r\n", NULL, NULL, NULL },
+	{ "", NULL, NULL, NULL },
+};
+
+static struct bn_http_event http_event(uint8_t verdict, const char *head)
+{
+	bool denied = verdict == BN_EV_DENIED;
+	struct bn_http_event e = {
+		.ev = event(verdict, denied ? BN_DROP_HTTP_DENIED : BN_DROP_NONE, "10.0.0.1", "10.0.0.2"),
+		.set = 5, .match = 9, .http = denied ? BN_HTTP_NO_MATCH : BN_HTTP_OK, .len = (uint32_t)strlen(head),
+	};
+
+	memcpy(e.head, head, e.len);
+	return e;
+}
+
+static void expect_text(const json_t *o, const char *key, const char *want)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	if (want)
+		assert_string_equal(s ? s : "(null)", want);
+	else
+		assert_null(s);
+}
+
+static void test_requests(void **state)
+{
+	struct fixture *f = *state;
+	int fd = subscribe(f, "{}");
+	struct bn_http_event e;
+	json_t *o, *http;
+	char longest[600];
+
+	expect_started(f, fd);
+	for (size_t k = 0; k < ARRAY_SIZE(heads); k++) {
+		e = http_event(k % 2 ? BN_EV_DENIED : BN_EV_ALLOWED, heads[k].head);
+		bn_flows_feed_http(f->f, &e);
+		o = next(f, fd);
+		http = json_object_get(o, "http");
+		expect_text(http, "method", heads[k].method);
+		expect_text(http, "path", heads[k].path);
+		expect_text(http, "host", heads[k].host);
+		expect_text(o, "verdict", k % 2 ? "denied" : "allowed");
+		expect_text(o, "reason", k % 2 ? "HTTP_DENIED" : "");
+		expect_text(http, "reason", k % 2 ? "NO_MATCH" : NULL);
+		expect_text(o, "policy", "shop/api");
+		assert_int_equal(json_integer_value(json_object_get(o, "rule")), k % 2 ? 0 : 2);
+		assert_int_equal(json_integer_value(json_object_get(http, "match")), k % 2 ? 0 : 9);
+		json_decref(o);
+	}
+	/* Longer than what is shown, and than what the kernel sends; a set that is not known any more. */
+	memset(longest, 'a', sizeof(longest));
+	memcpy(longest, "GET /", 5);
+	e = http_event(BN_EV_ALLOWED, "");
+	memcpy(e.head, longest, sizeof(e.head));
+	e.len = 60000;
+	e.set = 6;
+	bn_flows_feed_http(f->f, &e);
+	o = next(f, fd);
+	http = json_object_get(o, "http");
+	assert_int_equal(json_string_length(json_object_get(http, "path")), 256 + 3);
+	assert_true(json_is_null(json_object_get(o, "policy")));
+	json_decref(o);
+	close(fd);
+}
+
 static size_t count(struct fixture *f, int fd)
 {
 	size_t n = 0;
@@ -284,6 +377,45 @@ static void test_filters(void **state)
 	json_t *o = next(f, fd);
 	assert_true(json_is_false(json_object_get(o, "ok")));
 	json_decref(o);
+	close(fd);
+}
+
+/* Requests that are allowed are many: what was denied is remembered beside them, in order. */
+static void test_requests_memory(void **state)
+{
+	struct bn_http_event ok = http_event(BN_EV_ALLOWED, "GET / HTTP/1.1\r\n");
+	struct bn_http_event denied = http_event(BN_EV_DENIED, "PUT / HTTP/1.1\r\n");
+	struct fixture *f = *state;
+	size_t n = 0, n_denied = 0;
+	int fd, last = -1;
+	json_t *o;
+
+	for (int i = 0; i < 3000; i++) {
+		struct bn_http_event *e = i % 300 ? &ok : &denied;
+
+		e->ev.len = (uint32_t)i;
+		bn_flows_feed_http(f->f, e);
+	}
+	fd = subscribe(f, "{\"follow\":false}");
+	expect_started(f, fd);
+	while ((o = next(f, fd))) {
+		int len = (int)json_integer_value(json_object_get(o, "length"));
+
+		assert_true(len > last);
+		last = len;
+		n_denied += !strcmp(json_string_value(json_object_get(o, "verdict")), "denied");
+		n++;
+		json_decref(o);
+	}
+	assert_int_equal(n_denied, 10);
+	assert_int_equal(n, 10 + BN_FLOWS_KEEP_OK);
+	close(fd);
+	fd = subscribe(f, "{\"follow\":false,\"drop\":true,\"last\":4}");
+	expect_started(f, fd);
+	o = next(f, fd);
+	assert_int_equal(json_integer_value(json_object_get(o, "length")), 1800);
+	json_decref(o);
+	assert_int_equal(count(f, fd), 3);
 	close(fd);
 }
 
@@ -401,7 +533,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_objects), T(test_filters), T(test_memory),  T(test_lost),
-		T(test_foreign_events), T(test_metrics), T(test_end),
+		T(test_foreign_events), T(test_metrics), T(test_end),  T(test_requests), T(test_requests_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
