@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Attached nowhere: `bpfnet ct flush` runs it by BPF_PROG_TEST_RUN. Entries of the connection table
- * are taken out under their bucket's lock, as insertion does; user space, which cannot hold it, only
- * says which.
+/* Attached nowhere: run by BPF_PROG_TEST_RUN. Entries of the connection table are taken out (`bpfnet ct
+ * flush`) and put in (take-over from kube-proxy) under their bucket's lock, as the packet programs do;
+ * user space, which cannot hold it, only says which.
  */
 
 #include "maps/ct_flush.h"
+#include "maps/ct_import.h"
 
-#include "bpf/lib/maps.h"
+#include "bpf/lib/ct.h"
 
 struct bn_ct_flush flush;
+struct bn_ct_import import;
+static struct bn_ct_new entry;
+static struct bn_ct_ref ref;
 
 static long take_out(__u32 i, void *data)
 {
@@ -45,6 +49,72 @@ SEC("tc")
 int ct_flush(struct __sk_buff *skb)
 {
 	bpf_loop(flush.n, take_out, NULL, 0);
+	return 0;
+}
+
+/* 1: this flow's tuple belongs to a flow that we translate; 0: it may be written. */
+static __always_inline int taken(const struct bn_tuple *t, __u8 proto, __u32 now_s)
+{
+	struct bn_ct_hit hit = {};
+
+	bn_ct_ref(&ref, t, proto, BN_CT_ZONE_MAIN);
+	bn_ct_find(&ref, &hit);
+	return hit.e && (hit.flags & BN_CT_F_NAT) && !bn_ct_expired(hit.e, now_s);
+}
+
+static __always_inline int put(const struct bn_ct_foreign *f, const struct bn_tuple *t,
+			       const struct bn_tuple *other, __u32 flags)
+{
+	bn_ct_ref(&ref, t, f->proto, BN_CT_ZONE_MAIN);
+	entry.h = ref.h;
+	entry.e.key = ref.key;
+	entry.e.flags = flags | BN_CT_F_NAT | BN_CT_F_NET | BN_CT_F_FOREIGN |
+			(ref.swapped ? 0 : BN_CT_F_ORIG_A);
+	entry.e.xs = other->src;
+	entry.e.xd = other->dst;
+	entry.e.xsp = other->sport;
+	entry.e.xdp = other->dport;
+	/* What is there is a direct flow: the same one, seen before it was known to be translated. */
+	entry.replace = 1;
+	return bn_ct_insert(&entry);
+}
+
+static long take_over(__u32 i, void *data)
+{
+	__u32 now_s = bpf_ktime_get_boot_ns() / 1000000000ull;
+	struct bn_ct_foreign *f;
+	struct bn_tuple t = {}, x = {};
+
+	if (i >= BN_CT_IMPORT_MAX)
+		return 1;
+	f = &import.v[i];
+	t.src = f->src;
+	t.dst = f->dst;
+	t.sport = f->sport;
+	t.dport = f->dport;
+	x.src = f->xs;
+	x.dst = f->xd;
+	x.sport = f->xsp;
+	x.dport = f->xdp;
+	if (taken(&t, f->proto, now_s) || taken(&x, f->proto, now_s)) {
+		import.known++;
+		return 0;
+	}
+	__builtin_memset(&entry, 0, sizeof(entry));
+	entry.now_s = now_s;
+	entry.e.created = now_s;
+	entry.e.expires = now_s + f->life_s;
+	if (put(f, &x, &t, f->flags) < 0 || put(f, &t, &x, f->flags | BN_CT_F_ALIAS) < 0)
+		import.full++;
+	else
+		import.done++;
+	return 0;
+}
+
+SEC("tc")
+int ct_import(struct __sk_buff *skb)
+{
+	bpf_loop(import.n, take_over, NULL, 0);
 	return 0;
 }
 

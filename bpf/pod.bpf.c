@@ -48,11 +48,14 @@ static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 		return -BN_DROP_INTERNAL;
 	s->svc.be.addr = e->xd;
 	s->svc.be.port = e->xdp;
+	s->svc.idx = 0;
 	if (bn_svc_still(p, &s->svc, 1)) {
 		e->svc_idx = s->svc.idx;
 		e->svc_gen = s->svc.gen;
 		return 0;
 	}
+	if ((hit->flags & BN_CT_F_FOREIGN) && !s->svc.idx)
+		return 0; /* through a rule that was none of a service's */
 	p->rnd = bpf_get_prandom_u32();
 	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
 }
@@ -92,13 +95,16 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 		return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
 	}
 	if (hit->flags & BN_CT_F_ALIAS) {
-		if (e->svc_idx && (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {
+		if ((e->svc_idx || (hit->flags & BN_CT_F_FOREIGN)) &&
+		    (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {
 			r = bn_pod_moved(p, hit);
 			if (r)
 				return r;
 		}
-		bn_ct_other(e, &p->x);
-		p->todo |= BN_DO_NAT;
+		if (!(hit->flags & BN_CT_F_FOREIGN)) {
+			bn_ct_other(e, &p->x);
+			p->todo |= BN_DO_NAT;
+		}
 	}
 	if (hit->flags & BN_CT_F_HAIRPIN)
 		p->todo |= BN_DO_BACK;
@@ -127,7 +133,7 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 			return r;
 		hit->flags = *(volatile __u32 *)&e->flags;
 	}
-	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
+	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT &&
 	    ((hit->flags & (bypassed | BN_CT_F_HAIRPIN)) ||
 	     (!e->ifindex && !(hit->flags & BN_CT_F_NET)))) {
 		p->x.src = e->xd;
@@ -255,7 +261,8 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 		if (r)
 			return r;
 	}
-	if (hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT) {
+	if (hit.reply &&
+	    (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT) {
 		p->x.src = e->xd;
 		p->x.dst = e->xs;
 		p->x.sport = e->xdp;

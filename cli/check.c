@@ -6,6 +6,7 @@
 #include "cli/out.h"
 #include "cli/pinned.h"
 #include "loader/kernel/kernel.h"
+#include "loader/takeover.h"
 
 static const struct bn_col cols[] = {
 	{ "CHECK", "name", 0 },
@@ -60,7 +61,12 @@ static int clean(const struct bn_cli *c, json_t **report)
 		return bn_kube_proxy_cleanup(*report) < 0 ? BN_EXIT_ERROR : BN_EXIT_OK;
 	}
 	r = bn_kernel_cleanup(c->run_dir, bn_cli_opt(c, "bpffs") ?: default_bpffs(c), report, &err);
-	return r < 0 ? bn_cli_fail("cleanup: %s", err ?: strerror(-r)) : BN_EXIT_OK;
+	if (r < 0)
+		return bn_cli_fail("cleanup: %s", err ?: strerror(-r));
+	if (bn_takeover_cleanup())
+		json_array_append_new(*report, json_string("nftables: the nat chain kept for connections that "
+							   "began through kube-proxy"));
+	return BN_EXIT_OK;
 }
 
 int bn_cmd_cleanup(struct bn_cli *c)

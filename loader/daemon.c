@@ -16,6 +16,7 @@
 #include "loader/source/manifests.h"
 
 #define BN_TICK_S 2
+#define BN_TAKEOVER_TICKS 5
 /* An API server that has just started may forbid everything for a moment. */
 #define BN_DENIED_S 8
 
@@ -102,6 +103,17 @@ static void sweep(struct bn_daemon *d)
 	bn_kernel_sweep(d->kernel);
 }
 
+/* Not before every interface has its programs: until then kube-proxy's rules are at work there. Where
+ * that does not come about, waiting for ever would be worse.
+ */
+static void end_takeover(struct bn_daemon *d)
+{
+	if (!d->takeover.under_way || !bn_services_in_force(d->services))
+		return;
+	if (bn_daemon_ready(d) || d->takeover.ticks >= BN_TAKEOVER_TICKS)
+		bn_takeover_end(&d->takeover);
+}
+
 static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data)
 {
 	struct bn_daemon *d = data;
@@ -115,6 +127,7 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 	if (err && bn_log_ratelimit(60))
 		log_warn("%s", err);
 	free(err);
+	end_takeover(d);
 	sweep(d);
 }
 
@@ -141,6 +154,7 @@ static void on_tick(evutil_socket_t fd _unused_, short what _unused_, void *data
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	__atomic_store_n(&st->heartbeat_ns, ts.tv_sec * 1000000000ull + ts.tv_nsec,
 			 __ATOMIC_RELAXED);
+	bn_takeover_tick(&d->takeover);
 	bn_daemon_kick(d);
 }
 
@@ -249,6 +263,7 @@ static int open_models(struct bn_daemon *d)
 	struct bn_policies_env pol_env = { .node_name = o->node_name, .wake = wake, .wake_data = d };
 	struct bn_maps *maps = d->kernel->maps;
 	struct bn_state *st = maps->mem[BN_MAP_state];
+	bool unfinished = st->flags & BN_STATE_F_TAKEOVER;
 	int r;
 
 	__atomic_store_n(&st->flags,
@@ -265,6 +280,7 @@ static int open_models(struct bn_daemon *d)
 	r = bn_services_new(d->store, maps, &svc_env, &d->services);
 	if (r < 0)
 		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
+	bn_takeover_begin(&d->takeover, maps, unfinished || !bn_services_stats(d->services)->services);
 	r = bn_udpsocks_new(d->base, maps, d->services, &d->udpsocks);
 	if (r < 0)
 		return log_err_r(r, "connected UDP sockets");

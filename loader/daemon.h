@@ -25,6 +25,7 @@
 #include "loader/serve/http.h"
 #include "loader/serve/metrics.h"
 #include "loader/source/source.h"
+#include "loader/takeover.h"
 #include "maps/ep_access.h"
 
 struct bn_verify;
@@ -54,6 +55,7 @@ struct bn_daemon {
 	struct bn_flows *flows;
 	struct bn_laststate *last;
 	struct bn_source *source;
+	struct bn_takeover takeover;
 	bool cgroup_attached, swept, stopping;
 	int exit_code;
 };

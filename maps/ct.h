@@ -101,6 +101,10 @@ enum {
 	BN_CT_F_SHIFTED = 1 << 13,   /* not a service's: another client port only (zone SHIFTED) */
 	BN_CT_F_BRIDGED = 1 << 14,   /* BYPASS without a hop: both pods are on one link */
 	BN_CT_F_NET = 1 << 15,	     /* a service's, begun outside of this node (from_net) */
+	/* Translated by the kernel's own conntrack: begun through kube-proxy and taken over with it. Its
+	 * packets are judged and counted here but never written to; NET is set wherever it began.
+	 */
+	BN_CT_F_FOREIGN = 1 << 16,
 	BN_CT_F_INTERNAL = 1 << 12,  /* chose from svcs.range_int where the service has SPLIT */
 };
 

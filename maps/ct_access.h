@@ -7,6 +7,7 @@
  */
 
 #include "maps/ct_flush.h"
+#include "maps/ct_import.h"
 #include "maps/maps.h"
 
 struct bn_ct_flow {
@@ -32,6 +33,15 @@ int bn_ct_flows(const struct bn_maps *m, struct bn_ct_flow **ret, size_t *n);
  * by another flow since it was read is left alone. Needs the right to load a program.
  */
 int bn_ct_flush(const struct bn_maps *m, const struct bn_ct_flow *flows, size_t n, size_t *gone);
+
+/* Enters flows that the kernel's own conntrack translates. done: entered now; known: one of its tuples is
+ * that of a translated flow already; full: no room. Needs the right to load a program.
+ */
+struct bn_ct_imported {
+	size_t done, known, full;
+};
+int bn_ct_import(const struct bn_maps *m, const struct bn_ct_foreign *flows, size_t n,
+		 struct bn_ct_imported *ret);
 
 /* "ESTABLISHED", "SYN_SENT", "FIN_WAIT", "CLOSED"; other protocols "REPLIED", "UNREPLIED". */
 const char *bn_ct_state(const struct bn_ct_flow *f);

@@ -50,6 +50,10 @@ enum {
 	BN_STATE_F_UNKNOWN_ALLOW = 1 << 0, /* --unknown-pods allow */
 	BN_STATE_F_DENY_REJECT = 1 << 1,   /* --deny-with reject */
 	BN_STATE_F_AUDIT = 1 << 2,	   /* --policy-audit */
+	/* For moments, while flows that began through kube-proxy are being taken over: what has no entry
+	 * and may be one of them is left to kube-proxy's rules.
+	 */
+	BN_STATE_F_TAKEOVER = 1 << 3,
 };
 
 #define BN_HOOK_LIST(X)                                                                            \

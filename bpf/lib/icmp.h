@@ -164,7 +164,7 @@ static __always_inline bool bn_icmp_translate(struct bn_pkt *p, struct bn_inner 
 	bool alias = hit->flags & BN_CT_F_ALIAS;
 
 	p->x = p->t;
-	if (!(hit->flags & BN_CT_F_NAT))
+	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_FOREIGN)) != BN_CT_F_NAT)
 		return false;
 	if (alias && hit->reply && !here_in) {
 		/* From the client, about a reply: xs -> xd is what the server knows. */

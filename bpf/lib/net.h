@@ -245,8 +245,9 @@ static __always_inline int bn_net_moved(struct bn_pkt *p, const struct bn_ct_hit
 		return -BN_DROP_INTERNAL;
 	s->svc.be.addr = e->xd;
 	s->svc.be.port = e->xdp;
-	if (!bn_svc_still(p, &s->svc, internal))
-		return 1;
+	s->svc.idx = 0;
+	if (!bn_svc_still(p, &s->svc, internal)) /* not by a rule that was none of a service's */
+		return !(hit->flags & BN_CT_F_FOREIGN) || s->svc.idx;
 	e->svc_idx = s->svc.idx;
 	e->svc_gen = s->svc.gen;
 	return 0;
@@ -306,9 +307,11 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 		return r;
 	if (r)
 		return bn_net_begin(ctx, p, host);
-	bn_ct_other(hit->e, &p->x);
-	p->todo |= BN_DO_NAT;
-	if (!host && !bn_addr_same(&p->x.src, &p->t.src)) {
+	if (!(hit->flags & BN_CT_F_FOREIGN)) {
+		bn_ct_other(hit->e, &p->x);
+		p->todo |= BN_DO_NAT;
+	}
+	if (!host && (p->todo & BN_DO_NAT) && !bn_addr_same(&p->x.src, &p->t.src)) {
 		p->todo |= BN_DO_ROUTED;
 		r = bn_net_way(ctx, p);
 		if (r || (p->todo & BN_DO_UP))
@@ -420,10 +423,12 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
 	if (hit.e && (hit.flags & BN_CT_F_ALIAS) && !hit.reply) {
 		/* The node's own flows and those of its pods do not come in from outside. */
-		if (!(hit.flags & BN_CT_F_NET))
+		if (!(hit.flags & BN_CT_F_NET) ||
+		    ((hit.flags & BN_CT_F_FOREIGN) && bn_addr_slot(&p->t.src)))
 			return -BN_DROP_MARTIAN;
 		return bn_net_orig(ctx, p, &hit, 0);
-	} else if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT &&
+	} else if (hit.e && hit.reply &&
+		   (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT &&
 		   ((hit.flags & BN_CT_F_NET) || !hit.e->ifindex)) {
 		return bn_net_reply(ctx, p, &hit);
 	} else if (hit.e && bn_net_forged(p, &hit)) {

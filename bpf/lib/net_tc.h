@@ -99,7 +99,8 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 	if (!s)
 		return -BN_DROP_INTERNAL;
 	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
-	if (hit.e && hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==
+	if (hit.e && hit.reply &&
+	    (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET | BN_CT_F_FOREIGN)) ==
 					  (BN_CT_F_NAT | BN_CT_F_NET)) {
 		bn_net_turn_back(p, hit.e);
 		return bn_net_done(p, &hit);

@@ -58,6 +58,14 @@ static __always_inline struct bn_svc *bn_svc_front(const struct bn_pkt *p, __u32
 	return svc;
 }
 
+/* During a take-over: may the packet be of a flow that the kernel's own conntrack translates? */
+static __always_inline bool bn_svc_may_be_foreign(const struct bn_pkt *p)
+{
+	return p->proto == BN_PROTO_UDP ||
+	       (p->proto == BN_PROTO_TCP &&
+		(p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN);
+}
+
 /* For the first packet of a flow. 0: h->idx says whether it is a service's, h->be is the backend.
  */
 __noinline int bn_svc_choose(struct bn_pkt *p, struct bn_svc_hit *h, __u32 internal)
@@ -81,6 +89,8 @@ __noinline int bn_svc_choose(struct bn_pkt *p, struct bn_svc_hit *h, __u32 inter
 	}
 	if (p->flags & BN_PKT_F_LATER)
 		return -BN_DROP_FRAGMENT;
+	if ((p->state & BN_STATE_F_TAKEOVER) && bn_svc_may_be_foreign(p))
+		return 0;
 	if (!bn_sel_source_ok(svc, &p->t.src))
 		return -BN_DROP_SOURCE_RANGE;
 	if (p->proto == BN_PROTO_TCP &&

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "maps/ct_flush.h"
+#include "maps/ct_import.h"
 #include "maps/util.h"
 
 #include "ctl.skel.h" /* after the types that it uses */
