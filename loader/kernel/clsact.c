@@ -17,17 +17,21 @@ static void hook_of(struct bpf_tc_hook *h, uint32_t ifindex, enum bn_dir_tc dir)
 	};
 }
 
-/* Of any bpfnet, by name: an earlier one's maps may be lost with its bpffs, the filter is not. */
-static bool is_bpfnets(uint32_t prog_id)
+/* Somebody else's program, by name: an earlier bpfnet's maps may be lost with its bpffs, the filter is
+ * not. Without CAP_SYS_ADMIN no name can be read, and it is taken for ours.
+ */
+static bool is_foreign(uint32_t prog_id)
 {
 	static const char *const names[] = {"from_pod", "to_pod", "from_net", "to_net"};
 	char name[16];
 	size_t i;
 
-	for (i = 0; bn_prog_name(prog_id, name) == 0 && i < ARRAY_SIZE(names); i++)
+	if (bn_prog_name(prog_id, name) < 0)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))
-			return true;
-	return false;
+			return false;
+	return true;
 }
 
 /* Is what stands under our priority and handle somebody else's? Replacing would take it away. */
@@ -35,7 +39,7 @@ static bool is_taken(struct bpf_tc_hook *h)
 {
 	LIBBPF_OPTS(bpf_tc_opts, o, .handle = BN_TC_HANDLE, .priority = BN_TC_PRIO);
 
-	return bpf_tc_query(h, &o) == 0 && !is_bpfnets(o.prog_id);
+	return bpf_tc_query(h, &o) == 0 && is_foreign(o.prog_id);
 }
 
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd)
