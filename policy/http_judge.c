@@ -42,6 +42,11 @@ int bn_http_feed(const struct bn_http_rules *r, struct bn_http_state *s, const v
 	return verdict;
 }
 
+bool bn_http_feed_idle(const struct bn_http_state *s)
+{
+	return bn_http_idle(s);
+}
+
 void bn_http_feed_answer(struct bn_http_state *s, bool switched)
 {
 	bn_http_answered(s, switched);
