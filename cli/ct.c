@@ -8,6 +8,7 @@
 #include "cli/out.h"
 #include "cli/pinned.h"
 #include "maps/ct_access.h"
+#include "maps/sk_list.h"
 #include "policy/object.h"
 
 static const struct bn_col cols[] = {
@@ -157,6 +158,51 @@ static int select_flows(const struct bn_cli *c, struct bn_maps **maps, struct bn
 	return BN_EXIT_OK;
 }
 
+struct socks {
+	const struct filter *f;
+	json_t *rows;
+};
+
+/* As a row: what the application asked for, and where the socket is connected. */
+static int add_socket(const struct bn_sk_rec *r, void *data)
+{
+	const struct bn_sk_peer *p = bn_sk_connected_by(r);
+	char src[BN_ADDR_STRLEN], dst[BN_ADDR_STRLEN], be[BN_ADDR_STRLEN];
+	struct bn_ct_flow f = { .proto = r->proto, .src = r->src, .sport = r->sport };
+	const struct socks *s = data;
+
+	if (!p)
+		return 0;
+	f.dst = p->front;
+	f.dport = p->front_port;
+	f.backend = p->back;
+	f.backend_port = p->back_port;
+	if (matches(&f, s->f))
+		json_array_append_new(
+			s->rows, json_pack("{ss ss si ss si ss si ss si si sb}", "protocol",
+					   bn_proto_name(f.proto), "source", bn_addr_format(&f.src, src),
+					   "sourcePort", ntohs(f.sport), "destination",
+					   bn_addr_format(&f.dst, dst), "destinationPort", ntohs(f.dport),
+					   "backend", bn_addr_format(&f.backend, be), "backendPort",
+					   ntohs(f.backend_port), "state", "SOCKET", "packets", 0, "bytes",
+					   0, "translated", 1));
+	return 0;
+}
+
+static int add_sockets(const struct bn_cli *c, const struct bn_maps *maps, json_t *rows)
+{
+	_cleanup_(bn_sk_list_freep) struct bn_sk_list *list = NULL;
+	struct filter f;
+	struct socks s = { &f, rows };
+	int r;
+
+	if (parse_filter(c, &f) < 0)
+		return BN_EXIT_ERROR;
+	r = bn_sk_list_new(maps, &list);
+	r = r ? r : bn_sk_each(list, add_socket, &s);
+	return r < 0 ? bn_cli_fail("list of sockets: %s", strerror(-r)) : BN_EXIT_OK;
+}
+
 int bn_cmd_ct_list(struct bn_cli *c)
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
@@ -176,6 +222,8 @@ int bn_cmd_ct_list(struct bn_cli *c)
 	}
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(rows, flow_json(&flows[i]));
+	if (bn_cli_opt(c, "sockets") && add_sockets(c, maps, rows))
+		return BN_EXIT_ERROR;
 	return bn_out(c, rows, cols, NULL);
 }
 

@@ -47,6 +47,7 @@ static const struct bn_opt ct_list_opts[] = {
 	{ .name = "addr", .arg = "ADDR", .help = "flows with this address at either end" },
 	{ .name = "proto", .arg = "PROTO", .help = "tcp, udp, sctp, icmp, icmpv6 or a number" },
 	{ .name = "port", .arg = "N", .help = "flows to this destination or backend port" },
+	{ .name = "sockets", .help = "also the sockets that were given their backend by connect()" },
 	{ .name = "limit", .arg = "N", .help = "at most so many" },
 	{ .name = "bpffs", .arg = "DIR", .help = "where the maps are pinned" },
 	{ 0 },

@@ -122,3 +122,47 @@ def test_udp_without_endpoints_and_without_service():
             c.service("web", BOTH, [c.b2], ips=[VIP, VIP6])
             wait_for("back", lambda: in_force(c, set(c.b2.ips)))
             assert {f.ask() for f in pods} == {"b2"}, [f.ask() for f in pods]
+
+
+def test_show_counts_what_is_live():
+    """svc show: sockets and packets together, masqueraded ones, affinity; ct list --sockets."""
+    with cluster("sc", ports=NODEPORTS, type="NodePort", sessionAffinity="ClientIP",
+                 sessionAffinityConfig={"clientIP": {"timeoutSeconds": 600}}) as c:
+        x = c.client()
+        held = []
+
+        def hold(host, addr, port, n):
+            for _ in range(n):
+                s = host.socket(6 if ":" in addr else 4)
+                s.connect((addr, port))
+                s.send(b"x")
+                assert who(s.recv(200).decode()) in ("b1", "b2")
+                held.append(s)
+
+        def sums(address, port=80):
+            show = c.n1.json("svc", "show", "default/web")
+            f = next(f for f in show["frontends"] if f["address"] == address and f["port"] == port)
+            return tuple(sum(b[k] for b in f["backends"]) for k in ("connections", "sockets", "masqueraded"))
+        assert sums(VIP) == (0, 0, 0)
+        hold(c.n1, VIP, 80, 3)  # a process of the node
+        hold(c.a, VIP, 80, 2)   # a pod
+        hold(c.n1, VIP6, 80, 1)
+        assert sums(VIP) == (5, 5, 0), sums(VIP)
+        assert sums(VIP6) == (1, 1, 0)
+        # From outside one client has one backend; a remote one costs a port of the node.
+        for n, host in enumerate([x, c.client("ext2"), c.client("ext3"), c.client("ext4")]):
+            hold(host, c.n1.ip, 30080, 1)
+        total, socks, masq = sums("0.0.0.0", 30080)
+        rows = [r for r in c.n1.json("ct", "list") if r["destinationPort"] == 30080]
+        assert (total, socks) == (4, 0) and masq == sum("masqueradeAddress" in r for r in rows), (total, socks, masq)
+        show = c.n1.json("svc", "show", "default/web")
+        clients = {e["client"] for e in show["affinityEntries"]}
+        assert {x.ip} < clients and all(590 < e["expiresSeconds"] <= 600 for e in show["affinityEntries"]), show
+        text = c.n1.cli("svc", "show", "default/web").stdout
+        assert x.ip in text and "MASQUERADED" in text and "CLIENT" in text
+        rows = [r for r in c.n1.json("ct", "list", "--sockets", "--addr", VIP) if r["state"] == "SOCKET"]
+        assert len(rows) == 5 and {r["destination"] for r in rows} == {VIP}, rows
+        assert {r["sourcePort"] for r in rows} == {s.getsockname()[1] for s in held[:5]}
+        for s in held:
+            s.close()
+        wait_for("none left", lambda: sums(VIP) == (0, 0, 0), 3)
