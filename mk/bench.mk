@@ -9,4 +9,10 @@ bench-%: deps ## one part: services, policies, nodeport, latency, bulk, http, te
 
 benchtools: $(B)/tests/bench/testrun $(B)/tests/bpf/test_pod_speed
 
+
+
+profile-%: deps ## where the time of a load goes: tcp-new, udp-new, tcp-kept, bulk, nodeport-tcp... (PROFILE_ARGS="--way socket")
+	$(Q)$(MAKE) --no-print-directory -j2 all tools
+	$(Q)/usr/bin/python3 tests/bench/profile.py $(PROFILE_ARGS) $*
+
 .PHONY: bench benchtools

@@ -123,8 +123,8 @@ class PodToPod(Way):
 
 
 class NodePort(Way):
-    """An outside client, the port of node n1, a backend on n2. `direct` is the way client, n1 as a
-    router, n2, pod and back through n1: the same links, without a service."""
+    """An outside client, the port of node n1, a backend on n2. `direct` goes to the pod by its own node, n2;
+    `routed` by n1 as a router, there and back: the links of a NodePort, without a service."""
 
     ARGS = {"tc": ["--host-routing", "stack"], "tc+peer": ["--host-routing", "bpf"]}
 
@@ -136,11 +136,13 @@ class NodePort(Way):
         for h in (c.n1, c.n2, self.client):
             in_ns(h, ["sysctl", "-qw", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0",
                       "net.ipv4.conf.all.accept_redirects=0", "net.ipv4.conf.eth0.accept_redirects=0"])
-        direct = name == "direct"
+        direct = name in ("direct", "routed")
         self.addr, self.port = (self.server.ip, objects.DIRECT_PORT) if direct else (c.n1.ip, objects.NODE_PORT)
         self.service = self.server.popen([LOAD, "serve", str(objects.DIRECT_PORT if direct else objects.POD_PORT)])
         svcs = objects.services(size, self.server.ip, nodeport=True)
-        if direct:
+        if name == "direct":
+            in_ns(self.client, ["ip", "route", "add", self.addr + "/32", "via", c.n2.ip])
+        elif direct:
             in_ns(c.n2, ["ip", "route", "add", self.client.ip + "/32", "via", c.n1.ip])
         elif args:
             write_list(c, objects.service_objects(svcs))

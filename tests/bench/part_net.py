@@ -52,7 +52,7 @@ def bulk(report, a):
 
 def nodeport(report, a):
     """From outside to a NodePort whose backend is on another node."""
-    names = ["direct", "tc", "tc+peer"] + [n for n in NodePort.ARGS if n.startswith("xdp")]
+    names = ["direct", "routed", "tc", "tc+peer"] + [n for n in NodePort.ARGS if n.startswith("xdp")]
     for size in a.sizes:
         print(f"nodeport: {size} services")
         with ways(report, NodePort, names + a.others(others(size)), size) as ws:
