@@ -6,27 +6,27 @@ PROTOS = (("t", "TCP"), ("u", "UDP"))
 
 
 def services(n, backend, nodeport=False, others=3):
-    """n Services, each with a TCP and a UDP port; the last one is what is measured, with one endpoint
-    (`backend`), the others have three. [(name, VIP, [endpoint addresses], NodePort or 0)]"""
+    """n Services: n - 1 with a TCP port and three endpoints, and last the one that is measured, with a TCP and a
+    UDP port and one endpoint (`backend`). [(name, VIP, [endpoint addresses], NodePort or 0, ports)]"""
     out = []
     for i in range(n - 1):
         out.append((f"s{i}", f"10.97.{i >> 8}.{i & 255}",
                     [f"10.{250 + (i * others + k >> 16)}.{(i * others + k) >> 8 & 255}.{(i * others + k) & 255}"
-                     for k in range(others)], 0))
-    out.append((f"s{n - 1}", VIP, [backend], NODE_PORT if nodeport else 0))
+                     for k in range(others)], 0, PROTOS[:1]))
+    out.append((f"s{n - 1}", VIP, [backend], NODE_PORT if nodeport else 0, PROTOS))
     return out
 
 
 def service_objects(svcs):
     out = []
-    for name, vip, eps, nodeport in svcs:
+    for name, vip, eps, nodeport, protos in svcs:
         port = {"nodePort": nodeport} if nodeport else {}
         out.append({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
                     "spec": {"type": "NodePort" if nodeport else "ClusterIP", "clusterIP": vip, "clusterIPs": [vip],
-                             "ports": [dict(name=n, port=SVC_PORT, protocol=p, targetPort=POD_PORT, **port) for n, p in PROTOS]}})
+                             "ports": [dict(name=n, port=SVC_PORT, protocol=p, targetPort=POD_PORT, **port) for n, p in protos]}})
         out.append({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                     "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
-                    "addressType": "IPv4", "ports": [{"name": n, "port": POD_PORT, "protocol": p} for n, p in PROTOS],
+                    "addressType": "IPv4", "ports": [{"name": n, "port": POD_PORT, "protocol": p} for n, p in protos],
                     "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in eps]})
     return out
 
@@ -38,8 +38,8 @@ def iptables_rules(svcs):
             "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
             "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
             "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0", "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"]
-    for i, (_, vip, eps, nodeport) in enumerate(svcs):
-        for tag, proto in PROTOS:
+    for i, (_, vip, eps, nodeport, protos) in enumerate(svcs):
+        for tag, proto in protos:
             proto = proto.lower()
             svc, ext = f"KUBE-SVC-{i:08d}{tag}", f"KUBE-EXT-{i:08d}{tag}"
             head.append(f":{svc} - [0:0]")
@@ -89,8 +89,8 @@ def nft_rules(svcs):
              f"add chain {t} masquerading", f"add rule {t} masquerading meta mark & 0x4000 == 0 return",
              f"add rule {t} masquerading meta mark set meta mark xor 0x4000", f"add rule {t} masquerading masquerade fully-random"]
     parts, rules, elems = [first], [], []
-    for i, (name, vip, eps, nodeport) in enumerate(svcs):
-        for tag, proto in PROTOS:
+    for i, (name, vip, eps, nodeport, protos) in enumerate(svcs):
+        for tag, proto in protos:
             proto = proto.lower()
             svc, ext = f"service-{name}-{tag}", f"external-{name}-{tag}"
             rules += [f"add chain {t} {svc}"] + [f"add chain {t} endpoint-{name}-{tag}-{k}" for k in range(len(eps))]
@@ -105,7 +105,7 @@ def nft_rules(svcs):
             if nodeport:
                 rules += [f"add chain {t} {ext}", f"add rule {t} {ext} jump mark-for-masquerade", f"add rule {t} {ext} goto {svc}"]
                 elems.append(f"add element {t} service-nodeports {{ {proto} . {nodeport} : goto {ext} }}")
-        if i % 250 == 249:
+        if i % 500 == 499:
             parts.append(rules)
             rules = []
     hooks = [("filter-input", "filter hook input priority -110", "ct state new jump service-endpoints-check"),

@@ -189,6 +189,7 @@ static bool once(const char *mode, struct target *t, char *buf)
 		if (fd < 0)
 			return false;
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)); /* of connect, too */
 		if (tcp)
 			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		if (connect(fd, (void *)&t->a, t->len) < 0) {
