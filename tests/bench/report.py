@@ -50,7 +50,7 @@ class Report:
                         "kube-proxy": version([os.environ["KUBE_PROXY"], "--version"]) if os.environ.get("KUBE_PROXY") else None,
                         "commit": version(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "--short=12", "HEAD"]),
                         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                        "load_before": os.getloadavg()[0], "failed": [], "retried": []}
+                        "load_before": os.getloadavg()[0], "failed": [], "retried": [], "lost": []}
 
     def fail(self, what, error):
         """Something that could not be measured: said, not left out."""
