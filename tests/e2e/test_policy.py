@@ -240,3 +240,38 @@ def test_policy_survives_restart_and_death():
                 assert c.blue.ask(c.web.ip, 8080, timeout=0.05) == "timeout"
                 assert who(c.red.ask(c.web.ip, 8080, timeout=2)) == "web"
             wait_for("ready", c.n1.ready)
+
+
+def audited(c, frm, to):
+    """What audit mode wrote down about frm's packets to the pod `to`, by family."""
+    out = c.n1.cli("flows", "-o", "json", "--no-follow").stdout
+    return {6 if ":" in f["source"] else 4: f for f in map(json.loads, out.splitlines())
+            if f.get("audit") and f["sourcePod"] == frm and f["destinationPod"] == to}
+
+
+def test_audit():
+    """Audit, by flag and by annotation: what policy denies passes, and is written down as that."""
+    deny = {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]}
+    with cluster("au", args=["--policy-audit"]) as c:
+        c.policy("web", deny)
+        settle(c, "web")
+        for f in (4, 6):
+            assert who(c.blue.ask(c.web.addr(f), 8080, timeout=1)) == "web", c.n1.drops()
+        seen = wait_for("both families are written down", lambda: (
+            lambda a: a if set(a) == {4, 6} else None)(audited(c, "default/blue", "default/web")))
+        for f in seen.values():
+            assert f["verdict"] == "allowed" and f["reason"] == "POLICY_INGRESS", f
+        assert c.n1.drops().get("POLICY_INGRESS", 0) == 0, c.n1.drops()
+    with cluster("aa") as c:
+        c.policy("web", deny)
+        settle(c, "web")
+        assert c.blue.ask(c.web.ip, 8080, timeout=0.3) == "timeout"
+        web = c.objects["networkpolicy.default.web"]
+        web["metadata"]["annotations"] = {"bpfnet.io/policy-audit": "true"}
+        c.put(web)
+        wait_for("the policy only records", lambda: who(c.blue.ask(c.web.ip, 8080, timeout=0.3)) == "web")
+        assert who(c.blue.ask(c.web.ip6, 8080, timeout=1)) == "web"
+        assert audited(c, "default/blue", "default/web")[4]["reason"] == "POLICY_INGRESS"
+        del web["metadata"]["annotations"]
+        c.put(web)
+        wait_for("and denies again", lambda: c.blue.ask(c.web.ip, 8080, timeout=0.3) == "timeout")

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Init of the guest of tests/kernels/run.sh: every object, every flag; then the tests in /t, one line each.
-export PATH=/bin HOME=/tmp
+# Software emulation: limits of time are for machines.
+export PATH=/bin HOME=/tmp BN_TEST_SLOWNESS=20
 /bin/busybox mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
