@@ -326,12 +326,92 @@ static const char *why(const json_t *eg, const json_t *in)
 		      : "allowed in both directions";
 }
 
+/* What the kernel said in each direction and of each backend, as one: it allows what it allows
+ * everywhere.
+ */
+static void sum_kernel(const json_t *j, bool *deny, bool *disagrees, const char **error)
+{
+	const json_t *k = json_object_get(j, "kernel"), *v;
+	const char *key;
+	size_t i;
+
+	if (k) {
+		*deny |= !strcmp(json_string_value(json_object_get(k, "verdict")) ?: "", "deny");
+		*disagrees |= json_is_false(json_object_get(k, "agrees"));
+		*error = json_string_value(json_object_get(k, "error")) ?: *error;
+	}
+	json_object_foreach ((json_t *)j, key, v)
+		if (strcmp(key, "otherFamily") != 0) /* has its own */
+			sum_kernel(v, deny, disagrees, error);
+	json_array_foreach (j, i, v)
+		sum_kernel(v, deny, disagrees, error);
+}
+
+static json_t *kernel_of(const json_t *out)
+{
+	bool deny = false, disagrees = false;
+	const char *error = NULL;
+
+	sum_kernel(out, &deny, &disagrees, &error);
+	if (error)
+		return json_pack("{s:s}", "error", error);
+	return json_pack("{s:s,s:b}", "verdict", deny ? "deny" : "allow", "agrees", !disagrees);
+}
+
+static void put_flow(json_t *out, const struct bn_flow *f, json_t *eg, json_t *in)
+{
+	json_object_set_new(out, "from", bn_trace_side_json(&f->from));
+	json_object_set_new(out, "to", bn_trace_side_json(&f->to));
+	json_object_set_new(out, "reason",
+			    json_sprintf("%s%s", why(eg, in), bn_trace_http_note(f->q, eg, in)));
+	json_object_set(out, "egress", eg);
+	json_object_set(out, "ingress", in);
+}
+
+/* Pods with addresses of both families are judged by either: ipBlocks are of one. The verdict is the
+ * first family's; the other's is told beside it.
+ */
+static int run_other(struct bn_tracer *t, const struct bn_side *from, const struct bn_flow *first,
+		     json_t *out, json_t **err)
+{
+	const struct bn_addr *a = NULL, *b = NULL;
+	bool v4 = bn_addr_is_v4(&first->to.addr);
+	json_t *eg = NULL, *in = NULL, *j;
+	struct bn_flow f = *first;
+	uint32_t i;
+	int r;
+
+	for (i = from->nips; i > 0; i--)
+		if (bn_addr_is_v4(&from->ips[i - 1]) != v4)
+			a = &from->ips[i - 1];
+	for (i = f.to.nips; i > 0; i--)
+		if (bn_addr_is_v4(&f.to.ips[i - 1]) != v4)
+			b = &f.to.ips[i - 1];
+	if (!a || !b)
+		return 0;
+	f.from.addr = *a;
+	f.to.addr = *b;
+	side_who(t, &f.from);
+	side_who(t, &f.to);
+	r = bn_trace_flow(t, &f, &eg, &in, err);
+	if (r >= 0) {
+		j = json_pack("{s:s}", "verdict", r ? "deny" : "allow");
+		put_flow(j, &f, eg, in);
+		if (t->verify)
+			json_object_set_new(j, "kernel", kernel_of(j));
+		json_object_set_new(out, "otherFamily", j);
+	}
+	json_decref(eg);
+	json_decref(in);
+	return r < 0 ? r : 0;
+}
+
 static int run_flow(struct bn_tracer *t, const struct bn_trace_query *q, struct bn_side *from,
 		    json_t *out, json_t **err)
 {
 	struct bn_flow f = {.proto = q->proto, .port = q->port, .q = q};
 	json_t *eg = NULL, *in = NULL;
-	int r;
+	int r, other;
 
 	f.from = *from;
 	r = bn_trace_side(t, q->to, &f.to, err);
@@ -343,17 +423,12 @@ static int run_flow(struct bn_tracer *t, const struct bn_trace_query *q, struct 
 	side_who(t, &f.from);
 	side_who(t, &f.to);
 	r = bn_trace_flow(t, &f, &eg, &in, err);
-	if (r >= 0) {
-		json_object_set_new(out, "from", bn_trace_side_json(&f.from));
-		json_object_set_new(out, "to", bn_trace_side_json(&f.to));
-		json_object_set_new(out, "reason",
-				    json_sprintf("%s%s", why(eg, in), bn_trace_http_note(q, eg, in)));
-		json_object_set(out, "egress", eg);
-		json_object_set(out, "ingress", in);
-	}
+	if (r >= 0)
+		put_flow(out, &f, eg, in);
 	json_decref(eg);
 	json_decref(in);
-	return r;
+	other = r < 0 ? r : run_other(t, from, &f, out, err);
+	return other < 0 ? other : r;
 }
 
 static int run(struct bn_tracer *t, const struct bn_trace_query *q, json_t *out, json_t **err)
@@ -382,37 +457,6 @@ static int run(struct bn_tracer *t, const struct bn_trace_query *q, json_t *out,
 	json_object_set(out, "reason", json_object_get(svc, "reason"));
 	json_object_set_new(out, "service", svc);
 	return allow ? 0 : 1;
-}
-
-/* What the kernel said in each direction and of each backend, as one: it allows what it allows
- * everywhere.
- */
-static void sum_kernel(const json_t *j, bool *deny, bool *disagrees, const char **error)
-{
-	const json_t *k = json_object_get(j, "kernel"), *v;
-	const char *key;
-	size_t i;
-
-	if (k) {
-		*deny |= !strcmp(json_string_value(json_object_get(k, "verdict")) ?: "", "deny");
-		*disagrees |= json_is_false(json_object_get(k, "agrees"));
-		*error = json_string_value(json_object_get(k, "error")) ?: *error;
-	}
-	json_object_foreach ((json_t *)j, key, v)
-		sum_kernel(v, deny, disagrees, error);
-	json_array_foreach (j, i, v)
-		sum_kernel(v, deny, disagrees, error);
-}
-
-static json_t *kernel_of(const json_t *out)
-{
-	bool deny = false, disagrees = false;
-	const char *error = NULL;
-
-	sum_kernel(out, &deny, &disagrees, &error);
-	if (error)
-		return json_pack("{s:s}", "error", error);
-	return json_pack("{s:s,s:b}", "verdict", deny ? "deny" : "allow", "agrees", !disagrees);
 }
 
 int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **ret)

@@ -220,6 +220,7 @@ static void print_service(FILE *out, const json_t *svc)
 void bn_trace_print(FILE *out, const json_t *answer)
 {
 	const json_t *svc = json_object_get(answer, "service");
+	const json_t *other = json_object_get(answer, "otherFamily");
 
 	if (json_object_get(answer, "error")) {
 		fprintf(out, "error: %s\n", str(answer, "error"));
@@ -235,4 +236,11 @@ void bn_trace_print(FILE *out, const json_t *answer)
 	}
 	print_direction(out, "egress", json_object_get(answer, "egress"));
 	print_direction(out, "ingress", json_object_get(answer, "ingress"));
+	if (!other || !strcmp(str(other, "verdict"), str(answer, "verdict")))
+		return;
+	fprintf(out, "but by the other family: %s: %s\n", str(other, "verdict"), str(other, "reason"));
+	print_side(out, "from", json_object_get(other, "from"));
+	print_side(out, "to", json_object_get(other, "to"));
+	print_direction(out, "egress", json_object_get(other, "egress"));
+	print_direction(out, "ingress", json_object_get(other, "ingress"));
 }

@@ -490,6 +490,38 @@ def test_trace_offline():
     eq(nowhere(*q, "shop/db", "--port", "1").rc, 2)
 
 
+TWO_FAMILIES = """
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: shop, labels: {app: %s}}
+spec: {nodeName: n1, containers: [{name: c, image: i}]}
+status: {phase: Running, podIP: "10.0.0.%d", podIPs: [{ip: "10.0.0.%d"}, {ip: "fd00::%d"}]}
+---
+"""
+
+
+def test_trace_both_families():
+    """A pod's two addresses may be judged differently: the first one decides, the other is told."""
+    with tempfile.TemporaryDirectory(prefix="cli-") as dir:
+        with open(dir + "/a.yaml", "w") as f:
+            f.write("".join(TWO_FAMILIES % (n, n, i, i, i) for n, i in (("web", 1), ("db", 2))) + """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: v4, namespace: shop}
+spec: {podSelector: {matchLabels: {app: db}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}
+""")
+        q = ["policy", "trace", "--manifests", dir, "--from", "shop/web", "--to", "shop/db", "--port", "80"]
+        r = nowhere(*q, "--verify", "-o", "json")
+        o = r.json()
+        eq((r.rc, o["verdict"], o["kernel"]), (0, "allow", {"verdict": "allow", "agrees": True}))
+        other = o["otherFamily"]
+        eq((other["verdict"], other["to"]["address"], other["kernel"]),
+           ("deny", "fd00::2", {"verdict": "deny", "agrees": True}))
+        has(nowhere(*q).out, "but by the other family: deny")
+        r = nowhere(*q[:-4], "--to", "fd00::2", "--port", "80", "-o", "json")
+        eq((r.rc, r.json()["verdict"], "otherFamily" in r.json()), (1, "deny", False))
+
+
 def test_bad_daemon():
     for answer in (b"garbage\n", b"", b"{\n", b'{"ok":true', b'{"ok":false}\n', b'[1]\n', b'{"ok":"true"}\n',
                    b"\xff\xfe\n"):
