@@ -26,6 +26,18 @@ static const struct bn_node *own_node(const struct bn_daemon *d)
 						    d->opts->node_name);
 }
 
+/* What came before the lists were complete does not count: it waited for them. */
+static void note_latency(struct bn_daemon *d, bool failed)
+{
+	uint64_t since = d->source ? d->source->pending_ns : 0;
+
+	if (!since || failed)
+		return;
+	d->source->pending_ns = 0;
+	if (bn_services_in_force(d->services) && bn_policies_in_force(d->policies))
+		bn_metric_observe(d->latency, (bn_source_now() - since) / 1e9);
+}
+
 /* A part that fails is logged by itself, its change stays dirty and is tried again at the tick: the
  * others go on, and what is in force stays.
  */
@@ -46,6 +58,7 @@ static void sync_models(struct bn_daemon *d)
 	failed |= r;
 	bn_udpsocks_sync(d->udpsocks);
 	bn_healthcheck_sync(d->healthcheck);
+	note_latency(d, failed < 0);
 	if (failed >= 0 && !bn_services_pending_ns(d->services))
 		bn_health_updated(d->health);
 }

@@ -56,6 +56,7 @@ struct bn_daemon {
 	struct bn_laststate *last;
 	struct bn_source *source;
 	struct bn_takeover takeover;
+	struct bn_metric *latency; /* from the source's events to the kernel */
 	bool cgroup_attached, swept, stopping;
 	int exit_code;
 };

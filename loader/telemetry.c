@@ -233,6 +233,10 @@ static void answer(const char *path, struct bn_httpd_response *r, void *data)
 	}
 }
 
+static const double latency_bounds[] = {
+	50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1, 2, 5,
+};
+
 int bn_daemon_telemetry(struct bn_daemon *d)
 {
 	struct utsname u;
@@ -249,6 +253,9 @@ int bn_daemon_telemetry(struct bn_daemon *d)
 	bn_metric_set(M(gauge, "bpfnet_build_info", "1", "version,kernel"), 1, BN_VERSION,
 		      u.release);
 	bn_metric_set(M(gauge, "kubernetes_build_info", "1", "git_version"), 1, "bpfnet-" BN_VERSION);
+	d->latency = bn_metrics_histogram(d->metrics, "bpfnet_event_to_kernel_seconds",
+					  "From an event of the source to all of its effects in the kernel", "",
+					  latency_bounds, ARRAY_SIZE(latency_bounds));
 	r = bn_metrics_collect(d->metrics, collect, d);
 	if (r < 0)
 		return log_err_r(r, "metrics");

@@ -279,6 +279,12 @@ static int apply_good(struct bn_source *s, const struct bn_source_id *id, const 
 	return r;
 }
 
+static void note_pending(struct bn_source *s)
+{
+	if (!s->pending_ns)
+		s->pending_ns = bn_source_now();
+}
+
 int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
 		    unsigned line, struct bn_source_id *ret)
 {
@@ -288,6 +294,7 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 	char origin[400];
 	int r, parsed;
 
+	note_pending(s);
 	if (origin_file)
 		snprintf(origin, sizeof(origin), "%s:%u", origin_file, line);
 	parsed = bn_object_parse(json, &o, &err);
@@ -316,6 +323,7 @@ void bn_source_gone(struct bn_source *s, const struct bn_source_id *id)
 
 	if (!id->name)
 		return;
+	note_pending(s);
 	bn_store_del(s->store, id->kind, id->ns, id->name);
 	if (s->rejects)
 		bn_source_unreject(s, id_key(id, key, sizeof(key)));

@@ -56,6 +56,7 @@ struct bn_source {
 	struct bn_source_callbacks cb;
 	struct bn_source_state state[BN_KIND__MAX];
 	struct bn_reject *rejects; /* by key */
+	uint64_t pending_ns; /* when the first change came that is not in the kernel; 0: none */
 	struct bn_laststate *last; /* loader/source/laststate.h; NULL: nothing is kept */
 	/* Told of each object that was taken, err NULL, or refused. NULL: nobody wants to know. */
 	void (*judged)(struct bn_source *s, const struct bn_source_id *id, const json_t *json,

@@ -330,6 +330,8 @@ class Server:
                 seen = e.seen_by(match) if ns in (None, e.key[0]) else None
                 if seen:
                     store.sent = time.monotonic()
+                    if e.key[1] == store.tracked:
+                        store.tracked_sent = store.sent
                     self.event(st, f, *seen)
             if time.time() >= mark:
                 mark = time.time() + self.bookmark_s
@@ -430,6 +432,12 @@ class Control:
     def do_events(self):
         return {"events": list(self.s.store.events.values())}
 
+    def do_churn(self, **how):
+        """rate: changes of a random endpoint a second; seconds; tracked: the object whose last event
+        is in tracked_sent."""
+        self.s.store.tracked = how.pop("tracked", None)
+        threading.Thread(target=fill.churn, args=(self.s.store,), kwargs=how, daemon=True).start()
+
     def do_compact(self):
         self.s.store.compact()
 
@@ -478,7 +486,9 @@ class Control:
         return {"n": len(out), "requests": out[-50:], "conns": len(self.s.conns)}
 
     def do_now(self):
-        return {"time": time.time(), "rv": self.s.store.rv, "sent": self.s.store.sent}
+        return {"time": time.time(), "rv": self.s.store.rv, "sent": self.s.store.sent,
+                "tracked_sent": self.s.store.tracked_sent,
+                "churned": self.s.store.churned, "late": self.s.store.churn_late}
 
     def do_exit(self):
         threading.Timer(0.05, os._exit, (0,)).start()

@@ -2,6 +2,9 @@
 """Objects as a cluster of that size has them, with everything a real one carries: managedFields, owner
 references, conditions, volumes."""
 import ipaddress
+import json
+import random
+import time
 
 V4 = int(ipaddress.ip_address("10.64.0.0"))
 
@@ -137,3 +140,23 @@ def fill(store, services=0, endpoints=10, pods=0, namespaces=1, policies=0, node
         store.put(policy(i, names[i % len(names)]))
     for log in store.log.values():  # the past of a big cluster is nobody's business
         log.clear()
+
+
+def churn(store, rate, seconds, seed=1):
+    """`rate` times a second one endpoint of a random service comes or goes, at an even pace."""
+    rnd, began = random.Random(seed), time.monotonic()
+    keys = [k for k in store.objects["endpointslices"] if k[1].startswith("svc-")]
+    for i in range(int(rate * seconds)):
+        left = began + i / rate - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+        o = json.loads(store.objects["endpointslices"][rnd.choice(keys)][0])
+        cond = rnd.choice(o["endpoints"])["conditions"]
+        cond["ready"] = cond["serving"] = not cond["ready"]
+        o["metadata"]["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"] = \
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        store.put(o)
+        store.churned += 1
+        store.churn_late = max(store.churn_late, -left)
+    for log in store.log.values():
+        del log[:-1000]

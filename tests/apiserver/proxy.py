@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""A proxy for tests: HTTP CONNECT and SOCKS5 on one port. Prints the port, then a line for each
+"""proxy.py [ADDRESS]: a proxy for tests: HTTP CONNECT and SOCKS5 on one port. Prints the port, then a line for each
 connection that it makes: "connect HOST:PORT" or "socks HOST:PORT". Ends with its standard input."""
 import socket
 import struct
@@ -74,7 +74,7 @@ def serve(c):
     pump(c, up)
 
 
-ls = socket.create_server(("127.0.0.1", 0))
+ls = socket.create_server((sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1", 0))
 print(ls.getsockname()[1], flush=True)
 
 

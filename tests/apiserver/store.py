@@ -85,6 +85,8 @@ class Store:
         self.compacted = rv  # what was before is not known
         self.objects = {r: {} for r in RESOURCES}   # (ns, name) -> (bytes, labels)
         self.log = {r: [] for r in RESOURCES}
+        self.tracked, self.tracked_sent = None, 0.0
+        self.churned = self.churn_late = 0
         self.sent = 0.0  # when the last event went to a watcher, CLOCK_MONOTONIC
         self.snapshots = {}
         self.events = {}     # (ns, name) -> Event

@@ -351,14 +351,14 @@ class Node(Host):
                          "podCIDRs": [f"10.244.{self.index}.0/24", f"fd00:244:{self.index}::/64"]},
                 "status": {"addresses": [{"type": "InternalIP", "address": a} for a in self.ips]}}
 
-    def start(self, wait=True, extra=(), timeout=15):
+    def start(self, wait=True, extra=(), timeout=15, env=None):
         args = [os.path.join(BUILD, "bpfnetd"), *self.cluster.source_args(),
                 "--node-name", self.name, "--bpffs", self.bpffs, "--run-dir", self.run_dir,
                 "--state-dir", self.state_dir, "--cgroup", self.cgroup] + self.daemon_args + list(extra)
         log = open(self.log_path, "ab")
         # The daemon stays in this process's cgroup: its own sockets are not the node's.
         self.daemon = subprocess.Popen(["nsenter", "--net=/var/run/netns/" + self.ns] + args,
-                                       stdout=log, stderr=log)
+                                       stdout=log, stderr=log, env=dict(os.environ, **(env or {})))
         log.close()
         if wait:
             wait_for(f"{self.name}: bpfnet status ready", self.ready, timeout)

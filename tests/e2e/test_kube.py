@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
 import time
 
+from harness import ROOT, sh
 from kubecluster import KubeCluster, wait_for
 
 VIP, VIP6 = "10.96.0.10", "fd00:96::10"
@@ -17,7 +19,7 @@ def web(prefix, start=True, **kw):
     with KubeCluster(prefix, **kw) as c:
         c.a = c.pod("n1", "client")
         c.b1 = c.pod("n1", "b1", labels={"app": "web"})
-        c.b2 = c.pod("n2", "b2", labels={"app": "web"})
+        c.b2 = c.pod("n2" if c.nodes.get("n2") else "n1", "b2", labels={"app": "web"})
         for b in (c.b1, c.b2):
             b.serve(8080)
         c.service("web", WEB, [c.b1, c.b2], ips=[VIP, VIP6])
@@ -47,6 +49,10 @@ def test_follows():
         wait_for("allowed again", lambda: reached(c) == {"b1"}, 5)
         c.delete("Service", "web")
         wait_for("gone", lambda: not c.n1.json("svc", "list"), 3)
+        lat = {x.split(" ")[0]: float(x.split(" ")[1]) for x in c.n1.cli("metrics").stdout.splitlines()
+               if x.startswith("bpfnet_event_to_kernel_seconds")}
+        n = lat["bpfnet_event_to_kernel_seconds_count"]
+        assert 4 <= n < 50 and 0 < lat["bpfnet_event_to_kernel_seconds_sum"] < n * 0.1, lat
 
 
 def test_server_away():
@@ -83,6 +89,50 @@ def test_silent_server():
         finally:
             os.kill(c.api.proc.pid, signal.SIGCONT)
         wait_for("ready again", lambda: ready(c, c.n1), 30)
+
+
+def test_blackhole():
+    """The connection's packets vanish, with no reset, while others pass: given up within 60 s."""
+    with web("kb", nodes=1) as c:
+        time.sleep(3)
+        out = sh(["nsenter", "--net=/var/run/netns/" + c.n1.ns, "ss", "-Htn", "state", "established",
+                  "dst", "192.0.2.1:6443"]).stdout.split()
+        port = out[2].rsplit(":", 1)[1]
+        sh(["nsenter", "--net=/var/run/netns/" + c.fabric.ns, "nft", "-f", "-"], input=f"""
+            table inet hole {{
+              chain i {{ type filter hook input priority 0; tcp sport {port} drop; }}
+              chain o {{ type filter hook output priority 0; tcp dport {port} drop; }}
+            }}""")
+        began = time.monotonic()
+        c.endpoints("web", WEB, [c.b1], families={4: True, 6: True})
+        wait_for("status is not ready", lambda: not ready(c, c.n1), 20)
+        assert reached(c) == {"b1", "b2"}
+        wait_for("only b1", lambda: reached(c) == {"b1"}, 60 - (time.monotonic() - began))
+        wait_for("ready again", lambda: ready(c, c.n1), 10)
+
+
+def test_env_proxy():
+    """HTTPS_PROXY is used, NO_PROXY heeded; a proxy that is not there is named."""
+    with web("kp", start=False, nodes=1) as c:
+        p = subprocess.Popen(["nsenter", "--net=/var/run/netns/" + c.fabric.ns, "/usr/bin/python3",
+                              os.path.join(ROOT, "tests/apiserver/proxy.py"), "192.0.2.1"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            proxy = "http://192.0.2.1:" + p.stdout.readline().strip()
+            c.n1.start(env={"HTTPS_PROXY": proxy})
+            assert p.stdout.readline() == "connect 192.0.2.1:6443\n"
+            assert reached(c) == {"b1", "b2"}
+            c.endpoints("web", WEB, [c.b2], families={4: True, 6: True})
+            wait_for("only b2", lambda: reached(c) == {"b2"}, 3)
+            assert c.n1.stop() == 0
+        finally:
+            p.stdin.close()
+            p.wait(10)
+            p.stdout.close()
+        c.n1.start(env={"HTTPS_PROXY": proxy, "NO_PROXY": "example.org,192.0.2.0/24"})
+        assert c.n1.stop() == 0
+        c.n1.start(wait=False, env={"HTTPS_PROXY": proxy})
+        wait_for("named", lambda: "192.0.2.1" in c.errors(c.n1).get("services", ""), 10)
 
 
 def test_restart_without_server():

@@ -388,6 +388,14 @@ static void test_stream_refused(void **state)
 	assert_int_equal(api_count(&c.api, "services", "stream"), 1);
 	assert_int_equal(api_count(&c.api, "services", "list"), 1);
 	assert_string_equal(error_of(&c, BN_KIND_SERVICE), "");
+	/* the next server may be a newer one: it is asked again, with the next list */
+	api(&c.api, "{\"cmd\":\"streaming\",\"on\":true}");
+	bump(&c);
+	api(&c.api, "{\"cmd\":\"compact\"}");
+	api(&c.api, "{\"cmd\":\"drop\"}");
+	wait_for(&c, api_count(&c.api, "services", "stream") == 2);
+	alive(&c, "after");
+	assert_int_equal(api_count(&c.api, "services", "list"), 1);
 	cluster_stop(&c);
 }
 

@@ -134,15 +134,19 @@ int bn_refl_event(void *data, const char *p, size_t n)
 static int on_body(void *data, const char *p, size_t n)
 {
 	struct bn_reflector *r = data;
+	struct bn_source *s = r->env.source;
+	uint64_t began = bn_source_now();
 	int e;
 
 	r->st.bytes += n;
-	r->heard_ms = bn_refl_now_ms();
+	r->heard_ms = began / 1000000;
 	if (r->state == PROBING)
 		return 0;
 	e = bn_split_feed(&r->split, p, n);
+	if (s->pending_ns > began) /* the time it takes to read it counts */
+		s->pending_ns = began;
 	if (r->state == WATCHING && r->in.changed) {
-		r->env.source->state[r->env.kind].synced_ns = bn_source_now();
+		s->state[r->env.kind].synced_ns = bn_source_now();
 		bn_refl_changed(r);
 	}
 	return e;
@@ -210,10 +214,11 @@ static void refused(struct bn_reflector *r, const struct bn_rest_result *res, en
 		absent(r);
 		return;
 	}
-	/* A server that cannot stream lists says 400, 403 or 422; an odd one 405 or 406. */
+	/* A server that cannot stream lists says 400, 403 or 422; an odd one 405 or 406. The next one may
+	 * be able to: it is asked again with the next list.
+	 */
 	if (was == STREAMING && res->status >= 400 && res->status < 500 && res->status != 401 &&
 	    res->status != 410 && res->status != 429) {
-		r->streaming = false;
 		bn_refl_page(r);
 		return;
 	}
@@ -256,7 +261,7 @@ static void broken(struct bn_reflector *r, const struct bn_rest_result *res, enu
 
 	note_forbidden(r, false);
 	if (was == STREAMING && r->headed && r->failures) /* twice: rather pages */
-		r->streaming = false;
+		bn_refl_no_stream(r);
 	if (!*res->error && (res->err == -EBADMSG || res->err == -EFBIG)) {
 		bn_refl_relist(r, BN_RELIST_GARBAGE);
 		bn_refl_error(r, "%s: %s: the server's answer is %s", plural, verb,
@@ -328,7 +333,7 @@ static void watch_ended(struct bn_reflector *r, enum state was)
 	if (was == STREAMING) {
 		bn_refl_error(r, "%s: watch: it ended before the list in it was complete", plural);
 		if (r->failures) /* twice: rather pages */
-			r->streaming = false;
+			bn_refl_no_stream(r);
 		bn_refl_retry(r, 0);
 		return;
 	}

@@ -16,6 +16,8 @@
 #define BACKOFF_MIN_MS 500
 #define BACKOFF_MAX_MS 30000
 #define RETRY_AFTER_MAX_S 120
+/* How long streamed lists are not tried where they came to no end. */
+#define NO_STREAM_MS 600000
 
 static const char *const relist_names[] = {
 #define X(name, text) [BN_RELIST_##name] = text,
@@ -204,6 +206,11 @@ void bn_refl_probe(struct bn_reflector *r)
 	send_request(r, PROBING, NULL, STALL_S, 0);
 }
 
+void bn_refl_no_stream(struct bn_reflector *r)
+{
+	r->pages_until_ms = bn_refl_now_ms() + NO_STREAM_MS;
+}
+
 void bn_refl_next(struct bn_reflector *r)
 {
 	if (!r->need_list) {
@@ -213,7 +220,7 @@ void bn_refl_next(struct bn_reflector *r)
 	r->st.relists[r->cause]++;
 	free(r->cont);
 	r->cont = NULL;
-	if (r->streaming)
+	if (r->env.streaming && bn_refl_now_ms() >= r->pages_until_ms)
 		bn_refl_watch(r, true);
 	else
 		bn_refl_page(r);
@@ -249,7 +256,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 		}
 		/* Connected or not, the list does not come this way: ask for pages. */
 		bn_rest_cancel(r->req);
-		r->streaming = false;
+		bn_refl_no_stream(r);
 		bn_refl_page(r);
 		break;
 	case WATCHING:
@@ -337,7 +344,6 @@ int bn_reflector_new(const struct bn_reflector_env *env, struct bn_reflector **r
 	r->k = &bn_kube_kinds[env->kind];
 	r->in.source = env->source;
 	r->in.kind = env->kind;
-	r->streaming = env->streaming;
 	env->source->state[env->kind].live = true;
 	r->timer = evtimer_new(env->base, on_timer, r);
 	if (!r->timer)

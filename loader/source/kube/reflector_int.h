@@ -35,7 +35,8 @@ struct bn_reflector {
 	struct bn_rest_req *req;
 	struct bn_split split;
 	struct event *timer;
-	bool streaming, unpaged; /* unpaged: after an expired continue token */
+	bool unpaged;		 /* after an expired continue token */
+	int64_t pages_until_ms; /* streamed lists did not work: not before then */
 	bool need_list, settled, unreachable;
 	bool expired; /* 410 since a watch last worked */
 	bool headed; /* the request under way was answered with 200 */
@@ -71,6 +72,8 @@ void bn_refl_next(struct bn_reflector *r);
 /* Something did not work: again, but not at once. */
 void bn_refl_retry(struct bn_reflector *r, unsigned retry_after_s);
 void bn_refl_page(struct bn_reflector *r);
+/* Streamed lists do not work here: pages, for a while. */
+void bn_refl_no_stream(struct bn_reflector *r);
 void bn_refl_watch(struct bn_reflector *r, bool streaming);
 void bn_refl_probe(struct bn_reflector *r);
 
