@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What becomes of flows when endpoints and services go: UDP of every kind of socket, rolling updates."""
 
+import os
+import signal
+import subprocess
+import time
+
 from harness import Cluster, wait_for
 
 VIP, VIP6 = "10.96.1.10", "fd00:96:1::10"
@@ -166,3 +171,87 @@ def test_show_counts_what_is_live():
         for s in held:
             s.close()
         wait_for("none left", lambda: sums(VIP) == (0, 0, 0), 3)
+
+
+class Replica:
+    """A pod of a Deployment: nginx with a master and a worker, which ends as kubelet makes it end."""
+
+    def __init__(self, c, node, name):
+        self.pod = c.pod(node, name)
+        d = os.path.join(c.dir, "nginx-" + name)
+        os.makedirs(d)
+        with open(d + "/index.html", "w") as f:
+            f.write(name)
+        with open(d + "/n.conf", "w") as f:
+            f.write(f"""daemon off; user root; worker_processes 1; pid {d}/pid; error_log {d}/err;
+events {{ worker_connections 512; }}
+http {{ access_log off; client_body_temp_path {d}; proxy_temp_path {d}; fastcgi_temp_path {d};
+uwsgi_temp_path {d}; scgi_temp_path {d};
+server {{ listen 8080 backlog=512; listen [::]:8080 backlog=512; root {d}; }} }}""")
+        # exec: the signal is for nginx, not for a shell around it.
+        self.proc = self.pod.popen(["nginx", "-c", d + "/n.conf", "-e", d + "/err"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(name + " listens", lambda: self.pod.run(["ss", "-Hltn", "sport", "=", "8080"]).stdout)
+        self.condition = {"ready": True}
+
+    def terminating(self):
+        self.condition = {"ready": False, "serving": True, "terminating": True}
+
+    def end(self):
+        """SIGQUIT: open requests are answered, nothing new is accepted."""
+        self.proc.send_signal(signal.SIGQUIT)
+        self.proc.wait(10)
+
+
+def rolling(args):
+    with Cluster("ru", daemon_args=list(args) + ["--cluster-cidr", "10.244.0.0/16,fd00:244::/48"]) as c:
+        c.a, x = c.pod("n1", "client"), c.client()
+        ports = [("http", "TCP", 80, 8080, {"nodePort": 30080})]
+        pods = [Replica(c, f"n{1 + i % 2}", f"old{i}") for i in range(3)]
+
+        def publish():
+            c.endpoints("web", ports, [p.pod for p in pods],
+                        conditions={p.pod.name: p.condition for p in pods})
+        c.service("web", ports, [p.pod for p in pods], ips=[VIP, VIP6], type="NodePort")
+        c.start()
+        targets = [(c.a, f"http://{VIP}/"), (c.a, f"http://[{VIP6}]/"), (c.n2, f"http://{VIP}/"),
+                   (x, f"http://{c.n1.ip}:30080/"), (x, f"http://[{c.n2.ip6}]:30080/")]
+        load = [h.popen(["wrk", "-t1", "-c2", "-d600s", "--timeout", "5s", "-H", "Connection: close", u],
+                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for h, u in targets]
+        time.sleep(0.5)
+        for i in range(3):
+            pods.append(Replica(c, f"n{2 - i % 2}", f"new{i}"))
+            publish()
+            time.sleep(0.2)
+            old = pods[0]
+            old.terminating()
+            publish()
+            time.sleep(0.3)  # the preStop hook that the Kubernetes documentation asks for
+            old.end()
+            pods.pop(0)
+            publish()
+            c.delete("Pod", old.pod.name)
+            c.pods.remove(old.pod)
+            old.pod.close()
+        # All of them go at once, with nobody else there: they serve to the end.
+        for p in pods:
+            p.terminating()
+        publish()
+        time.sleep(0.7)
+        for p in load:
+            p.send_signal(signal.SIGINT)
+        for p, (h, u) in zip(load, targets):
+            out = p.communicate(timeout=10)[0]
+            n = int(out.split(" requests in")[0].split()[-1])
+            assert n > 50, (h.name, u, out)
+            assert "Socket errors" not in out and "Non-2xx" not in out, (args, h.name, u, out)
+        # Not serving any more is no fallback.
+        for p in pods:
+            p.condition = {"ready": False, "serving": False, "terminating": True}
+        publish()
+        wait_for("refused", lambda: c.a.ask(VIP, 80) == "refused" and c.n1.ask(VIP6, 80) == "refused")
+
+
+def test_rolling_update_without_a_failed_request():
+    for args in ([], ["--socket-lb", "off"]):
+        rolling(args)
