@@ -203,7 +203,7 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 {
 	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
-	bool shifted = false;
+	bool shifted = false, taken;
 
 	if (p->flags & BN_PKT_F_ICMP_ERR) {
 		int r = bn_flow_out(p, 0, 0);
@@ -214,15 +214,17 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 	bn_ct_find(&ref, &hit);
 	if (hit.e && bn_ct_expired(hit.e, p->now_s))
 		hit.e = NULL;
-	if (hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT) {
+	taken = hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS)) == BN_CT_F_NAT;
+	if (taken || (!hit.e && bn_flow_started(p))) {
 		/* The pod's own packets never have a translated flow's tuple: a direct flow that
-		 * happens to have the same ports as one through a service.
+		 * happens to have the same ports as one through a service. It stands in the other
+		 * zone, and is to be found there when the one that pushed it aside has ended.
 		 */
 		bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
 		bn_ct_find(&ref, &hit);
-		shifted = true;
-		if (hit.e && bn_ct_expired(hit.e, p->now_s))
+		if (hit.e && (bn_ct_expired(hit.e, p->now_s) || (!taken && hit.reply)))
 			hit.e = NULL;
+		shifted = taken || hit.e;
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
 		p->rnd = bpf_get_prandom_u32();

@@ -325,6 +325,12 @@ static __always_inline bool bn_flow_mid(const struct bn_pkt *p)
 	return p->proto == BN_PROTO_TCP && (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN;
 }
 
+/* Can a packet that has no entry only belong to a connection that has begun already? */
+static __always_inline bool bn_flow_started(const struct bn_pkt *p)
+{
+	return p->proto == BN_PROTO_SCTP ? !(p->tcp & BN_TCP_SYN) : bn_flow_mid(p);
+}
+
 /* A packet that is judged but begins no entry. */
 static __always_inline bool bn_flow_passing(const struct bn_pkt *p)
 {

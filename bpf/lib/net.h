@@ -292,6 +292,18 @@ static __always_inline void bn_net_find(struct bn_scratch *s, const struct bn_pk
 		hit->e = NULL;
 }
 
+/* A packet in mid-stream without a flow of its own: was its flow moved aside (zone SHIFTED) for one that
+ * has ended since? Then it keeps the port that it was given.
+ */
+static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_pkt *p,
+					 struct bn_ct_hit *hit)
+{
+	if (!bn_flow_started(p))
+		return false;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, hit);
+	return hit->e && !hit->reply;
+}
+
 /* Original direction of a translated flow, under the client's own tuple. */
 static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_ct_hit *hit,
 				       __u32 host)
@@ -439,6 +451,8 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	} else if (hit.e) {
 		return 0; /* a pod's own flow: its hooks follow it */
 	}
+	if (!bn_ctx_early && bn_net_aside(s, p, &hit))
+		return bn_net_shift(p, BN_CT_F_NET);
 	return bn_net_begin(ctx, p, 0);
 }
 

@@ -108,6 +108,8 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 	if (p->in_ifindex)
 		return 0;
 	if (!hit.e) {
+		if (bn_net_aside(s, p, &hit))
+			return bn_net_shift(p, 0);
 		r = bn_net_begin(ctx, p, 1);
 		if (r || (p->todo & BN_DO_NAT)) {
 			p->todo |= BN_DO_ROUTED;

@@ -3,6 +3,7 @@
  * whose backend leaves, conflicts between tuples, NodePorts, affinity, Maglev.
  */
 #include "pod_env.h"
+#include "maps/ct_access.h"
 
 /* clang-format off: rows are tables */
 
@@ -358,6 +359,65 @@ static void conflict_with_direct(void **state)
 	env_free(e);
 }
 
+/* Every entry of flows to the address. */
+static void forget(struct env *e, enum who to, int v6)
+{
+	struct bn_addr a = addr_of(to, v6);
+	struct bn_ct_flow *v;
+	size_t n, gone;
+
+	assert_int_equal(bn_ct_flows(e->m, &v, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		if (bn_addr_eq(&v[i].dst, &a))
+			assert_int_equal(bn_ct_flush(e->m, &v[i], 1, &gone), 0);
+	free(v);
+}
+
+/* A direct flow that was moved to another port stays there, also when whoever had its own port is gone. */
+static void pushed_aside(void **state)
+{
+	struct env *e = env_new(&(struct env_opts){});
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		uint8_t p = i ? SCTP : TCP;
+
+		svc_put(e, VIP, 80, p, 0, to_remote, 1);
+		for (int v6 = 0; v6 < 2; v6++) {
+			struct pk via = {A, VIP, 1000, 80, p, SYN}, direct = {A, REMOTE, 1000, 8080, p, SYN};
+			struct run out = OUT_OF(IF_A), in = INTO(IF_A, IF_UP);
+			struct frame f, want;
+			struct result res;
+			uint16_t port;
+
+			build(&f, &via, v6);
+			build(&want, &(struct pk){A, REMOTE, 1000, 8080, p, SYN}, v6);
+			expect(e, "through the service", &out, &f, PASS, 0, &want);
+			build(&f, &direct, v6);
+			run_frame(e, &out, &f, &res);
+			assert_int_equal(res.verdict, PASS);
+			res.out.l4 = f.l4;
+			port = sport_of(&res.out);
+			assert_int_not_equal(port, 1000);
+			build(&f, &(struct pk){REMOTE, A, 8080, port, p, SYN | ACK}, v6);
+			build(&want, &(struct pk){REMOTE, A, 8080, 1000, p, SYN | ACK}, v6);
+			expect(e, "its answer", &in, &f, PASS, 0, &want);
+			forget(e, VIP, v6);
+			for (int k = 0; k < 2; k++) {
+				build(&f, &(struct pk){A, REMOTE, 1000, 8080, p, ACK}, v6);
+				build(&want, &(struct pk){A, REMOTE, port, 8080, p, ACK}, v6);
+				expect(e, "alone now", &out, &f, PASS, 0, &want);
+				build(&f, &(struct pk){REMOTE, A, 8080, port, p, ACK}, v6);
+				build(&want, &(struct pk){REMOTE, A, 8080, 1000, p, ACK}, v6);
+				expect(e, "answered", &in, &f, PASS, 0, &want);
+			}
+			build(&f, &direct, v6);
+			expect(e, "a new connection has its own port", &out, &f, PASS, 0, &f);
+		}
+	}
+	env_free(e);
+}
+
 static void nodeport(void **state)
 {
 	struct env *e = env_new(&(struct env_opts){});
@@ -550,6 +610,7 @@ int main(void)
 		cmocka_unit_test(new_life_new_backend),
 		cmocka_unit_test(tuple_conflicts),
 		cmocka_unit_test(conflict_with_direct),
+		cmocka_unit_test(pushed_aside),
 		cmocka_unit_test(nodeport),
 		cmocka_unit_test(choice),
 		cmocka_unit_test(split_and_ranges),
