@@ -18,6 +18,7 @@
  */
 #define KINDS (1u << BN_KIND_SERVICE | 1u << BN_KIND_NETPOL | 1u << BN_KIND_HTTPNETPOL)
 #define LINE_MAX_LEN (8u << 20)
+#define BACKLOG_MAX (1u << 20) /* lines kept in memory while the disk is full */
 #define SLACK (1u << 20) /* dead bytes that are no reason to rewrite */
 
 struct key {
@@ -111,6 +112,20 @@ static int write_all(int fd, const char *p, size_t n, off_t off)
 	return 0;
 }
 
+/* What was to be written will not be: nobody may look for it there. */
+static void lose_buf(struct bn_laststate *l)
+{
+	struct entry *e, *next;
+
+	HASH_ITER(hh, l->entries, e, next) {
+		if (!e->len || e->off < l->end)
+			continue;
+		l->live -= e->len;
+		e->len = 0;
+	}
+	l->used = 0;
+}
+
 static int write_buf(struct bn_laststate *l)
 {
 	int r;
@@ -122,9 +137,8 @@ static int write_buf(struct bn_laststate *l)
 		/* kept in memory, tried again with the next change, as long as that is no burden */
 		if (l->fd >= 0)
 			give_up(l, -r, "write");
-		if (l->used < LINE_MAX_LEN && l->fd >= 0)
-			return r;
-		l->used = 0;
+		if (l->used >= BACKLOG_MAX || l->fd < 0)
+			lose_buf(l);
 		return r;
 	}
 	if (l->warned)
@@ -323,7 +337,7 @@ int bn_laststate_get(struct bn_laststate *l, enum bn_kind kind, const char *ns, 
 	json_t *j;
 	int i, r;
 
-	if (!e || !e->len || l->fd < 0 || write_buf(l) < 0)
+	if (!e || !e->len || l->fd < 0 || (e->off >= l->end && write_buf(l) < 0))
 		return -ENOENT;
 	line = malloc(e->len + 1u);
 	if (!line || pread(l->fd, line, e->len, e->off) != (ssize_t)e->len)

@@ -249,3 +249,54 @@ def test_trace_agrees():
         p = c.n1.cli("policy", "trace", "--batch", "-", input=batch)
         out = [json.loads(x) for x in p.stdout.splitlines()]
         assert out[0]["verdict"] == "allow" and "error" in out[1], out
+
+
+def test_state_disk_full():
+    """--state-dir on a disk without room is a warning, and what fits is kept."""
+    with Cluster("clf", nodes=1) as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        web.serve(8080)
+        os.makedirs(c.n1.state_dir)
+        sh(["mount", "-t", "tmpfs", "-o", "size=16k", "none", c.n1.state_dir])
+        try:
+            for i in range(100):
+                c.service(f"s{i}", PORTS, [web], ips=[f"10.96.3.{i + 1}"])
+            c.start()
+            assert len(c.n1.json("svc", "list")) == 100
+            wait_for("warned", lambda: "No space left on device" in c.n1.log_tail(200), 5)
+            assert c.n1.log_tail(200).count("No space left on device") == 1
+            c.service("s1", PORTS, [web], ips=["not-an-address"])
+            wait_for("refused", lambda: c.n1.cli("status", "-o", "json").stdout.count("not-an-address"), 5)
+            assert len(c.n1.json("svc", "list")) == 100  # its last good version stays
+            assert c.n1.stop() == 0
+            c.n1.start()
+            assert len(c.n1.json("svc", "list")) >= 99
+        finally:
+            c.n1.stop()
+            sh(["umount", "-l", c.n1.state_dir])
+
+
+def test_ports_taken():
+    """A second daemon with the same ports in the namespace names them, works, and gets them in the end."""
+    with cluster("clp") as c:
+        log = os.path.join(c.dir, "second.log")
+        with open(log, "wb") as f:
+            p = subprocess.Popen(
+                ["nsenter", "--net=/var/run/netns/" + c.n1.ns, os.path.join(BUILD, "bpfnetd"), "--manifests",
+                 c.manifests, "--node-name", "n1", "--bpffs", c.n1.bpffs + "b", "--run-dir", c.n1.run_dir + "b",
+                 "--state-dir", c.n1.state_dir + "b", "--cgroup", c.n1.cgroup], stdout=f, stderr=f)
+        try:
+            def said():
+                with open(log) as f:
+                    return [x for x in f if "Address already in use" in x]
+            wait_for("both named", lambda: len(said()) >= 2, 10)
+            assert any("10256" in x for x in said()) and any("10249" in x for x in said()), said()
+            assert c.n1.ready()
+            assert c.n1.stop() == 0
+            url = ["nsenter", "--net=/var/run/netns/" + c.n1.ns, "curl", "-sf", "http://127.0.0.1:10256/livez"]
+            wait_for("taken over", lambda: sh(url, check=False).returncode == 0, 20)
+        finally:
+            p.terminate()
+            p.wait(10)
+            sh(["nsenter", "--net=/var/run/netns/" + c.n1.ns, os.path.join(BUILD, "bpfnet"), "--run-dir",
+                c.n1.run_dir + "b", "cleanup"])

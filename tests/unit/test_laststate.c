@@ -7,8 +7,10 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "loader/log.h"
@@ -238,6 +240,67 @@ static void test_rewrite(void **state)
 	bn_laststate_freep(&l);
 }
 
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit rl = { bytes, RLIM_INFINITY };
+
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &rl), 0);
+}
+
+/* The disk is full for a while: nothing ends, nothing wrong is read, and with room all is kept. */
+static void test_full(void **state)
+{
+	struct bn_laststate *l = open_state(), *other;
+	char name[16];
+	unsigned i, n = 0;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	put(l, "before", 7);
+	bn_laststate_flush(l);
+	limit_files(2000);
+	for (i = 1; i <= 50; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		put(l, name, i);
+		bn_laststate_flush(l);
+		assert_true(get(l, name) == i || get(l, name) == 0);
+	}
+	assert_int_equal(file_size(), 2000); /* the last line is torn */
+	other = open_state();
+	assert_int_equal(get(other, "before"), 7);
+	for (i = 1; i <= 50; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		assert_true(get(other, name) == i || get(other, name) == 0);
+		n += get(other, name) == i;
+	}
+	assert_in_range(n, 3, 20);
+	bn_laststate_freep(&other);
+	limit_files(RLIM_INFINITY);
+	bn_laststate_freep(&l);
+	l = open_state();
+	for (i = 1; i <= 50; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		assert_int_equal(get(l, name), i);
+	}
+	/* for so long that lines are lost: those that come again are kept again */
+	limit_files((rlim_t)file_size());
+	for (i = 0; i < 20000; i++) {
+		put(l, "lost", 1 + i);
+		if (!(i % 100))
+			bn_laststate_flush(l);
+	}
+	assert_true(get(l, "lost") == 0 || get(l, "lost") == 20000);
+	limit_files(RLIM_INFINITY);
+	put(l, "lost", 20000);
+	put(l, "after", 8);
+	bn_laststate_freep(&l);
+	l = open_state();
+	assert_int_equal(get(l, "lost"), 20000);
+	assert_int_equal(get(l, "after"), 8);
+	assert_int_equal(get(l, "s50"), 50);
+	bn_laststate_freep(&l);
+}
+
 static void test_no_directory(void **state)
 {
 	struct bn_laststate *l = NULL;
@@ -256,7 +319,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_survives), T(test_other_kinds),	T(test_broken),
-		T(test_rewrite),  T(test_no_directory),
+		T(test_rewrite),  T(test_no_directory), T(test_full),
 	};
 
 	bn_log_setup("error", "text");
