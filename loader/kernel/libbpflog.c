@@ -9,8 +9,9 @@
 #define KEEP 16384
 #define LAST_LINES 14
 
-static char kept[KEEP + 1];
-static size_t nkept;
+/* Objects are loaded in threads, each with messages of its own. */
+static _Thread_local char kept[KEEP + 1];
+static _Thread_local size_t nkept;
 
 static int keep(enum libbpf_print_level level, const char *fmt, va_list ap)
 {

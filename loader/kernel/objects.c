@@ -4,6 +4,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "loader/kernel/internal.h"
@@ -117,6 +118,20 @@ static int share_maps(struct bpf_object *o, const struct bn_maps *m)
 	return 0;
 }
 
+/* One object's share of the work: nine tenths of a start is the verifier's, and objects need nothing of
+ * each other but the maps, which are there.
+ */
+struct job {
+	struct bn_kernel *k;
+	enum bn_object i;
+	const struct cfg *table;
+	size_t n;
+	pthread_t thread;
+	bool started;
+	char *err;
+	int r;
+};
+
 static int load_one(struct bn_kernel *k, enum bn_object i, const struct cfg *table, size_t n,
 		    char **err)
 {
@@ -150,6 +165,37 @@ static int load_one(struct bn_kernel *k, enum bn_object i, const struct cfg *tab
 	return 0;
 }
 
+static void *load_job(void *arg)
+{
+	struct job *j = arg;
+
+	j->r = load_one(j->k, j->i, j->table, j->n, &j->err);
+	return NULL;
+}
+
+/* The error of the first object that has one. */
+static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char **err)
+{
+	struct job jobs[BN_OBJ__MAX] = {};
+	int r = 0;
+
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
+		jobs[i] = (struct job){.k = k, .i = i, .table = table, .n = n};
+		jobs[i].started = objects[i].bytes &&
+				  !pthread_create(&jobs[i].thread, NULL, load_job, &jobs[i]);
+	}
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
+		if (jobs[i].started)
+			pthread_join(jobs[i].thread, NULL);
+		else if (objects[i].bytes) /* no thread to be had */
+			load_job(&jobs[i]);
+		if (jobs[i].r < 0 && !r)
+			r = bn_kerr(err, jobs[i].r, "%s", jobs[i].err ?: strerror(-jobs[i].r));
+		freep(&jobs[i].err);
+	}
+	return r;
+}
+
 int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 {
 	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
@@ -170,12 +216,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		{"cfg_netns_cookie", &cookie, 0},
 		{"cfg_socket_lb_pods", &pods, 0},
 	};
-	for (int i = 0; i < BN_OBJ__MAX; i++) {
-		r = objects[i].bytes ? load_one(k, i, table, ARRAY_SIZE(table), err) : 0;
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return load_all(k, table, ARRAY_SIZE(table), err);
 }
 
 void bn_objects_free(struct bn_kernel *k)
