@@ -22,7 +22,7 @@
 #include "bpf/lib/policy.h"
 #include "bpf/lib/svc.h"
 
-#define BN_FLOW_PORT_TRIES 8
+#define BN_FLOW_PORT_TRIES 24
 
 struct bn_ends {
 	struct bn_tuple t; /* src: the real client, dst: the real server */
@@ -356,9 +356,10 @@ __noinline int bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s, const struct
 }
 
 /* Another client port: a pod's own beside it, or this node's (`net`) above the NodePorts' default
- * range. Never a reserved one; false: a NodePort.
+ * range. Never a reserved one; false: a NodePort. `own`: the client's, where it is in that range: one
+ * client's flows never meet each other so, and of 32,768 random ports 8 tries miss soon.
  */
-static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, const bool net)
+static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, const bool net, bool own)
 {
 	__u32 idx;
 
@@ -366,7 +367,7 @@ static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, const bool
 		p->x.sport = bpf_htons(1024 + ((__u64)rnd * 64512 >> 32));
 		return true;
 	}
-	p->x.sport = bpf_htons(32768 | (rnd >> 17));
+	p->x.sport = own && bpf_ntohs(p->t.sport) >= 32768 ? p->t.sport : bpf_htons(32768 | (rnd >> 17));
 	return !bn_sel_nodeport(&p->x.src, p->x.sport, p->proto, &idx);
 }
 
@@ -390,7 +391,7 @@ static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scrat
 		if (i || (flags & any)) {
 			rnd = rnd * 1664525u + 1013904223u;
 			flags |= BN_CT_F_SNAT;
-			if (!bn_flow_port(p, rnd, net))
+			if (!bn_flow_port(p, rnd, net, net && !i))
 				continue;
 		}
 		bn_flow_fill(p, s, &p->x, BN_CT_ZONE_MAIN, flags);

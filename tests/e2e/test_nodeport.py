@@ -2,12 +2,13 @@
 """NodePort, LoadBalancer and externalIPs from outside, from pods and from the nodes themselves."""
 import contextlib
 import json
+import os
 import socket
 import time
 import urllib.error
 import urllib.request
 
-from harness import Cluster, sh, wait_for
+from harness import BUILD, Cluster, sh, wait_for
 
 VIP, VIP6 = "10.96.2.10", "fd00:96:2::10"
 LB, LB6 = "198.51.100.7", "2001:db8:7::7"
@@ -205,3 +206,16 @@ def test_one_port_to_service_and_backend():
                 if not i: # and when it is over
                     time.sleep(0.1)
                     assert who(c.x.ask(pod, 8080, sport=sport, timeout=2)) == "b1", (fam, "one after the other")
+
+
+def test_many_flows_to_one_backend():
+    """A client with 20,000 UDP flows loses none of them: their ports on the node are its own."""
+    with cluster("mf", args=["--socket-lb", "off"]) as c:
+        put(c, [c.b2])
+        wait_for("remote backend", lambda: who(c.x.ask(c.n1.ip, 30053, "udp", timeout=0.5)) == "b2")
+        c.b2.popen([os.path.join(BUILD, "tests/tools/load"), "serve", "5354"])
+        p = [("dns", "UDP", 53, 5354, {"nodePort": 30054})]
+        c.service("many", p, [c.b2], ips=["10.96.2.20"], type="NodePort")
+        wait_for("in force", lambda: c.x.ask(c.n1.ip, 30054, "udp", timeout=0.5) == "who")
+        r = json.loads(c.x.run([os.path.join(BUILD, "tests/tools/load"), "flows", c.n1.ip, "30054", "20000", "1", "32768"]).stdout)
+        assert r["ops"] == 20000, r

@@ -4,7 +4,7 @@
  *	load serve PORT [NAME]                   TCP and UDP, both families; answers each request
  *	load tcp-new|udp-new|tcp-kept|bulk|packets ADDR PORT SECONDS [SIZE]
  *	load watch ADDR PORT SECONDS             who answers, a line with the time at each change
- *	load flows ADDR PORT COUNT               one UDP exchange from each of COUNT ports, 1024 and up
+ *	load flows ADDR PORT COUNT [SIZE [FIRST]] one UDP exchange from each of COUNT ports, FIRST (1024) and up
  *
  * A TCP connection is closed by the server first, so that the client's ports are free again at once
  * and TIME_WAIT stays where it does not limit the rate. The client prints one JSON object. An
@@ -313,17 +313,17 @@ static int watch(struct target *t, uint64_t end)
 }
 
 /* As many UDP flows as that in the tables; returns how many were answered. */
-static uint64_t flows(struct target *t, unsigned count)
+static uint64_t flows(struct target *t, unsigned count, unsigned first)
 {
 	struct sockaddr_in6 own = { .sin6_family = t->a.ss_family }; /* the port is where IPv4 has it */
 	struct timeval tv = { 1, 0 };
 	uint64_t answered = 0;
 	char buf[8];
 
-	for (unsigned i = 0; i < count && i < 64000; i++) {
+	for (unsigned i = 0; i < count && first + i < 65536; i++) {
 		int fd = socket(t->a.ss_family, SOCK_DGRAM, 0);
 
-		own.sin6_port = htons(1024 + i);
+		own.sin6_port = htons(first + i);
 		if (fd < 0)
 			die("socket");
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
@@ -381,7 +381,7 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "watch"))
 		return watch(&t, end);
 	if (!strcmp(mode, "flows"))
-		ops = flows(&t, (unsigned)atoi(argv[4]));
+		ops = flows(&t, (unsigned)atoi(argv[4]), argc > 6 ? (unsigned)atoi(argv[6]) : 1024);
 	else if (!strcmp(mode, "bulk"))
 		ops = bulk(&t, buf, end);
 	else if (!strcmp(mode, "packets"))
