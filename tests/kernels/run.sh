@@ -12,7 +12,7 @@ out=$PWD/build/kernels
 # Not here: test_kernel, test_replace and test_grace (they attach by tcx, which 6.1 lacks), test_maps (its bounds on
 # memory are those of 6.4 and later, which count what is in use), and what needs servers, CNI files or much time.
 tests=${TESTS:-"test_pod_svc test_pod_policy test_pod_parse test_pod_ct test_sock test_services test_policies
-	test_policy_kernel test_ct_access test_ep_access test_svcmap test_kernel_errors"}
+	test_policy_kernel test_ct_access test_ep_access test_svcmap test_kernel_errors test_xdp"}
 
 for t in qemu-system-x86_64 apt-get ip tc dash xz; do
 	command -v $t >/dev/null || { echo "check-kernels: $t is missing (apt-get install --no-install-recommends qemu-system-x86 iproute2 dash xz-utils)"; exit 1; }
