@@ -59,7 +59,9 @@ static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 		return BN_DONE_PASS;
 	if (r)
 		return r;
-	return p->todo & BN_DO_ROUTED ? bn_net_forward(skb, p) : bn_deliver(skb, p);
+	if ((p->todo & (BN_DO_ROUTED | BN_DO_DELIVER)) == BN_DO_ROUTED)
+		return bn_net_forward(skb, p);
+	return bn_deliver(skb, p);
 }
 
 SEC("tc")

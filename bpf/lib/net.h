@@ -22,6 +22,7 @@
 
 #include "bpf/lib/flow.h"
 #include "bpf/lib/nat.h"
+#include "bpf/lib/straight.h"
 
 #define BN_AF_INET 2
 #define BN_AF_INET6 10
@@ -304,13 +305,29 @@ static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_p
 	return hit->e && !hit->reply;
 }
 
+/* To a backend here: straight to the pod, if its hook has admitted the flow (under the tuple x). */
+static __always_inline void bn_net_orig_straight(struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit post;
+
+	if (!s || !(p->todo & BN_DO_NAT) || !bn_straight_may(p))
+		return;
+	bn_net_find(s, p, &p->x, p->proto, BN_CT_ZONE_MAIN, &post);
+	if (!post.e || post.reply || (post.flags & BN_CT_F_ALIAS) || !bn_straight_to(p, &post, &p->x.dst) ||
+	    !bn_ct_same(&post))
+		return;
+	bn_ct_count(post.e, p, false);
+	p->todo |= BN_DO_DELIVER | BN_DO_ROUTED;
+}
+
 /* Original direction of a translated flow, under the client's own tuple. */
 static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_ct_hit *hit,
 				       __u32 host)
 {
 	int r;
 
-	if (bn_ctx_early && !(hit->flags & BN_CT_F_SNAT))
+	if (bn_ctx_early && (hit->flags & (BN_CT_F_SNAT | BN_CT_F_FOREIGN)) != BN_CT_F_SNAT)
 		return BN_DONE_PASS; /* to a backend here */
 	if (bn_net_reborn(hit, p))
 		return bn_net_begin(ctx, p, host);
@@ -336,6 +353,8 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 	    !(p->flags & BN_PKT_F_LATER) && !bn_flow_mid(p))
 		return bn_net_begin(ctx, p, host);
 	bn_ct_count(hit->e, p, hit->reply);
+	if (!host && !(p->todo & BN_DO_ROUTED))
+		bn_net_orig_straight(p);
 	return 0;
 }
 
@@ -424,7 +443,31 @@ static __always_inline int bn_net_reply(bn_ctx *ctx, struct bn_pkt *p, struct bn
 	return bn_net_done(p, hit);
 }
 
-/* From outside. p->todo says what is to be done; BN_DO_ROUTED: out again, not to the stack. */
+/* A flow of a pod of this node, one that it began or that came to it as itself: its hooks follow it, and
+ * once they have admitted it its packets go straight there.
+ */
+static __always_inline int bn_net_pod(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	bool back = (hit->flags & BN_CT_F_NAT) && hit->reply;
+	struct bn_addr dst;
+	int r;
+
+	if ((hit->flags & (BN_CT_F_ALIAS | BN_CT_F_FOREIGN | BN_CT_F_HAIRPIN)) ||
+	    ((hit->flags & BN_CT_F_NAT) && !hit->reply) || !bn_straight_may(p))
+		return 0;
+	dst = back ? hit->e->xs : p->t.dst;
+	if (!bn_straight_to(p, hit, &dst))
+		return 0;
+	if (back)
+		bn_net_turn_back(p, hit->e);
+	r = bn_net_done(p, hit);
+	p->todo |= BN_DO_DELIVER | BN_DO_ROUTED;
+	return r;
+}
+
+/* From outside. p->todo says what is to be done; BN_DO_ROUTED without BN_DO_DELIVER: out again, not to
+ * the stack.
+ */
 static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_scratch *s = bn_scratch_get();
@@ -449,7 +492,7 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 						  (BN_CT_F_NAT | BN_CT_F_NET)) {
 		return bn_ctx_early ? BN_DONE_PASS : bn_net_direct(p, bn_net_reborn(&hit, p));
 	} else if (hit.e) {
-		return 0; /* a pod's own flow: its hooks follow it */
+		return bn_net_pod(p, &hit);
 	}
 	if (!bn_ctx_early && bn_net_aside(s, p, &hit))
 		return bn_net_shift(p, BN_CT_F_NET);
