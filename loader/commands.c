@@ -208,10 +208,22 @@ static bool match_of(void *data, const struct bn_http_event *e, struct bn_flows_
 	return true;
 }
 
+/* Allowed requests cost the programs and the loop something: only while they are wanted. */
+static void followed(void *data, bool yes)
+{
+	struct bn_state *st = ((struct bn_daemon *)data)->kernel->maps->mem[BN_MAP_state];
+
+	if (yes)
+		__atomic_or_fetch(&st->flags, BN_STATE_F_HTTP_FLOWS, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(&st->flags, ~BN_STATE_F_HTTP_FLOWS, __ATOMIC_RELAXED);
+}
+
 static int open_flows(struct bn_daemon *d)
 {
 	const struct bn_flows_env env = {
-		.pod_at = pod_at, .slot_pod = slot_pod, .rule = rule_of, .match = match_of, .data = d
+		.pod_at = pod_at, .slot_pod = slot_pod, .rule = rule_of, .followed = followed, .match = match_of,
+		.data = d
 	};
 	int r;
 

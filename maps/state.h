@@ -54,6 +54,7 @@ enum {
 	 * and may be one of them is left to kube-proxy's rules.
 	 */
 	BN_STATE_F_TAKEOVER = 1 << 3,
+	BN_STATE_F_HTTP_FLOWS = 1 << 4, /* somebody reads flows: allowed HTTP requests are reported too */
 };
 
 #define BN_HOOK_LIST(X)                                                                            \

@@ -37,6 +37,7 @@ struct bn_flows {
 	} rings[2]; /* [1]: requests that were allowed */
 	uint64_t seq;
 	TAILQ_HEAD(, subscriber) subs;
+	bool followed;
 };
 
 static const char *const verdicts[] = {
@@ -197,12 +198,26 @@ static void deliver(struct subscriber *s, const json_t *o)
 		bn_stream_add_lost(s->stream, lost);
 }
 
+static void tell_followed(struct bn_flows *f)
+{
+	const struct subscriber *s;
+	bool yes = false;
+
+	TAILQ_FOREACH(s, &f->subs, list)
+		yes |= !s->drop;
+	if (yes != f->followed && f->env.followed)
+		f->env.followed(f->env.data, yes);
+	f->followed = yes;
+}
+
 static void subscriber_free(void *data)
 {
 	struct subscriber *s = data;
 
-	if (s->f)
+	if (s->f) {
 		TAILQ_REMOVE(&s->f->subs, s, list);
+		tell_followed(s->f);
+	}
 	free(s->pod);
 	free(s);
 }
@@ -266,6 +281,7 @@ static int on_subscribe(struct bn_control_stream *stream, const json_t *args, st
 	s->stream = stream;
 	s->drop = json_is_true(json_object_get(args, "drop"));
 	TAILQ_INSERT_TAIL(&f->subs, s, list);
+	tell_followed(f);
 	bn_stream_on_close(stream, subscriber_free, s);
 	replay(f, s, last ? (size_t)json_integer_value(last) : BN_FLOWS_KEEP);
 	if (json_is_false(json_object_get(args, "follow")))
@@ -401,6 +417,7 @@ void bn_flows_freep(struct bn_flows **fp)
 		s->f = NULL; /* freed when its stream closes */
 		bn_stream_end(s->stream);
 	}
+	tell_followed(f);
 	if (f->event)
 		event_free(f->event);
 	ring_buffer__free(f->ring);

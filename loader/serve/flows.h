@@ -38,6 +38,8 @@ struct bn_flows_env {
 	bool (*slot_pod)(void *data, uint32_t slot, char *buf, size_t len);
 	/* The policy a rule number belongs to; *index: the rule's place in ingress[] or egress[]. */
 	bool (*rule)(void *data, uint32_t rule, char *buf, size_t len, uint32_t *index);
+	/* Somebody reads more than what is denied now, or nobody does any more. */
+	void (*followed)(void *data, bool yes);
 	bool (*match)(void *data, const struct bn_http_event *e, struct bn_flows_match *ret);
 	void *data;
 };

@@ -64,9 +64,17 @@ static bool match(_unused_ void *data, const struct bn_http_event *e, struct bn_
 	return true;
 }
 
+static int followed_now;
+
+static void followed(_unused_ void *data, bool yes)
+{
+	followed_now = yes;
+}
+
 static int setup(void **state)
 {
-	const struct bn_flows_env env = { .pod_at = pod_at, .slot_pod = slot_pod, .rule = rule, .match = match };
+	const struct bn_flows_env env = { .pod_at = pod_at, .slot_pod = slot_pod, .rule = rule, .match = match,
+					   .followed = followed };
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	strcpy(f->dir, "/tmp/cli-flows-XXXXXX");
@@ -372,6 +380,13 @@ static void test_filters(void **state)
 	e = event(BN_EV_DROPPED, BN_DROP_SPOOFED, "10.0.0.1", "10.0.0.9");
 	bn_flows_feed(f->f, &e);
 	assert_int_equal(count(f, fd), 1);
+	assert_int_equal(followed_now, 0); /* what is denied comes anyway */
+	int all = subscribe(f, "{\"last\":0}");
+
+	assert_int_equal(followed_now, 1);
+	close(all);
+	turn(f, 20);
+	assert_int_equal(followed_now, 0);
 	close(fd);
 	fd = subscribe(f, "{\"last\":-1}");
 	json_t *o = next(f, fd);
