@@ -17,30 +17,33 @@ static struct bn_ct_ref ref;
 static long take_out(__u32 i, void *data)
 {
 	struct bn_ct_bucket *b;
+	struct bn_ct_head *h;
 	struct bn_ct_entry *e;
 	__u32 bucket, way, gen, gone = 0;
 
 	if (i >= BN_CT_FLUSH_MAX)
 		return 1;
 	bucket = flush.v[i].bucket;
-	way = flush.v[i].way & (BN_CT_WAYS - 1); /* a mask: 6.1 forgets a comparison */
+	way = flush.v[i].way;
+	BN_OPAQUE(way); /* the checked register is the one used */
 	gen = flush.v[i].gen;
+	h = bpf_map_lookup_elem(&ct_heads, &bucket);
 	b = bpf_map_lookup_elem(&ct, &bucket);
-	if (!b)
+	if (!h || !b || way >= BN_CT_WAYS)
 		return 0;
 	e = &b->e[way];
-	bpf_spin_lock(&b->lock);
+	bpf_spin_lock(&h->lock);
 	/* Taken over by another flow since user space read it: then that one stays. */
-	if (e->gen == gen && b->tag[way]) {
+	if (e->gen == gen && h->tag[way]) {
 		/* Who found it before this writes its expiry and counters into a free entry, and sees
 		 * by gen that what it read does not hold.
 		 */
-		*(volatile __u32 *)&b->tag[way] = 0;
+		*(volatile __u32 *)&h->tag[way] = 0;
 		*(volatile __u32 *)&e->expires = 0;
 		*(volatile __u32 *)&e->gen = gen + 2;
 		gone = 1;
 	}
-	bpf_spin_unlock(&b->lock);
+	bpf_spin_unlock(&h->lock);
 	flush.gone += gone;
 	return 0;
 }

@@ -2,10 +2,13 @@
 #ifndef BN_MAPS_CT_H
 #define BN_MAPS_CT_H
 
-/* Connection table: our own set-associative hash in one array map (docs/ARCHITECTURE.md says why
- * not a kernel LRU): a bucket has BN_CT_WAYS entries, a key may stand in two buckets. Closed and
- * expired entries are taken over when room is needed, half-open and one-packet flows by newer ones
- * of the same pod; an established flow is never evicted. So nothing has to run for it to expire.
+/* Connection table: our own set-associative hash (docs/ARCHITECTURE.md says why not a kernel LRU): a
+ * bucket has BN_CT_WAYS entries, a key may stand in two buckets. Closed and expired entries are taken
+ * over when room is needed, half-open and one-packet flows by newer ones of the same pod; an
+ * established flow is never evicted. So nothing has to run for it to expire.
+ *
+ * Two arrays with one index: a bucket's lock and tags, one cache line (map ct_heads, small enough to
+ * stay in the caches), and its entries (map ct). What searches reads tags only.
  *
  * A flow without translation is one entry, seen by both directions and by both pods of a node. A
  * translated flow is two: under the tuple that the client uses and under the one after translation.
@@ -17,7 +20,7 @@
 
 #include "maps/types.h"
 
-#define BN_CT_WAYS 8
+#define BN_CT_WAYS 14
 
 BN_ABI_BEGIN
 /* The two ends, sorted: (a, ap) is the smaller one as bytes in network order. */
@@ -60,16 +63,27 @@ struct bn_ct_entry {
 	__u32 first, srv_first;
 };
 
-struct bn_ct_bucket {
+struct bn_ct_head {
 	struct bpf_spin_lock lock; /* for insertion only; user space sees 0 */
-	__u32 pad;
-	__u32 tag[BN_CT_WAYS]; /* 0: free */
-	__u64 spare[3];	       /* the entries begin on a cache line */
+	__u32 spare;
+	union {
+		__u32 tag[BN_CT_WAYS]; /* 31 bits; 0: free */
+		__u64 tag2[BN_CT_WAYS / 2];
+	};
+};
+
+struct bn_ct_bucket {
 	struct bn_ct_entry e[BN_CT_WAYS];
 };
 BN_ABI_END
 _Static_assert(sizeof(struct bn_ct_entry) == 160, "map ABI");
-_Static_assert(sizeof(struct bn_ct_bucket) == 1344, "map ABI");
+_Static_assert(sizeof(struct bn_ct_head) == 64, "map ABI: one cache line");
+_Static_assert(sizeof(struct bn_ct_bucket) == 2240, "map ABI");
+
+/* Buckets for so many translated flows (two entries each): 92 % full they are, with two choices of
+ * bucket, 0.2 % of the flows short of room.
+ */
+#define BN_CT_BUCKETS(flows) ((__u64)(flows) * 2 * 25 / 23 / BN_CT_WAYS + 1)
 
 #define BN_CT_STAMP(epoch, gen) ((__u64)(epoch) | (__u64)(gen) << 32)
 /* Set in a stamp: admitted, but each request is judged by the entry's rule set (eg_http, in_http, written

@@ -22,16 +22,25 @@ struct item {
 };
 
 struct walk {
+	struct bn_ct_head *heads;
 	struct item *v;
 	size_t n, room;
 	uint32_t now;
 };
 
-static bool alive(const struct bn_ct_bucket *b, unsigned way, uint32_t now)
+static bool alive(const struct bn_ct_head *h, const struct bn_ct_bucket *b, unsigned way, uint32_t now)
 {
 	const struct bn_ct_entry *e = &b->e[way];
 
-	return b->tag[way] && !(e->gen & 1) && (int32_t)(e->expires - now) > 0;
+	return h->tag[way] && !(e->gen & 1) && (int32_t)(e->expires - now) > 0;
+}
+
+static int collect_head(const void *key, const void *val, void *data)
+{
+	struct walk *w = data;
+
+	memcpy(&w->heads[*(const __u32 *)key], val, sizeof(*w->heads));
+	return 0;
 }
 
 static int collect(const void *key, const void *val, void *data)
@@ -40,7 +49,7 @@ static int collect(const void *key, const void *val, void *data)
 	struct walk *w = data;
 
 	for (unsigned i = 0; i < BN_CT_WAYS; i++) {
-		if (!alive(b, i, w->now))
+		if (!alive(&w->heads[*(const __u32 *)key], b, i, w->now))
 			continue;
 		if (w->n == w->room) {
 			size_t room = w->room ? w->room * 2 : 1024;
@@ -203,11 +212,15 @@ int bn_ct_flows(const struct bn_maps *m, struct bn_ct_flow **ret, size_t *nret)
 {
 	_cleanup_(freep) struct alias *aliases = NULL;
 	_cleanup_(freep) struct bn_ct_flow *flows = NULL;
+	_cleanup_(freep) struct bn_ct_head *heads = calloc(m->entries[BN_MAP_ct], sizeof(*heads));
 	_cleanup_(freep) struct item *owner = NULL;
-	struct walk w = { .now = boot_s() };
+	struct walk w = { .now = boot_s(), .heads = heads };
 	int r;
 
-	r = bn_map_each(m, BN_MAP_ct, collect, &w);
+	if (!heads || m->entries[BN_MAP_ct_heads] != m->entries[BN_MAP_ct])
+		return heads ? -EMEDIUMTYPE : -ENOMEM;
+	r = bn_map_each(m, BN_MAP_ct_heads, collect_head, &w);
+	r = r < 0 ? r : bn_map_each(m, BN_MAP_ct, collect, &w);
 	owner = w.v;
 	if (r < 0)
 		return r;
@@ -237,30 +250,46 @@ const char *bn_ct_state(const struct bn_ct_flow *f)
 	return f->flags & BN_CT_F_REPLIED ? "SYN_RECV" : "SYN_SENT";
 }
 
+/* n of a map's elements from `start` on; returns how many there were, or an error. */
+static int64_t some(const struct bn_maps *m, enum bn_map map, uint32_t start, uint32_t n, uint32_t *keys,
+		    void *v)
+{
+	uint32_t out;
+
+	/* The batch begins after the key that it is given. */
+	if (bpf_map_lookup_batch(m->fd[map], start ? &start : NULL, &out, keys, v, &n, NULL) < 0 &&
+	    errno != ENOENT)
+		return -errno;
+	return n;
+}
+
 int bn_ct_fill(const struct bn_maps *m, uint32_t buckets, uint64_t *used, uint64_t *max)
 {
+	uint32_t total = m->entries[BN_MAP_ct], start = 0, now = boot_s();
 	_cleanup_(freep) struct bn_ct_bucket *v = NULL;
+	_cleanup_(freep) struct bn_ct_head *h = NULL;
 	_cleanup_(freep) uint32_t *keys = NULL;
-	uint32_t total = m->entries[BN_MAP_ct], start = 0, out, n, now = boot_s();
 	uint64_t live = 0;
+	int64_t n, nh;
 
 	if (buckets > total)
 		buckets = total;
 	if (!buckets || getrandom(&start, sizeof(start), GRND_NONBLOCK) < 0)
 		start = 0;
 	v = calloc(buckets + 1, sizeof(*v));
+	h = calloc(buckets + 1, sizeof(*h));
 	keys = calloc(buckets + 1, sizeof(*keys));
-	if (!v || !keys)
+	if (!v || !h || !keys)
 		return -ENOMEM;
-	/* The batch begins after the key that it is given. */
 	start = buckets < total ? start % (total - buckets) : 0;
-	n = buckets;
-	if (bpf_map_lookup_batch(m->fd[BN_MAP_ct], start ? &start : NULL, &out, keys, v, &n, NULL) < 0 &&
-	    errno != ENOENT)
-		return -errno;
-	for (uint32_t i = 0; i < n; i++)
+	nh = some(m, BN_MAP_ct_heads, start, buckets, keys, h);
+	n = nh < 0 ? nh : some(m, BN_MAP_ct, start, buckets, keys, v);
+	if (n < 0)
+		return n;
+	n = n < nh ? n : nh;
+	for (int64_t i = 0; i < n; i++)
 		for (unsigned k = 0; k < BN_CT_WAYS; k++)
-			live += alive(&v[i], k, now);
+			live += alive(&h[i], &v[i], k, now);
 	*max = (uint64_t)total * BN_CT_WAYS;
 	*used = n ? live * total / n : 0;
 	return 0;

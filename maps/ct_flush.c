@@ -16,7 +16,7 @@ static void destroyp(struct ctl_bpf **s)
 	ctl_bpf__destroy(*s);
 }
 
-/* Only ct and the program's own data exist for this object. */
+/* Only the table and the program's own data exist for this object. */
 static int load(const struct bn_maps *m, struct ctl_bpf **ret)
 {
 	_cleanup_(destroyp) struct ctl_bpf *s = ctl_bpf__open();
@@ -28,7 +28,8 @@ static int load(const struct bn_maps *m, struct ctl_bpf **ret)
 	if (!s)
 		return -errno;
 	bpf_object__for_each_map(map, s->obj)
-		if (map != s->maps.ct && map != s->maps.bss && map != s->maps.rodata)
+		if (map != s->maps.ct && map != s->maps.ct_heads && map != s->maps.bss &&
+		    map != s->maps.rodata)
 			bpf_map__set_autocreate(map, false);
 	r = bn_map_get(m, BN_MAP_meta, &zero, &meta);
 	if (r < 0)
@@ -36,6 +37,7 @@ static int load(const struct bn_maps *m, struct ctl_bpf **ret)
 	memcpy((void *)s->rodata->cfg_ct_seed, meta.seed, sizeof(meta.seed));
 	*(__u32 *)&s->rodata->cfg_ct_buckets = m->entries[BN_MAP_ct];
 	r = bpf_map__reuse_fd(s->maps.ct, m->fd[BN_MAP_ct]);
+	r = r ?: bpf_map__reuse_fd(s->maps.ct_heads, m->fd[BN_MAP_ct_heads]);
 	r = r ?: ctl_bpf__load(s);
 	if (r < 0)
 		return r;

@@ -16,6 +16,7 @@
 #include "maps/svc.h"
 
 #define BN_MMAP (1U << 10)	/* BPF_F_MMAPABLE */
+#define BN_PAGES	BN_MMAP /* not to be mapped, but elements begin on a page: on a cache line */
 #define BN_NOPREALLOC (1U << 0) /* BPF_F_NO_PREALLOC */
 
 /* clang-format off */
@@ -26,12 +27,13 @@
 	X(svcs,       ARRAY,        __u32,               struct bn_svc,        131072,  BN_MMAP)       \
 	X(slots,      ARRAY,        __u32,               struct bn_backend,    524288,  BN_MMAP)       \
 	X(svc_names,  HASH,         __u32,               struct bn_svc_name,   131072,  BN_NOPREALLOC) \
-	X(affinity,   LRU_HASH,     struct bn_aff_key,   struct bn_aff_val,    32768,   0)             \
+	X(affinity,   LRU_HASH,     struct bn_aff_key,   struct bn_aff_val,    16384,   0)             \
 	X(src_ranges, LPM_TRIE,     struct bn_src_key,   __u32,                16384,   BN_NOPREALLOC) \
 	X(sk_peers,   SK_STORAGE,   int,                 struct bn_sk_peers,   0,       BN_NOPREALLOC) \
 	X(sk_rev,     LRU_HASH,     struct bn_skrev_key, struct bn_skrev_val,  8192,    0)             \
-	X(ct,         ARRAY,        __u32,               struct bn_ct_bucket,  40961,   0)             \
-	X(addrs,      HASH,         struct bn_addr,      __u32,                131072,  BN_NOPREALLOC) \
+	X(ct_heads,   ARRAY,        __u32,               struct bn_ct_head,    20353,   BN_PAGES)      \
+	X(ct,         ARRAY,        __u32,               struct bn_ct_bucket,  20353,   BN_PAGES)      \
+	X(addrs,      HASH,         struct bn_addr,      __u32,                65536,   BN_NOPREALLOC) \
 	X(eps,        ARRAY,        __u32,               struct bn_ep,         65536,   BN_MMAP)       \
 	X(cidrs,      LPM_TRIE,     struct bn_lpm_key,   __u32,                65536,   BN_NOPREALLOC) \
 	X(ifaces,     HASH,         __u32,               struct bn_iface,      4096,    BN_NOPREALLOC) \
@@ -49,6 +51,6 @@
 	X(http_reasons, PERCPU_ARRAY, __u32,             __u64,                BN_HTTP__MAX, 0)
 /* clang-format on */
 /* Beside these: `events`, a ring buffer; `http_sets`, an array of maps (maps/http_conn.h); maps private to one object are declared there. */
-#define BN_EVENTS_BYTES (1U << 20)
+#define BN_EVENTS_BYTES (1U << 19)
 
 #endif

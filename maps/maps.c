@@ -58,12 +58,18 @@ int bn_map_extend(const struct bn_maps *m, enum bn_map map, size_t bytes)
 	return 0;
 }
 
+/* BN_PAGES is the same flag for the alignment alone; the kernel maps nothing that holds a lock. */
+static bool map_is_mapped(enum bn_map map)
+{
+	return bn_map_defs[map].flags & BPF_F_MMAPABLE && map != BN_MAP_ct && map != BN_MAP_ct_heads;
+}
+
 /* Takes the addresses; the memory comes as it is asked for. */
 static int map_memory(struct bn_maps *m, enum bn_map map)
 {
 	void *p;
 
-	if (!(bn_map_defs[map].flags & BPF_F_MMAPABLE))
+	if (!map_is_mapped(map))
 		return 0;
 	p = mmap(NULL, mem_bytes(m, map), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
@@ -166,7 +172,8 @@ int bn_maps_create_sharing(const struct bn_maps_sizes *sizes, const int share[BN
 		return -ENOMEM;
 	for (int i = 0; i < BN_MAP__MAX; i++) {
 		struct bpf_map *b = bpf_object__find_map_by_name(s->obj, bn_map_defs[i].name);
-		uint32_t n = sizes && sizes->entries[i] ? sizes->entries[i] : bn_map_defs[i].entries;
+		enum bn_map like = i == BN_MAP_ct_heads ? BN_MAP_ct : i; /* one index for both */
+		uint32_t n = sizes && sizes->entries[like] ? sizes->entries[like] : bn_map_defs[i].entries;
 
 		if (!b)
 			return -ENOENT;
@@ -226,7 +233,7 @@ int bn_maps_open(const char *bpffs, bool writable, struct bn_maps **ret)
 		/* The kernel maps no map, not even PROT_READ, from a read-only descriptor (EINVAL:
 		 * such a mapping is not VM_SHARED), and a ring buffer is consumed by writing.
 		 */
-		bool rw = writable || i == BN_MAP_events || bn_map_defs[i].flags & BPF_F_MMAPABLE;
+		bool rw = writable || i == BN_MAP_events || map_is_mapped(i);
 
 		m->fd[i] = open_pin(bpffs, bn_map_defs[i].name, rw);
 		if (m->fd[i] < 0)

@@ -5,7 +5,7 @@
 #include "maps/drop.h"
 #include "maps/types.h"
 
-#define BN_SCHEMA 1 /* layout of the pinned maps; a daemon with another number must migrate */
+#define BN_SCHEMA 2 /* layout of the pinned maps; a daemon with another number must migrate */
 #define BN_META_MAGIC 0x62706e65u
 
 BN_ABI_BEGIN

@@ -4,14 +4,17 @@
 
 /* The connection table (maps/ct.h): keyed hash, two candidate buckets, look-up without a lock.
  *
- * - The hash is multilinear over the 40-byte key with 64-bit secret multipliers (two of them, with
- *   different multipliers, give the two buckets): nobody who does not know the seeds can aim at a
- *   bucket. Range reduction is multiply-shift, so the number of buckets is free.
+ * - The hash is multilinear over the 40-byte key with 64-bit secret multipliers; its upper half is
+ *   strongly universal and gives the first bucket, a secret odd multiple of the whole the second one:
+ *   nobody who does not know the seeds can aim at either. Range reduction is multiply-shift, so the
+ *   number of buckets is free.
+ * - What a packet costs here is cache misses: tags lie apart from the entries, a line for a bucket, and
+ *   are compared without a branch (a way is as good as random, and the verifier would follow each).
  * - A reader compares tag, then key, and remembers `gen`; what it copied holds if `gen` is the same
  *   afterwards. (x86 loads are ordered; elsewhere a reader may see one stale packet's worth.)
  * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way, an
  *   expired one, a closed one; then a half-open flow of the pod that has most of them in the
- * bucket, its own on a tie. Never an established one.
+ *   bucket, its own on a tie. Never an established one.
  *
  * Written to compile in user space too, where the tests give the map and the lock.
  */
@@ -79,30 +82,21 @@ static __always_inline bool bn_end_greater(const struct bn_addr *a, __be16 ap,
 	return __builtin_bswap16(ap) > __builtin_bswap16(bp);
 }
 
-static __always_inline __u64 bn_ct_mul(const __u32 *k, int first)
-{
-	__u64 h = cfg_ct_seed[first];
-
-#pragma clang loop unroll(full)
-	for (int i = 0; i < 10; i += 2) {
-		h += (cfg_ct_seed[first + i + 1] + k[i]) * (cfg_ct_seed[first + i + 2] + k[i + 1]);
-		BN_OPAQUE(
-			h); /* one product after the other: all at once spill 200 bytes of stack */
-	}
-	return h;
-}
-
 static __always_inline void bn_ct_hash(struct bn_ct_ref *r)
 {
 	const __u32 *k = (const __u32 *)r->w;
-	__u64 a, b;
+	__u64 a = cfg_ct_seed[0], b;
 
-	a = bn_ct_mul(k, 0);
-	b = bn_ct_mul(k, 5);
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 10; i += 2) {
+		a += (cfg_ct_seed[i + 1] + k[i]) * (cfg_ct_seed[i + 2] + k[i + 1]);
+		BN_OPAQUE(a); /* one product after the other: all at once spill 200 bytes of stack */
+	}
+	b = (a ^ a >> 32) * (cfg_ct_seed[11] | 1);
 	r->h.bucket[0] = (a >> 32) * cfg_ct_buckets >> 32;
 	r->h.bucket[1] = (b >> 32) * cfg_ct_buckets >> 32;
 	/* 31 bits that the bucket does not tell; never 0, which means free. */
-	r->h.tag = ((__u32)(b >> 20) ^ (__u32)(a >> 40)) | 1;
+	r->h.tag = ((__u32)(b >> 8 ^ a) & 0x7fffffff) | 1;
 }
 
 static __always_inline void bn_ct_ref(struct bn_ct_ref *r, const struct bn_tuple *t, __u8 proto,
@@ -139,20 +133,61 @@ static __always_inline bool bn_ct_key_eq(const struct bn_ct_entry *e, const stru
 	       k[4] == r->w[4];
 }
 
+/* 1 if equal, without a branch. Multiply by it: 6.18's verifier follows both values of a mask that is
+ * 0 or all ones, so that fourteen of them in a row take 2^14 ways.
+ */
+static __always_inline __u64 bn_eq(__u32 x, __u32 y)
+{
+	__u64 v = x ^ y;
+
+	BN_OPAQUE(v);
+	v = (v - 1) >> 63;
+	BN_OPAQUE(v);
+	return v;
+}
+
+/* In the top bit of each half: the two tags of word k differ. */
+static __always_inline __u64 bn_ct_differ(const struct bn_ct_head *h, __u32 k, __u64 both)
+{
+	const __u64 low = 0x7fffffff7fffffffULL;
+
+	return (((*(volatile __u64 *)&h->tag2[k] ^ both) + low) & ~low) >> (31 - 4 * k);
+}
+
+/* The way that has this tag; BN_CT_WAYS or more: none. Two tags at a time, at places 4 k and 32 + 4 k;
+ * a multiplication by what is one bit then picks the nibble that names the way. What an entry's address
+ * waits for is this chain: it is short on purpose.
+ */
+static __always_inline __u32 bn_ct_way_of(const struct bn_ct_head *h, __u32 tag)
+{
+	__u64 both = (__u64)tag << 32 | tag, m;
+
+	m = ((bn_ct_differ(h, 0, both) | bn_ct_differ(h, 1, both)) |
+	     (bn_ct_differ(h, 2, both) | bn_ct_differ(h, 3, both))) |
+	    ((bn_ct_differ(h, 4, both) | bn_ct_differ(h, 5, both)) | bn_ct_differ(h, 6, both));
+	m ^= 0x0111111101111111ULL;
+	if (!m)
+		return BN_CT_WAYS;
+	return ((__u32)m * 0x02468ac000000000ULL >> 60) + ((m >> 32) * 0x13579bd000000000ULL >> 60);
+}
+_Static_assert(BN_CT_WAYS == 14, "bn_ct_way_of counts seven pairs");
+
 static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct bn_ct_ref *r,
 						    __u32 *gen)
 {
-	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
+	struct bn_ct_bucket *b;
 	struct bn_ct_entry *e;
-	__u32 at = BN_CT_WAYS;
+	__u32 at;
 
-	if (!b)
+	if (!h)
 		return NULL;
-#pragma clang loop unroll(full)
-	for (__u32 i = 0; i < BN_CT_WAYS; i++)
-		if (b->tag[i] == r->h.tag)
-			at = i;
+	at = bn_ct_way_of(h, r->h.tag);
+	BN_OPAQUE(at); /* the checked register is the one used */
 	if (at >= BN_CT_WAYS)
+		return NULL;
+	b = bpf_map_lookup_elem(&ct, &bucket);
+	if (!b)
 		return NULL;
 	e = &b->e[at];
 	*gen = *(volatile __u32 *)&e->gen;
@@ -216,14 +251,8 @@ static __always_inline void bn_ct_other(const struct bn_ct_entry *e, struct bn_t
 #define BN_CT_W_OWN	47
 #define BN_CT_W_AGE	8
 
-/* 1 if equal, without a branch. */
-static __always_inline __u64 bn_eq(__u32 x, __u32 y)
-{
-	__u64 v = x ^ y;
-
-	BN_OPAQUE(v);
-	return (v - 1) >> 63;
-}
+#define BN_CT_T_CLOSED_S 30 /* how long a closed flow is kept, if nobody needs the room */
+#define BN_CT_LINGER_S	 4  /* ... and at least, while there is anything else to be had */
 
 /* 1 if the flag `bit` (one bit) is set. */
 static __always_inline __u64 bn_ct_has(__u32 flags, __u32 bit)
@@ -234,7 +263,8 @@ static __always_inline __u64 bn_ct_has(__u32 flags, __u32 bit)
 	return (0 - v) >> 63;
 }
 
-static __always_inline __u64 bn_ct_weight(const struct bn_ct_bucket *b, __u32 i, __u32 now_s)
+static __always_inline __u64 bn_ct_weight(const struct bn_ct_head *h, const struct bn_ct_bucket *b,
+					  __u32 i, __u32 now_s)
 {
 	const struct bn_ct_entry *e = &b->e[i];
 	__u32 f = *(volatile __u32 *)&e->flags;
@@ -243,7 +273,7 @@ static __always_inline __u64 bn_ct_weight(const struct bn_ct_bucket *b, __u32 i,
 
 	BN_OPAQUE(left);
 	expired = (left - 1) >> 63 & 1;
-	return bn_eq(*(volatile __u32 *)&b->tag[i], 0) << 62 | expired << 61 |
+	return bn_eq(*(volatile __u32 *)&h->tag[i], 0) << 62 | expired << 61 |
 	       bn_ct_has(f, BN_CT_F_CLOSED) << 60 | (bn_ct_has(f, BN_CT_F_ASSURED) ^ 1) << 59;
 }
 
@@ -274,39 +304,30 @@ static __always_inline __u64 bn_ct_max(__u64 a, __u64 b)
 /* The way of this bucket that is best given up (low byte), with its weight. */
 __noinline __u64 bn_ct_victim(__u32 bucket, struct bn_ct_new *n)
 {
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u64 best = 0;
 
-	if (!b || !n)
+	if (!h || !b || !n)
 		return 0;
 
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		best = bn_ct_max(best, bn_ct_weight(b, i, n->now_s) | i);
+		best = bn_ct_max(best, bn_ct_weight(h, b, i, n->now_s) | i);
 	}
 	if (best >= BN_CT_W_CLOSED || best < BN_CT_W_HALF)
 		return best;
 	best = 0;
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		__u64 half = bn_ct_weight(b, i, n->now_s) >> 59 & 1;
+		__u64 half = bn_ct_weight(h, b, i, n->now_s) >> 59 & 1;
 
 		best = bn_ct_max(best, half << 59 | (bn_ct_half_weight(b, i, n) & (0 - half)) | i);
 	}
 	return best;
 }
 
-/* The way that holds the key already. */
-static __always_inline __u32 bn_ct_way_of(const struct bn_ct_bucket *b, const struct bn_ct_new *n)
-{
-	__u32 at = BN_CT_WAYS;
-
-	for (__u32 i = 0; i < BN_CT_WAYS; i++)
-		if (b->tag[i] == n->h.tag)
-			at = i;
-	return at;
-}
-
-static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const struct bn_ct_new *n)
+static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucket *b, __u32 at,
+					const struct bn_ct_new *n)
 {
 	struct bn_ct_entry *e = &b->e[at];
 	const bn_u64a *from = (const bn_u64a *)&n->e;
@@ -315,7 +336,7 @@ static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const 
 
 	*(volatile __u32 *)&e->gen = gen | 1;
 	BN_BARRIER();
-	*(volatile __u32 *)&b->tag[at] = n->h.tag;
+	*(volatile __u32 *)&h->tag[at] = n->h.tag;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < sizeof(n->e) / 8; i++)
 		if (i != 5) /* gen, expires */
@@ -328,35 +349,46 @@ static __always_inline void bn_ct_write(struct bn_ct_bucket *b, __u32 at, const 
 	*(volatile __u32 *)&e->gen = gen;
 }
 
-/* Free ways, from the tags alone: one cache line, which the look-up has just read. Their number in
- * the second byte, one of them in the first, as a weight.
+/* What a bucket's tags say, one cache line, which the look-up has just read: in the lowest byte a free
+ * way, then their number, then 0 if no way has n's tag.
  */
-__noinline __u64 bn_ct_free_way(__u32 bucket)
-{
-	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
-	__u64 at = 0, n = 0;
+#define BN_CT_S_FREE(s) ((s) & 0xff00)
+#define BN_CT_S_SAME(s) ((s) >> 16)
 
-	if (!b)
+__noinline __u64 bn_ct_scan(__u32 bucket, struct bn_ct_new *n)
+{
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
+	__u64 at = 0, free = 0, same;
+
+	if (!h || !n)
 		return 0;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		__u64 is = bn_eq(*(volatile __u32 *)&b->tag[i], 0);
+		__u64 is = bn_eq(*(volatile __u32 *)&h->tag[i], 0);
 
-		n += is;
-		at = bn_ct_max(at, (0 - is) & (BN_CT_W_FREE | i));
+		free += is;
+		at += (i - at) * is;
 	}
-	return at + (n << 8);
+	same = bn_ct_way_of(h, n->h.tag);
+	return (BN_CT_WAYS - same) << 16 | free << 8 | at;
 }
 
-/* Under the lock: expired ways become free, so that not every insertion has to read eight entries.
+/* Under the lock: what has expired, or was closed so long ago that hardly anything can come, becomes
+ * free, so that not every insertion into a full bucket has to read all its entries.
  */
-static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
+static __always_inline void bn_ct_sweep(struct bn_ct_head *h, struct bn_ct_bucket *b, __u32 now_s)
 {
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		__u32 expired = bn_ct_weight(b, i, now_s) >> 61 & 1;
+		const struct bn_ct_entry *e = &b->e[i];
+		__u64 left = (__u64)(__s64)(__s32)(e->expires - now_s);
+		__u64 over;
 
-		*(volatile __u32 *)&b->tag[i] = b->tag[i] & (expired - 1);
+		BN_OPAQUE(left);
+		over = (left - 1) >> 63;
+		over |= (left - (BN_CT_T_CLOSED_S - BN_CT_LINGER_S + 1)) >> 63 &
+			bn_ct_has(e->flags, BN_CT_F_CLOSED);
+		*(volatile __u32 *)&h->tag[i] = h->tag[i] & ((__u32)over - 1);
 	}
 }
 
@@ -365,23 +397,28 @@ static __always_inline void bn_ct_sweep(struct bn_ct_bucket *b, __u32 now_s)
  */
 __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 {
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u32 at = w & 0xff;
+	bool yes;
 	int r = -1;
 
 	BN_OPAQUE(at); /* the checked register is the one used */
-	if (!b || !n || at >= BN_CT_WAYS)
+	if (!h || !b || !n || at >= BN_CT_WAYS)
 		return -1;
-	bpf_spin_lock(&b->lock);
-	if (bn_ct_way_of(b, n) == BN_CT_WAYS &&
-	    bn_ct_weight(b, at, n->now_s) >=
-		    (w & (BN_CT_W_FREE | BN_CT_W_EXPIRED | BN_CT_W_CLOSED | BN_CT_W_HALF))) {
+	bpf_spin_lock(&h->lock);
+	if (w & BN_CT_W_FREE)
+		yes = !h->tag[at];
+	else
+		yes = bn_ct_weight(h, b, at, n->now_s) >=
+		      (w & (BN_CT_W_EXPIRED | BN_CT_W_CLOSED | BN_CT_W_HALF));
+	if (yes && bn_ct_way_of(h, n->h.tag) >= BN_CT_WAYS) {
 		if (!(w & BN_CT_W_FREE))
-			bn_ct_sweep(b, n->now_s);
-		bn_ct_write(b, at, n);
+			bn_ct_sweep(h, b, n->now_s);
+		bn_ct_write(h, b, at, n);
 		r = 0;
 	}
-	bpf_spin_unlock(&b->lock);
+	bpf_spin_unlock(&h->lock);
 	return r;
 }
 
@@ -399,24 +436,26 @@ static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e,
 
 __noinline int bn_ct_overwrite(__u32 bucket, struct bn_ct_new *n)
 {
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u32 at;
 	int r = 0;
 
-	if (!b || !n)
+	if (!h || !b || !n)
 		return 0;
-	at = bn_ct_way_of(b, n);
+	at = bn_ct_way_of(h, n->h.tag);
+	BN_OPAQUE(at);
 	if (at >= BN_CT_WAYS)
 		return 0;
-	bpf_spin_lock(&b->lock);
-	if (b->tag[at] == n->h.tag) {
+	bpf_spin_lock(&h->lock);
+	if (h->tag[at] == n->h.tag) {
 		r = -1;
 		if (bn_ct_may_replace(&b->e[at], n)) {
-			bn_ct_write(b, at, n);
+			bn_ct_write(h, b, at, n);
 			r = 1;
 		}
 	}
-	bpf_spin_unlock(&b->lock);
+	bpf_spin_unlock(&h->lock);
 	return r;
 }
 
@@ -425,24 +464,26 @@ __noinline int bn_ct_insert(struct bn_ct_new *n)
 {
 	__u32 b0, b1;
 	__u64 w0, w1;
-	int r;
+	int r = 0;
 
 	if (!n)
 		return -BN_DROP_INTERNAL;
 	b0 = n->h.bucket[0];
 	b1 = n->h.bucket[1];
-	r = bn_ct_overwrite(b0, n);
-	if (!r)
+	w0 = bn_ct_scan(b0, n);
+	w1 = bn_ct_scan(b1, n);
+	if (BN_CT_S_SAME(w0))
+		r = bn_ct_overwrite(b0, n);
+	else if (BN_CT_S_SAME(w1))
 		r = bn_ct_overwrite(b1, n);
 	if (r)
 		return r < 0;
 	/* The emptier bucket, the first one as long as it is half empty: it is looked at first. */
-	w0 = bn_ct_free_way(b0);
-	w1 = bn_ct_free_way(b1);
-	if (w0 && ((w0 & 0xff00) >= (BN_CT_WAYS / 2) << 8 || (w0 & 0xff00) >= (w1 & 0xff00)) &&
-	    !bn_ct_place(b0, n, w0))
+	if (BN_CT_S_FREE(w0) &&
+	    (BN_CT_S_FREE(w0) >= (BN_CT_WAYS / 2) << 8 || BN_CT_S_FREE(w0) >= BN_CT_S_FREE(w1)) &&
+	    !bn_ct_place(b0, n, BN_CT_W_FREE | (w0 & 0xff)))
 		return 0;
-	if (w1 && !bn_ct_place(b1, n, w1))
+	if (BN_CT_S_FREE(w1) && !bn_ct_place(b1, n, BN_CT_W_FREE | (w1 & 0xff)))
 		return 0;
 	for (int i = 0; i < 3; i++) {
 		w0 = bn_ct_victim(b0, n);

@@ -150,7 +150,7 @@ static int find_pins(struct bn_kernel *k, struct adopt *a, char **err)
 /* Maps whose content only the daemon writes: may be copied into larger ones. */
 static bool daemon_owned(enum bn_map map)
 {
-	return map != BN_MAP_meta && map != BN_MAP_ct && map != BN_MAP_affinity &&
+	return map != BN_MAP_meta && map != BN_MAP_ct && map != BN_MAP_ct_heads && map != BN_MAP_affinity &&
 	       map != BN_MAP_sk_rev && map != BN_MAP_sk_peers &&
 	       map != BN_MAP_drops && map != BN_MAP_hook_stats &&
 	       map != BN_MAP_rule_stats && map != BN_MAP_events && map != BN_MAP_state &&
@@ -207,7 +207,7 @@ static int judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX], cha
 			continue;
 		if (daemon_owned(i) && have < a->want[i])
 			old[i] = TAKE_FD(a->fd[i]);
-		else
+		else if (i != BN_MAP_ct_heads) /* said of ct */
 			bn_knote(k, "map '%s' stays at its %u entries (%u were asked): its content is kept; "
 				 "'bpfnet cleanup' before the start gives it the new size",
 				 bn_map_name(i), have, a->want[i]);
@@ -219,10 +219,10 @@ static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const str
 {
 	memset(sizes, 0, sizeof(*sizes));
 	if (opts->ct_flows) {
-		/* Two entries a translated flow, and room so that two choices of bucket suffice. */
-		uint64_t n = ((uint64_t)opts->ct_flows * 2 / BN_CT_WAYS) * 5 / 4 + 1;
+		uint64_t n = BN_CT_BUCKETS(opts->ct_flows);
 
 		sizes->entries[BN_MAP_ct] = n > (1u << 24) ? 1u << 24 : n;
+		sizes->entries[BN_MAP_ct_heads] = sizes->entries[BN_MAP_ct];
 	}
 	if (opts->max_backends)
 		sizes->entries[BN_MAP_slots] = opts->max_backends;
@@ -240,6 +240,20 @@ static void drop_leftovers(const struct bn_kernel *k)
 			unlinkat(dirfd(d), e->d_name, 0);
 	if (d)
 		closedir(d);
+}
+
+/* Tags without entries, or entries without tags, are no table. */
+static void drop_half_a_table(struct adopt *a)
+{
+	uint32_t heads = 0, buckets = 0;
+
+	if (a->fd[BN_MAP_ct] >= 0 && a->fd[BN_MAP_ct_heads] >= 0 &&
+	    bn_maps_fits(BN_MAP_ct, a->fd[BN_MAP_ct], &buckets) ==
+		    bn_maps_fits(BN_MAP_ct_heads, a->fd[BN_MAP_ct_heads], &heads) &&
+	    heads == buckets)
+		return;
+	closep(&a->fd[BN_MAP_ct]);
+	closep(&a->fd[BN_MAP_ct_heads]);
 }
 
 int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err)
@@ -261,6 +275,7 @@ int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		r = check_meta(k, a.fd[BN_MAP_meta], err);
 	else
 		closep(&a.fd[BN_MAP_ct]); /* its entries mean nothing without the seeds */
+	drop_half_a_table(&a);
 	if (r < 0)
 		return r;
 	r = judge(k, &a, old, err);

@@ -25,6 +25,7 @@
 #include "maps/maps.h"
 #include "maps/util.h"
 #include "pod.skel.h"
+#include "tests/bpf/ct_full.h"
 #include "tests/bpf/pod_packets.h"
 
 #define PASS  (-1)

@@ -48,14 +48,14 @@ static void not_ip(void **state)
  */
 static void ping_pong(struct env *e)
 {
-	struct bn_ct_bucket b;
+	struct ct_full b;
 	uint32_t zero = 0;
 
-	assert_int_equal(bn_map_get(e->m, BN_MAP_ct, &zero, &b), 0);
+	ct_get(e->m, zero, &b);
 	for (int i = 0; i < BN_CT_WAYS; i++)
 		if (b.tag[i] && (b.e[i].flags & BN_CT_F_NAT))
 			b.e[i].flags |= BN_CT_F_ALIAS;
-	assert_int_equal(bn_map_put(e->m, BN_MAP_ct, &zero, &b), 0);
+	ct_put(e->m, zero, &b);
 }
 
 static void established(void **state)

@@ -26,14 +26,18 @@
 
 static uint64_t cfg_ct_seed[16];
 static uint32_t cfg_ct_buckets;
-static struct bn_ct_bucket *ct;
+static struct bn_ct_bucket *ct_mem;
+static struct bn_ct_head *heads_mem;
+static char ct, ct_heads; /* the maps: only their addresses count */
 static int locked;
 
-static void *table_at(uint32_t idx)
+static void *table_at(const void *map, uint32_t idx)
 {
-	return idx < cfg_ct_buckets ? &ct[idx] : NULL;
+	if (idx >= cfg_ct_buckets)
+		return NULL;
+	return map == &ct ? (void *)&ct_mem[idx] : &heads_mem[idx];
 }
-#define bpf_map_lookup_elem(map, key) table_at(*(key))
+#define bpf_map_lookup_elem(map, key) table_at(map, *(key))
 #define bpf_spin_lock(l) assert_int_equal(locked++, 0)
 #define bpf_spin_unlock(l) assert_int_equal(--locked, 0)
 
@@ -43,9 +47,12 @@ static unsigned rnd = 1;
 
 static void table_new(uint32_t buckets)
 {
-	free(ct);
-	ct = calloc(buckets, sizeof(*ct));
-	assert_non_null(ct);
+	free(ct_mem);
+	free(heads_mem);
+	ct_mem = calloc(buckets, sizeof(*ct_mem));
+	heads_mem = calloc(buckets, sizeof(*heads_mem));
+	assert_non_null(ct_mem);
+	assert_non_null(heads_mem);
 	cfg_ct_buckets = buckets;
 	for (int i = 0; i < 16; i++)
 		cfg_ct_seed[i] = (uint64_t)rand_r(&rnd) << 42 ^ (uint64_t)rand_r(&rnd) << 21 ^ rand_r(&rnd);
@@ -154,7 +161,7 @@ static void flood(void **state)
 
 	(void)state;
 	table_new(4096);
-	for (uint32_t i = 1; i <= 4096 * 4; i++) { /* half of the table */
+	for (uint32_t i = 1; i <= 4096 * BN_CT_WAYS / 2; i++) { /* half of the table */
 		struct bn_tuple t = tuple(i);
 
 		assert_int_equal(put(&t, BN_CT_F_ASSURED | BN_CT_F_REPLIED, 1, 100), 0);
@@ -169,7 +176,7 @@ static void flood(void **state)
 			fresh += !put(&g, 0, 2, 100 + i / 100000);
 		}
 	}
-	for (uint32_t i = 1; i <= 4096 * 4; i++) {
+	for (uint32_t i = 1; i <= 4096 * BN_CT_WAYS / 2; i++) {
 		struct bn_tuple t = tuple(i);
 
 		est += !!get(&t, NULL);
@@ -180,21 +187,21 @@ static void flood(void **state)
 		half += !!get(&g, NULL);
 	}
 	lost = fresh - half;
-	print_message("flood: %u of %u established, %u of 1000 begun, %u of those lost\n", est, 4096 * 4,
+	print_message("flood: %u of %u established, %u of 1000 begun, %u of those lost\n", est, 4096 * BN_CT_WAYS / 2,
 		      fresh, lost);
-	assert_int_equal(est, 4096 * 4);
+	assert_int_equal(est, 4096 * BN_CT_WAYS / 2);
 	assert_true(fresh >= 990);
 	assert_true(lost <= 10);
 }
 
 static void eviction_order(void **state)
 {
-	struct bn_tuple t[10];
+	struct bn_tuple t[BN_CT_WAYS];
 	struct bn_tuple x = tuple(999);
 
 	(void)state;
 	table_new(1); /* both candidates are the one bucket */
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < BN_CT_WAYS; i++) {
 		t[i] = tuple(i + 1);
 		assert_int_equal(put(&t[i], BN_CT_F_ASSURED, 1, 100), 0);
 	}
@@ -229,9 +236,40 @@ static void eviction_order(void **state)
 	assert_null(get(&t[6], NULL));
 	assert_non_null(get(&t[1], NULL));
 	x = tuple(1003);
-	ct[0].tag[get(&t[7], NULL) - ct[0].e] = 0;
+	heads_mem[0].tag[get(&t[7], NULL) - ct_mem[0].e] = 0;
 	assert_int_equal(put(&x, 0, 9, 100), 0);
 	assert_non_null(get(&t[1], NULL));
+}
+
+/* One that needs room frees what was closed a while ago along with what it takes; not what was closed
+ * just now, whose last packets are still under way, and nothing that lives.
+ */
+static void closed_ones_go_together(void **state)
+{
+	struct bn_tuple x = tuple(999), t[BN_CT_WAYS];
+
+	(void)state;
+	table_new(1);
+	for (int i = 0; i < BN_CT_WAYS; i++) {
+		struct bn_ct_entry *e;
+
+		t[i] = tuple(i + 1);
+		assert_int_equal(put(&t[i], BN_CT_F_ASSURED, 1, 100), 0);
+		e = get(&t[i], NULL);
+		if (i < 6) { /* closed at 100, 101, ... */
+			e->flags |= BN_CT_F_CLOSED;
+			e->expires = 100 + i + BN_CT_T_CLOSED_S;
+		}
+	}
+	assert_int_equal(put(&x, 0, 2, 106), 0);
+	assert_non_null(get(&x, NULL));
+	for (int i = 0; i < 6; i++)
+		if (i < 3) /* 6, 5, 4 seconds ago */
+			assert_null(get(&t[i], NULL));
+		else if (!get(&t[i], NULL)) /* at most the one that was taken */
+			assert_int_equal(i, 5);
+	for (int i = 6; i < BN_CT_WAYS; i++)
+		assert_non_null(get(&t[i], NULL));
 }
 
 /* Whoever still holds an entry that another flow has taken notices, and its stamp admits nobody. */
@@ -244,14 +282,14 @@ static void taken_over(void **state)
 	table_new(1);
 	assert_int_equal(put(&a, 0, 1, 100), 0);
 	assert_non_null(get(&a, &hit));
-	for (uint32_t i = 0; i < 8; i++) {
+	for (uint32_t i = 0; i < BN_CT_WAYS; i++) {
 		b = tuple(i + 2);
 		assert_int_equal(put(&b, BN_CT_F_ASSURED, 1, 101), 0);
 	}
 	assert_null(get(&a, NULL));
 	assert_false(bn_ct_same(&hit));
 	hit.e->in_stamp = BN_CT_STAMP(9, hit.gen); /* the late writer */
-	for (uint32_t i = 0; i < 8; i++) {
+	for (uint32_t i = 0; i < BN_CT_WAYS; i++) {
 		b = tuple(i + 2);
 		if (get(&b, &now) == hit.e)
 			assert_true(hit.e->in_stamp != BN_CT_STAMP(9, now.gen));
@@ -413,6 +451,7 @@ int main(void)
 		cmocka_unit_test(load_factor),
 		cmocka_unit_test(flood),
 		cmocka_unit_test(eviction_order),
+		cmocka_unit_test(closed_ones_go_together),
 		cmocka_unit_test(taken_over),
 		cmocka_unit_test(tcp_states),
 		cmocka_unit_test(other_states),
@@ -421,6 +460,7 @@ int main(void)
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 
-	free(ct);
+	free(ct_mem);
+	free(heads_mem);
 	return r;
 }
