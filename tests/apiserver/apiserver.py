@@ -420,6 +420,11 @@ class Control:
     def do_put(self, object, raw=None):
         return {"rv": self.s.store.put(object, raw)}
 
+    def do_put_big(self, name, bytes):
+        self.s.store.put({"apiVersion": "v1", "kind": "Service", "metadata": {
+            "name": name, "namespace": "default", "annotations": {"a": "x" * bytes}},
+            "spec": {"clusterIP": "10.96.8.8", "ports": [{"port": 80}]}})
+
     def do_delete(self, resource, name, namespace="", silent=False):
         return {"rv": self.s.store.delete(resource, namespace, name, silent)}
 

@@ -178,6 +178,41 @@ def test_forbidden():
         wait_for("not ready", lambda: not ready(c, c.n1), 20)
 
 
+def test_nothing_before_all():
+    """One list of several does not come: nothing that needs it is touched, what does not need it is."""
+    with web("kn", nodes=1) as c:
+        c.policy("deny", DENY_WEB)
+        wait_for("denied", lambda: c.a.ask(VIP, 80, timeout=0.5) == "timeout", 5)
+        assert c.n1.stop() == 0
+        c.delete("NetworkPolicy", "deny")
+        c.endpoints("web", WEB, [c.b2], families={4: True, 6: True})
+        c.service("new", WEB, [c.b1], ips=["10.96.0.13"])
+        c.api("fault", resource="namespaces", times=-1, hang=True)
+        c.n1.start(wait=False)
+        wait_for("services are in force", lambda: len(c.n1.json("svc", "list", check=False)) == 2, 10)
+        assert c.a.ask(VIP, 80, timeout=0.5) == "timeout"  # the policy that is pinned
+        assert "policies have not been read in full" in str(c.status(c.n1)[1]["waiting"])
+        c.api("clear")
+        c.api("drop")
+        wait_for("allowed", lambda: reached(c) == {"b2"}, 10)
+        assert c.n1.stop() == 0
+        c.endpoints("web", WEB, [c.b1], families={4: True, 6: True})
+        c.delete("Service", "new")
+        c.delete("EndpointSlice", "new-v4")
+        c.policy("deny", dict(DENY_WEB, podSelector={}))
+        c.api("fault", resource="endpointslices", times=-1, hang=True)
+        c.n1.start(wait=False)
+        wait_for("policies are in force", lambda: c.a.ask(VIP, 80, timeout=0.5) == "timeout", 10)
+        c.delete("NetworkPolicy", "deny")
+        wait_for("the old endpoint", lambda: reached(c) == {"b2"}, 5)
+        assert {f["address"] for s in c.n1.json("svc", "list") for f in s["frontends"]} == \
+            {VIP, VIP6, "10.96.0.13"}  # as it was left
+        c.api("clear")
+        c.api("drop")
+        wait_for("the new one", lambda: reached(c) == {"b1"}, 10)
+        wait_for("ready", lambda: ready(c, c.n1), 40)
+
+
 def test_forbidden_policies():
     """No right to read what policies need, on a node that never enforced any: services work there, and
     status says what is missing. With the right, and without it again, policies are in force.

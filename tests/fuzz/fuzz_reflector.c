@@ -92,6 +92,17 @@ static void fire(struct event_base *base, struct bn_reflector *r)
 	event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
+/* Whatever the server says, it is asked again within two minutes (Retry-After), or half a minute. */
+static void check_timer(const struct bn_reflector *r)
+{
+	struct timeval at, now;
+
+	if (!evtimer_pending(r->timer, &at))
+		return;
+	evutil_gettimeofday(&now, NULL);
+	MUST(at.tv_sec - now.tv_sec <= 121);
+}
+
 static void step(struct event_base *base, struct bn_reflector *r, char op, const char *p, size_t n)
 {
 	char words[256];
@@ -236,6 +247,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(piece, p, stop - p); /* exactly as long as it is, for ASan */
 		step(base, r, piece[0], piece + 1, stop - p - 1);
 		MUST(under_way || evtimer_pending(r->timer, NULL));
+		check_timer(r);
 		MUST((r->req != NULL) == (under_way != NULL));
 		MUST(s->state[env.kind].synced >= was_synced);
 		was_synced = s->state[env.kind].synced;
