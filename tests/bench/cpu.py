@@ -71,13 +71,10 @@ def busy_share(seconds):
 
 
 def process_cpu(pid):
-    with open(f"/proc/{pid}/schedstat") as f:
-        one = int(f.readline().split()[0])
-    total = 0
-    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
-        with open(path) as f:
-            total += int(f.readline().split()[0])
-    return max(one, total) / 1e9
+    """Threads that have ended included."""
+    with open(f"/proc/{pid}/stat") as f:
+        v = f.read().rsplit(")", 1)[1].split()
+    return (int(v[11]) + int(v[12])) / HZ
 
 
 def rss(pid):
