@@ -149,6 +149,8 @@ class NodePort(Way):
                 in_ns(c.fabric, ["ethtool", "-K", f"f{h.ns[-8:]}", "tx", "off", "gro", "on"])
             in_ns(h, ["sysctl", "-qw", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0",
                       "net.ipv4.conf.all.accept_redirects=0", "net.ipv4.conf.eth0.accept_redirects=0"])
+        # The fabric is a wire: no netfilter where its bridge forwards.
+        in_ns(c.fabric, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0"], check=False)
         direct = name in ("direct", "routed")
         self.addr, self.port = (self.server.ip, objects.DIRECT_PORT) if direct else (c.n1.ip, objects.NODE_PORT)
         self.service = self.server.popen([LOAD, "serve", str(objects.DIRECT_PORT if direct else objects.POD_PORT)])
