@@ -91,7 +91,7 @@ static void world_make(struct world *w, bool xdp)
 	struct bn_maps_sizes sz = {};
 	struct bn_addr b4 = {}, b6 = {};
 
-	sz.entries[BN_MAP_ct] = 521;
+	sz.entries[BN_MAP_ct] = sz.entries[BN_MAP_ct_heads] = 521;
 	sz.entries[BN_MAP_svcs] = sz.entries[BN_MAP_eps] = 1024;
 	sz.entries[BN_MAP_slots] = sz.entries[BN_MAP_pol_cells] = sz.entries[BN_MAP_pol_ports] = 4096;
 	assert_int_equal(bn_maps_create(&sz, &w->e.m), 0);
@@ -292,12 +292,14 @@ static void entries_of(struct env *e, struct entries *ret)
 	ret->n = 0;
 	for (uint32_t i = 0; i < e->m->entries[BN_MAP_ct]; i++) {
 		struct bn_ct_bucket b;
+		struct bn_ct_head h;
 
 		assert_int_equal(bn_map_get(e->m, BN_MAP_ct, &i, &b), 0);
+		assert_int_equal(bn_map_get(e->m, BN_MAP_ct_heads, &i, &h), 0);
 		for (int k = 0; k < BN_CT_WAYS; k++) {
 			struct bn_ct_entry *x = &ret->e[ret->n];
 
-			if (!b.tag[k])
+			if (!h.tag[k])
 				continue;
 			assert_true(ret->n < ARRAY_SIZE(ret->e));
 			ret->n++;
