@@ -4,6 +4,7 @@
  * full.
  */
 #include "tests/bpf/pol_env.h"
+#include "tests/slow.h"
 
 static void check_one(struct world *w, struct rng *r, unsigned *checked)
 {
@@ -448,7 +449,8 @@ static void timing(void **state _unused_)
 	}
 	print_message("one pod's labels change: mean %.2f ms, worst %.2f ms, at most %llu writes\n",
 		      psum / 60, pworst, (unsigned long long)most);
-	assert_true(worst < 500 && pworst < 500); /* goal 20 ms; other tests run beside this one */
+	worst = (worst > pworst ? worst : pworst) / test_slowness();
+	assert_true(worst < 500); /* goal 20 ms; other tests run beside this one */
 	close_world(&w);
 }
 

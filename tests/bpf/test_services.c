@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The services model against real maps: what is written, what is not, what is listed. */
+#include "tests/slow.h"
 #include "tests/svc_fixture.h"
 
 #include <endian.h>
@@ -725,14 +726,6 @@ static double worked(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* How many times slower this machine is than what limits are made for (tests/kernels/init.sh). */
-static double slowness(void)
-{
-	const char *s = getenv("BN_TEST_SLOWNESS");
-
-	return s ? atof(s) : 1;
-}
-
 /* Objects of the largest size that an API server takes must not hold the daemon up. */
 static double put_large(struct world *w, const char *name, unsigned ports, unsigned ips)
 {
@@ -767,7 +760,7 @@ static double put_large(struct world *w, const char *name, unsigned ports, unsig
 	fx_put(w->store, "%s", slice);
 	t = worked();
 	sync_ok(w);
-	return (worked() - t) / slowness();
+	return (worked() - t) / test_slowness();
 }
 
 static double put_huge(struct world *w)
@@ -791,7 +784,7 @@ static double put_huge(struct world *w)
 	assert_int_equal(bn_services_sync(w->svc), -E2BIG);
 	assert_int_equal(bn_services_stats(w->svc)->refused, 16000 * 1000 - 65536);
 	assert_non_null(raw(w, "10.0.9.77", 1000, BN_PROTO_TCP, 0));
-	return (worked() - t) / slowness();
+	return (worked() - t) / test_slowness();
 }
 
 static void test_large(void **state _unused_)

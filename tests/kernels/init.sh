@@ -15,10 +15,10 @@ ip link set lo up
 echo "KERNEL $(uname -r)"
 if /t/bpfload /t/*.bpf.o; then echo "LOADS-OK"; else echo "LOADS-FAILED"; fi
 for t in /t/test_*; do
-	timeout 300 "$t" >/tmp/log 2>&1 </dev/null
+	timeout 900 "$t" >/tmp/log 2>&1 </dev/null
 	echo "RESULT ${t#/t/} rc=$?" \
-		"passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' /tmp/log)" \
-		"failed=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' /tmp/log)" \
+		"passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' /tmp/log | awk '{s+=$1} END {print s+0}')" \
+		"failed=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' /tmp/log | awk '{s+=$1} END {print s+0}')" \
 		"seconds=$(cut -d. -f1 /proc/uptime)"
 	grep -v 'RUN  \|    OK ' /tmp/log | tail -n 40
 done
