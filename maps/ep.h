@@ -38,7 +38,7 @@ struct bn_iface {
 	__u8 l2_len;   /* 0 without Ethernet, 14 with (VLAN tags are parsed) */
 	__u16 flags;   /* BN_IF_F_* */
 	__u8 mac[6];   /* of this interface */
-	__u8 pad[2];
+	__u16 mtu;     /* bytes from the IP header on; 0: not known */
 	union {
 		struct bn_addr addr4; /* uplink, tunnel: primary addresses, for masquerade */
 		__u32 master;	      /* pod: the bridge that this interface is a port of, or 0 */

@@ -455,7 +455,10 @@ static __always_inline int bn_flow_bypass(struct bn_pkt *p, struct bn_scratch *s
 	if (!s->who.slot || !s->who.ifindex || s->who.ifindex == p->ifindex)
 		return 0;
 	to = bn_iface_get(s->who.ifindex);
-	if (!bn_iface_bypass(to) || to->slot != s->who.slot)
+	/* Another MTU at the other end: what does not fit is for the stack to split or to refuse. (Looked at
+	 * once a flow; an MTU that changes counts for flows that begin later.)
+	 */
+	if (!bn_iface_bypass(to) || to->slot != s->who.slot || to->mtu != from->mtu)
 		return 0;
 	s->ends.slot = s->who.slot;
 	s->ends.dir = BN_DIR_INGRESS;

@@ -76,7 +76,7 @@ struct bn_pkt {
 	__u32 state; /* BN_STATE_F_* */
 	__u32 to_ifindex;
 	__u16 l3, l4; /* offsets in the frame */
-	__u16 pad0;
+	__u16 mtu;	/* of that interface; set only where it is asked for */
 	__u8 proto; /* L4 */
 	__u8 ttl;
 	__u8 flags; /* BN_PKT_F_* */

@@ -13,7 +13,7 @@
 #include "bpf/lib/flow.h"
 
 /* May this packet take that way at all? */
-static __always_inline bool bn_straight_may(const struct bn_pkt *p)
+static __always_inline bool bn_straight_may(struct bn_pkt *p)
 {
 	const struct bn_iface *f;
 
@@ -21,7 +21,10 @@ static __always_inline bool bn_straight_may(const struct bn_pkt *p)
 	    (p->flags & BN_PKT_F_FRAG) || (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) == BN_TCP_SYN)
 		return false;
 	f = bn_iface_get(p->ifindex);
-	return f && (f->flags & BN_IF_F_BYPASS);
+	if (!f || !(f->flags & BN_IF_F_BYPASS))
+		return false;
+	p->mtu = f->mtu;
+	return true;
 }
 
 /* Was the flow admitted by the pod that has `dst`, to which this packet of it goes? Then it is told where. */
@@ -36,6 +39,8 @@ static __always_inline bool bn_straight_to(struct bn_pkt *p, const struct bn_ct_
 		return false;
 	f = bn_iface_get(ifindex);
 	if (!bn_iface_bypass(f) || !f->slot || bn_addr_slot(dst) != f->slot)
+		return false;
+	if (f->mtu < p->mtu) /* the stack splits or refuses what does not fit */
 		return false;
 	p->to_ifindex = ifindex;
 	return true;

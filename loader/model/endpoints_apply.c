@@ -276,6 +276,7 @@ static void want_iface(const struct bn_endpoints *e, const struct ep_if *f, stru
 {
 	*v = (struct bn_iface){.role = f->role, .ifindex = f->ifindex};
 	v->l2_len = f->l->type == ARPHRD_ETHER ? 14 : 0;
+	v->mtu = f->l->mtu < UINT16_MAX ? f->l->mtu : UINT16_MAX;
 	memcpy(v->mac, f->l->mac, sizeof(v->mac));
 	if (f->role != BN_ROLE_POD) {
 		primaries(e, f->ifindex, &v->addr4, &v->addr6);

@@ -115,6 +115,9 @@ static int link_attr(const struct nlattr *a, struct bn_nl_link *l)
 	case IFLA_QDISC:
 		get_str(a, l->qdisc, sizeof(l->qdisc));
 		break;
+	case IFLA_MTU:
+		r = get_u32(a, &l->mtu);
+		break;
 	case IFLA_MASTER:
 		r = get_u32(a, &l->master);
 		break;

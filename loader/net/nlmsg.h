@@ -23,6 +23,7 @@ struct bn_nl_link {
 	char slave_kind[16]; /* of the master: "bridge", "bond", ... */
 	char qdisc[16];	     /* the root one */
 	uint8_t mac[6];	     /* all zero without Ethernet */
+	uint32_t mtu;	     /* bytes; 0: it was not said */
 	uint32_t master;     /* 0: none */
 	uint32_t link; /* veth: the peer's ifindex in its own namespace; vlan: the lower device */
 	int32_t link_nsid; /* the namespace `link` is in; -1: this one */

@@ -79,6 +79,15 @@ static _unused_ void iface_put(struct env *e, uint32_t ifindex, uint32_t slot, u
 	assert_int_equal(bn_map_put(e->m, BN_MAP_ifaces, &ifindex, &f), 0);
 }
 
+static _unused_ void iface_mtu(struct env *e, uint32_t ifindex, uint16_t mtu)
+{
+	struct bn_iface f;
+
+	assert_int_equal(bn_map_get(e->m, BN_MAP_ifaces, &ifindex, &f), 0);
+	f.mtu = mtu;
+	assert_int_equal(bn_map_put(e->m, BN_MAP_ifaces, &ifindex, &f), 0);
+}
+
 static _unused_ struct bn_state *state_of(struct env *e)
 {
 	return e->m->mem[BN_MAP_state];

@@ -231,6 +231,13 @@ static bool has_flag(const char *ifname, uint16_t flag)
 	       v.flags & flag;
 }
 
+static uint16_t mtu_of(const char *ifname)
+{
+	struct bn_iface v = {};
+
+	return iface(ifname) && !bn_pods_iface(w.ep->pods, iface(ifname)->ifindex, &v) ? v.mtu : 0;
+}
+
 /* What holds as soon as it is looked for, which is otherwise every two seconds. */
 #define now(cond)                                                                                  \
 	do {                                                                                       \
@@ -252,6 +259,10 @@ static void bypass(void **state _unused_)
 	inside("a", "10.1.0.5/32");
 	inside("b", "10.1.0.6/32");
 	eventually(has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
+	assert_int_equal(mtu_of("va"), 1500);
+	sh("ip -n %s-n link set va mtu 1400", w.tag);
+	eventually(mtu_of("va") == 1400);
+	assert_int_equal(mtu_of("vb"), 1500);
 	sh("tc -n %s-n qdisc add dev va root tbf rate 1mbit burst 10k latency 50ms", w.tag);
 	now(!has_flag("va", BN_IF_F_BYPASS) && has_flag("vb", BN_IF_F_BYPASS));
 	sh("tc -n %s-n qdisc del dev va root", w.tag);

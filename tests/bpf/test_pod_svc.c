@@ -590,6 +590,11 @@ static void bypass(void **state)
 	state_of(e)->epoch++;
 	iface_put(e, IF_A, 1, BN_IF_F_PEER | BN_IF_F_BYPASS | BN_IF_F_BRIDGE);
 	iface_put(e, IF_B, 2, BN_IF_F_PEER | BN_IF_F_BYPASS | BN_IF_F_BRIDGE);
+	iface_mtu(e, IF_B, 1400);
+	ROWS(e, {"the receiver's MTU is smaller: the stack", OUT_OF(IF_A), {A, VIP, 1020, 80, TCP, SYN}, PASS, 0,
+		 {A, B, 1020, 8080, TCP, SYN}},
+	     {"the sender's is smaller: what comes back may not fit", OUT_OF(IF_B), {B, A, 1020, 80, UDP}, PASS});
+	iface_mtu(e, IF_B, 0);
 	ROWS(e,
 	     {"bridged: no hop", OUT_OF(IF_A), {A, B, 2001, 8080, TCP, SYN}, REDIR},
 	     {"bridged reply", OUT_OF(IF_B), {B, A, 8080, 2001, TCP, SYN | ACK}, REDIR},
