@@ -16,6 +16,8 @@ import threading
 import time
 import traceback
 
+import yaml
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BN_BUILD", os.path.join(ROOT, "build"))
 BPFNET = os.path.join(BUILD, "bpfnet")
@@ -609,6 +611,73 @@ def test_cleanup_of_nothing():
     r = run("cleanup", "--run-dir", "/nonexistent/cli")  # which directory of pins was meant is not known
     eq(r.rc, 2)
     has(r.err, "no record")
+
+
+# --- the HTTPNetworkPolicy resource ---------------------------------------------------------------
+
+
+def schema_nodes(schema, path=()):
+    """Every object of a schema that names its properties, with where it is."""
+    if schema.get("type") == "array":
+        yield from schema_nodes(schema["items"], path + (0,))
+    elif "properties" in schema:
+        yield path, schema
+        for k, v in schema["properties"].items():
+            yield from schema_nodes(v, path + (k,))
+
+
+def sample(schema, name=""):
+    """An object with everything that the schema knows."""
+    if "properties" in schema:
+        return {k: sample(v, k) for k, v in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [sample(schema["items"], name)]
+    if "additionalProperties" in schema:
+        return {"app": "web"}
+    return {"operator": "In", "cidr": "10.0.0.0/8", "except": "10.1.0.0/16", "protocol": "TCP", "port": 80, "endPort": 90,
+            "path": "/", "type": "Exact", "value": "/v1", "method": "GET", "hostnames": "*.example.org",
+            "policyTypes": "Egress"}.get(name, "name")
+
+
+def test_http_resource():
+    """The schema of deploy/crds knows what the parser knows, prunes nothing, and what it does not know is refused."""
+    crd = yaml.safe_load(source("deploy/crds/httpnetworkpolicies.yaml"))
+    top = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    keys = {"type", "description", "properties", "required", "items", "enum", "default", "minLength", "maxLength", "maxItems", "minimum",
+            "maximum", "format", "additionalProperties"}
+
+    def check(s):
+        strange = [k for k in s if k not in keys and not k.startswith("x-kubernetes-")]
+        assert not strange, strange  # an unquoted comma makes a key of a sentence
+        for v in list(s.get("properties", {}).values()) + ([s["items"]] if "items" in s else []):
+            check(v)
+    check(top)
+    spec = top["properties"]["spec"]
+    nodes = list(schema_nodes(spec))
+    assert len(nodes) > 20
+    for path, node in nodes:
+        assert node.get("x-kubernetes-preserve-unknown-fields"), f"{path}: fields that are not known would be pruned"
+    good = sample(spec)
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        peer = good[direction][0][peers][0]
+        block = peer.pop("ipBlock")
+        good[direction][0][peers].append({"ipBlock": block})
+
+    def said(spec):
+        with tempfile.TemporaryDirectory(prefix="cli-") as dir:
+            with open(f"{dir}/p.json", "w") as f:
+                json.dump({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "p"}, "spec": spec}, f)
+            return run("policy", "trace", "--manifests", dir, "--from", "10.0.0.1", "--to", "10.0.0.2", "--port", "1").err
+    eq(said(good), "")
+    for path, _ in nodes:
+        bad = json.loads(json.dumps(good))
+        at = up = bad
+        for k in path:
+            if k == "ipBlock":  # a peer of its own
+                at = up[1]
+            up, at = at, at[k]
+        at["nonsense"] = 1
+        has(said(bad), "nonsense")
 
 
 # --- completion and manual ------------------------------------------------------------------------
