@@ -25,6 +25,7 @@
 #include "net.skel.h"
 #include "pod.skel.h"
 #include "sock.skel.h"
+#include "xdp.skel.h"
 
 enum {
 	STACK_MAX = 512,
@@ -290,6 +291,7 @@ static void check(const char *name, const void *bytes, size_t size)
 CHECK(pod)
 CHECK(net)
 CHECK(sock)
+CHECK(xdp)
 CHECK(ctl)
 
 int main(void)
@@ -298,6 +300,7 @@ int main(void)
 		cmocka_unit_test(pod_stack),
 		cmocka_unit_test(net_stack),
 		cmocka_unit_test(sock_stack),
+		cmocka_unit_test(xdp_stack),
 		cmocka_unit_test(ctl_stack),
 	};
 
