@@ -40,6 +40,7 @@ static long take_out(__u32 i, void *data)
 		 */
 		*(volatile __u32 *)&h->tag[way] = 0;
 		*(volatile __u32 *)&e->expires = 0;
+		bn_fence();
 		*(volatile __u32 *)&e->gen = gen + 2;
 		gone = 1;
 	}

@@ -35,6 +35,7 @@ static int load(const struct bn_maps *m, struct ctl_bpf **ret)
 	if (r < 0)
 		return r;
 	memcpy((void *)s->rodata->cfg_ct_seed, meta.seed, sizeof(meta.seed));
+	*(bool *)&s->rodata->cfg_weak_order = bn_weak_order();
 	*(__u32 *)&s->rodata->cfg_ct_buckets = m->entries[BN_MAP_ct];
 	r = bpf_map__reuse_fd(s->maps.ct, m->fd[BN_MAP_ct]);
 	r = r ?: bpf_map__reuse_fd(s->maps.ct_heads, m->fd[BN_MAP_ct_heads]);

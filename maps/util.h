@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <stdio.h>
@@ -31,6 +32,16 @@
 		(fd) = -1;                                                                         \
 		_take_fd;                                                                          \
 	})
+
+/* Does this processor reorder loads, or stores? (bpf/lib/cfg.h) */
+static inline bool bn_weak_order(void)
+{
+#if defined(__x86_64__) || defined(__i386__) || defined(__s390x__)
+	return false;
+#else
+	return true;
+#endif
+}
 
 /* Frees what a pointer variable points to, whatever its type: _cleanup_(freep) char *s = NULL; */
 static inline void freep(void *p)

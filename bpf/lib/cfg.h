@@ -16,6 +16,9 @@ const volatile __u32 cfg_ct_buckets = 1;
 /* The host's stack may be skipped between local pods whose interfaces have BN_IF_F_BYPASS. */
 const volatile bool cfg_bypass = false;
 
+/* This processor reorders loads, or stores (all but x86 and s390): bn_fence() is needed. */
+const volatile bool cfg_weak_order = false;
+
 /* Denials and drops are reported through the ring buffer. */
 const volatile bool cfg_events = true;
 

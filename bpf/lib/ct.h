@@ -11,7 +11,7 @@
  * - What a packet costs here is cache misses: tags lie apart from the entries, a line for a bucket, and
  *   are compared without a branch (a way is as good as random, and the verifier would follow each).
  * - A reader compares tag, then key, and remembers `gen`; what it copied holds if `gen` is the same
- *   afterwards. (x86 loads are ordered; elsewhere a reader may see one stale packet's worth.)
+ *   afterwards.
  * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way, an
  *   expired one, a closed one; then a half-open flow of the pod that has most of them in the
  *   bucket, its own on a tie. Never an established one.
@@ -26,7 +26,19 @@
 #include "bpf/lib/pkt.h"
 #include "bpf/lib/priv.h"
 
-#define BN_BARRIER() asm volatile("" ::: "memory")
+/* What stands before comes before what stands after, for other processors too. An atomic operation whose
+ * result is used is what BPF has had for that since 5.12 (load-acquire: 6.15).
+ */
+static __always_inline void bn_fence(void)
+{
+	asm volatile("" ::: "memory");
+	if (cfg_weak_order) {
+		__u64 v = 0;
+
+		v = __sync_fetch_and_add(&v, 1);
+		asm volatile("" ::"r"(v) : "memory");
+	}
+}
 /* Keeps the compiler from turning arithmetic on `v` back into branches: the verifier follows every
  * combination of those (clang 16: 1 M instructions in the choice of a victim).
  */
@@ -191,7 +203,7 @@ static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct b
 		return NULL;
 	e = &b->e[at];
 	*gen = *(volatile __u32 *)&e->gen;
-	BN_BARRIER();
+	bn_fence();
 	if ((*gen & 1) || !bn_ct_key_eq(e, r))
 		return NULL;
 	return e;
@@ -212,7 +224,7 @@ static __always_inline void bn_ct_find(const struct bn_ct_ref *r, struct bn_ct_h
 /* After the last read of an entry: was all of it the same flow's? */
 static __always_inline bool bn_ct_same(const struct bn_ct_hit *hit)
 {
-	BN_BARRIER();
+	bn_fence();
 	return *(volatile __u32 *)&hit->e->gen == hit->gen;
 }
 
@@ -335,7 +347,7 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 	__u32 gen = (e->gen & ~1u) + 2;
 
 	*(volatile __u32 *)&e->gen = gen | 1;
-	BN_BARRIER();
+	bn_fence();
 	*(volatile __u32 *)&h->tag[at] = n->h.tag;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < sizeof(n->e) / 8; i++)
@@ -345,7 +357,7 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 	/* Stamps are made for the generation that the entry has from now on. */
 	e->eg_stamp = BN_CT_STAMP((__u32)n->e.eg_stamp, gen);
 	e->in_stamp = BN_CT_STAMP((__u32)n->e.in_stamp, gen);
-	BN_BARRIER();
+	bn_fence();
 	*(volatile __u32 *)&e->gen = gen;
 }
 

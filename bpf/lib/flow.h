@@ -144,6 +144,10 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	if (!n->slot || (p->hook != BN_HOOK_TO_POD && bn_addr_same(&n->t.src, &n->t.dst)) ||
 	    (n->host && n->dir == BN_DIR_INGRESS))
 		return 0;
+	/* The epoch was read before the policy is: what is written down as judged in a new epoch was not
+	 * judged by an old policy.
+	 */
+	bn_fence();
 	q = &s->ask;
 	q->slot = n->slot;
 	q->proto = n->proto;

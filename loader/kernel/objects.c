@@ -199,6 +199,7 @@ static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char
 int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 {
 	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
+	uint64_t weak = bn_weak_order();
 	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets;
 	struct bn_meta_val meta;
 	__u32 zero = 0;
@@ -212,6 +213,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
 		{"cfg_ct_buckets", &buckets, 0},
 		{"cfg_bypass", &bypass, 0},
+		{"cfg_weak_order", &weak, 0},
 		{"cfg_events", &events, 0},
 		{"cfg_netns_cookie", &cookie, 0},
 		{"cfg_socket_lb_pods", &pods, 0},

@@ -252,6 +252,7 @@ static int load_own(struct bn_verify *v)
 	}
 	memcpy((void *)v->skel->rodata->cfg_ct_seed, meta.seed, sizeof(meta.seed));
 	v->skel->rodata->cfg_ct_buckets = meta.ct_buckets;
+	v->skel->rodata->cfg_weak_order = bn_weak_order();
 	v->skel->rodata->cfg_events = false;
 	r = pod_bpf__load(v->skel);
 	if (r < 0) {

@@ -26,6 +26,7 @@
 
 static uint64_t cfg_ct_seed[16];
 static uint32_t cfg_ct_buckets;
+static bool cfg_weak_order = true; /* this processor's order is not the compiler's promise */
 static struct bn_ct_bucket *ct_mem;
 static struct bn_ct_head *heads_mem;
 static char ct, ct_heads; /* the maps: only their addresses count */
