@@ -3,8 +3,9 @@
 down once more here: endpoint lists, traffic policies, REJECT or DROP, whose address the server sees."""
 import concurrent.futures
 import itertools
+import time
 
-from harness import Cluster
+from harness import Cluster, wait_for
 
 TARGETS = {"TCP": 8080, "UDP": 5353}
 READY = {"ready": True}
@@ -191,3 +192,146 @@ def test_walk_sockets():
 
 def test_walk_packets():
     walk(["--socket-lb", "off"])
+
+
+def small(prefix, args=(), nodes=2):
+    c = Cluster(prefix, nodes=nodes, daemon_args=list(args) + ["--cluster-cidr", "10.244.0.0/16,fd00:244::/48"])
+    try:
+        c.a, c.b1 = c.pod("n1", "a"), c.pod("n1", "b1")
+        c.b2 = c.pod("n2", "b2")
+        c.x = c.client()
+        for h in (c.a, c.b1, c.b2):
+            h.serve(8080)
+            h.serve(5353, "udp")
+        c.node_of = {p.name: p.node.name for p in c.pods}
+    except BaseException:
+        c.close()
+        raise
+    return c
+
+
+def test_hairpin_through_every_address():
+    """A pod that is its own endpoint: the server must not see its own address as the client's."""
+    for args in ([], ["--socket-lb", "off"]):
+        with small("sh", args) as c:
+            Svc.count = 0
+            for s in (Svc("own", {"a": READY}), Svc("own-local", {"a": READY}, itp="Local", etp="Local")):
+                s.put(c)
+            c.start()
+            for s in (Svc.count - 1, Svc.count):
+                for fam in (4, 6):
+                    for addr, port in (((f"10.96.7.{s}", f"fd00:96:7::{s:x}")[fam == 6], 80),
+                                       ((f"198.51.100.{100 + s}", f"2001:db8:7::{100 + s:x}")[fam == 6], 80),
+                                       ((f"198.51.100.{s}", f"2001:db8:7::{s:x}")[fam == 6], 80),
+                                       (c.n1.addr(fam), 31000 + s)):
+                        for kind in ("tcp", "udp"):
+                            for connect in (True, False):
+                                got = c.a.ask(addr, port, kind, connect=connect)
+                                assert got.split(" ")[0] == "a", (args, addr, port, kind, connect, got)
+
+
+def test_affinity_is_per_service_port():
+    """One client, one backend, whichever of the port's addresses it names; another port is another choice."""
+    for args in ([], ["--socket-lb", "off"]):
+        with small("sa", args) as c:
+            Svc.count = 0
+            s = Svc("sticky", {"b1": READY, "b2": READY}, sessionAffinity="ClientIP",
+                    sessionAffinityConfig={"clientIP": {"timeoutSeconds": 2}})
+            s.put(c)
+            c.start()
+            clients = [c.a, c.n1, c.x] + [c.client(f"x{i}") for i in range(6)]
+            seen = set()
+            for fam, kind in itertools.product((4, 6), ("tcp", "udp")):
+                for host in clients:
+                    addrs = [(s.vip[fam], 80), (s.lb[fam], 80), (s.ext[fam], 80), (c.n1.addr(fam), s.np)]
+                    got = {host.ask(ad, p, kind, connect=k).split(" ")[0]
+                           for ad, p in addrs for k in (True, False, True)}
+                    assert len(got) == 1 and got < {"b1", "b2"}, (args, host.name, fam, kind, got)
+                    seen |= got
+            assert seen == {"b1", "b2"}, "clients are spread"
+            if args:
+                continue
+            # It ends when it has been idle for so long, and not while it is used.
+            first = c.x.ask(s.vip[4], 80).split(" ")[0]
+            for _ in range(5):
+                time.sleep(0.8)
+                assert c.x.ask(c.n1.ip, s.np).split(" ")[0] == first, "refreshed by use"
+            got = set()
+            for _ in range(6):
+                time.sleep(3.1)
+                got.add(c.x.ask(s.vip[4], 80).split(" ")[0])
+                if len(got) == 2:
+                    break
+            assert got == {"b1", "b2"}, "after the time-out another one may be chosen"
+
+
+def test_source_ranges_of_pods_and_nodes():
+    """They apply to whoever names the load balancer's address, pods and the node itself included."""
+    for args in ([], ["--socket-lb", "off"]):
+        with small("sr", args) as c:
+            Svc.count = 0
+            both = {"b1": READY, "b2": READY}
+            mine = [Svc("outside", both, loadBalancerSourceRanges=[c.x.ip + "/32", c.x.ip6 + "/128"]),
+                    Svc("pods", both, loadBalancerSourceRanges=["10.244.0.0/16", "fd00:244::/32"]),
+                    Svc("node", both, loadBalancerSourceRanges=[c.n1.ip + "/32", c.n1.ip6 + "/128"])]
+            for s in mine:
+                s.put(c)
+            c.start()
+            for s, (host, name), fam, kind in itertools.product(
+                    mine, ((c.x, "outside"), (c.a, "pods"), (c.n1, "node")), (4, 6), ("tcp", "udp")):
+                want = {"b1", "b2"} if s.name == name else "timeout"
+                for addr, port, w in ((s.lb[fam], 80, want), (s.vip[fam], 80, {"b1", "b2"}),
+                                      (s.ext[fam], 80, {"b1", "b2"}), (c.n1.addr(fam), s.np, {"b1", "b2"})):
+                    bad = ask(c, host, addr, port, kind, w)
+                    assert not bad, (args, s.name, host.name, addr, kind, bad)
+
+
+def test_objects_that_come_and_change():
+    """ipMode Proxy, service-proxy-name, types and ports that change under a client."""
+    with small("sx") as c:
+        Svc.count = 0
+        s = Svc("web", {"b1": READY, "b2": READY})
+        s.put(c)
+        c.start()
+        key = "service.default.web"
+
+        def put(fn):
+            o = c.objects[key]
+            fn(o)
+            c.put(o)
+
+        def answers(host, addr, port, kind="tcp"):
+            return host.ask(addr, port, kind, timeout=0.5).split(" ")[0] in ("b1", "b2")
+        assert answers(c.x, s.lb[4], 80) and answers(c.a, s.lb[6], 80)
+        put(lambda o: [i.update(ipMode="Proxy") for i in o["status"]["loadBalancer"]["ingress"]])
+        wait_for("the proxy's own now", lambda: not answers(c.x, s.lb[4], 80))
+        assert not answers(c.a, s.lb[4], 80) and answers(c.x, c.n1.ip, s.np) and answers(c.a, s.vip[4], 80)
+        put(lambda o: [i.update(ipMode="VIP") for i in o["status"]["loadBalancer"]["ingress"]])
+        wait_for("ours again", lambda: answers(c.x, s.lb[4], 80))
+        # Other ports of the addresses: refused on a ClusterIP, nobody's business on the others.
+        assert c.a.ask(s.vip[4], 81) == "refused" and c.n1.ask(s.vip[6], 81, timeout=1) in ("refused", "timeout")
+        before = c.n1.drops()
+        c.x.ask(s.lb[4], 81, timeout=0.3)
+        c.x.ask(s.ext[6], 81, timeout=0.3)
+        assert c.n1.drops() == before, "not refused by us"
+        put(lambda o: o["metadata"].setdefault("labels", {}).update({"service.kubernetes.io/service-proxy-name": "x"}))
+        wait_for("another proxy's", lambda: not answers(c.a, s.vip[4], 80))
+        put(lambda o: o["metadata"]["labels"].clear())
+        wait_for("ours", lambda: answers(c.a, s.vip[4], 80))
+        put(lambda o: o["spec"]["ports"][0].update(nodePort=31999))
+        wait_for("another NodePort", lambda: answers(c.x, c.n1.ip, 31999))
+        assert not answers(c.x, c.n1.ip, s.np) and answers(c.x, c.n1.ip, s.np, "udp")
+        def plain(o):
+            o["spec"].update(type="ClusterIP", externalIPs=[])
+            for p in o["spec"]["ports"]: # as the API server does
+                del p["nodePort"]
+        put(plain)
+        wait_for("ClusterIP only", lambda: not answers(c.x, c.n1.ip, 31999))
+        assert not answers(c.x, s.ext[4], 80) and answers(c.x, s.vip[4], 80)
+        put(lambda o: o["spec"].update(clusterIP="10.96.7.200", clusterIPs=["10.96.7.200"]))
+        wait_for("moved", lambda: answers(c.a, "10.96.7.200", 80))
+        assert not answers(c.a, s.vip[4], 80) and not answers(c.a, s.vip[6], 80)
+        put(lambda o: o["spec"].update(type="ExternalName", externalName="example.org"))
+        wait_for("no more", lambda: not answers(c.a, "10.96.7.200", 80))
+        put(lambda o: o["spec"].update(type="ClusterIP", clusterIP="None", clusterIPs=["None"]))
+        wait_for("headless", lambda: not c.n1.json("svc", "list"))
