@@ -156,6 +156,13 @@ __noinline int bn_icmp_write(bn_ctx *ctx, struct bn_pkt *p, struct bn_inner *in)
 	return bn_nat_l3(ctx, p, outer, false);
 }
 
+/* Is it a flow through a service that this node itself began? */
+static __always_inline bool bn_ct_of_node(const struct bn_ct_hit *hit)
+{
+	return (hit->flags & (BN_CT_F_NAT | BN_CT_F_NET | BN_CT_F_SHIFTED)) == BN_CT_F_NAT &&
+	       !hit->e->ifindex;
+}
+
 /* What the receiver shall see, if it is the side that knows another tuple. */
 static __always_inline bool bn_icmp_translate(struct bn_pkt *p, struct bn_inner *in,
 					      const struct bn_ct_hit *hit, bool here_in)
@@ -208,7 +215,9 @@ static __always_inline int bn_icmp_related(bn_ctx *ctx, struct bn_pkt *p, struct
 	s = bn_scratch_get();
 	if (!s)
 		return -BN_DROP_INTERNAL;
-	moved = bn_icmp_translate(p, &s->inner, hit, p->hook == BN_HOOK_TO_POD);
+	/* The node has no hook behind its stack: what is about its own packets is turned back here. */
+	moved = bn_icmp_translate(p, &s->inner, hit,
+				  p->hook == BN_HOOK_TO_POD || bn_ct_of_node(hit));
 	if (!bn_ct_same(hit))
 		return -BN_DROP_INTERNAL;
 	if (!moved)

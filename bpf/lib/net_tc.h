@@ -27,11 +27,16 @@ __noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
 	/* The kernel takes off an Ethernet header in any case, and drops what has none (IPIP). */
 	if (!p->l3 && bpf_skb_change_head(ctx, ETH_HLEN, 0))
 		return -BN_DROP_REDIRECT;
-	return bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0) == TC_ACT_REDIRECT
-		       ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
+	/* What leaves the stack has a route already. While the next hop's address is being asked for, the
+	 * kernel keeps the packet, and then addresses it by that route (neigh_update), unless it has
+	 * looked up the new one itself.
+	 */
+	r = p->hook == BN_HOOK_TO_NET ? bpf_redirect_neigh(s->fib.ifindex, NULL, 0, 0)
+				      : bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0);
+	return r == TC_ACT_REDIRECT ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
 }
 
-/* An ICMP error about a translated flow that began outside: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
+/* An ICMP error about a translated flow that began outside, or here: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
  * -BN_DROP_x; BN_ICMP_OTHER: about none of these.
  */
 __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
@@ -46,7 +51,7 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	if ((p->flags & BN_PKT_F_LATER) || bn_icmp_inner(ctx, p, &s->inner))
 		return BN_ICMP_OTHER;
 	bn_net_find(s, p, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN, &hit);
-	if (!hit.e || !(hit.flags & BN_CT_F_NET))
+	if (!hit.e || !((hit.flags & BN_CT_F_NET) || bn_ct_of_node(&hit)))
 		return BN_ICMP_OTHER;
 	alias = hit.flags & BN_CT_F_ALIAS;
 	if (!bn_icmp_translate(p, &s->inner, &hit, !alias))
@@ -57,7 +62,7 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	if (r)
 		return r;
 	/* Towards the client it may carry an address of this node: the stack would not take it. */
-	if (!alias && p->hook == BN_HOOK_FROM_NET)
+	if (!alias && p->hook == BN_HOOK_FROM_NET && (hit.flags & BN_CT_F_NET))
 		p->todo |= BN_DO_ROUTED;
 	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
 }

@@ -5,7 +5,7 @@ import concurrent.futures
 import itertools
 import time
 
-from harness import Cluster, wait_for
+from harness import Cluster, sh, wait_for
 
 TARGETS = {"TCP": 8080, "UDP": 5353}
 READY = {"ready": True}
@@ -335,3 +335,33 @@ def test_objects_that_come_and_change():
         wait_for("no more", lambda: not answers(c.a, "10.96.7.200", 80))
         put(lambda o: o["spec"].update(type="ClusterIP", clusterIP="None", clusterIPs=["None"]))
         wait_for("headless", lambda: not c.n1.json("svc", "list"))
+
+
+UNHOOKED = """
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.connect((sys.argv[1], int(sys.argv[2])))
+try:
+    s.send(b"x")
+    print(s.recv(100).decode().split(" ")[0])
+except OSError as e:
+    print(type(e).__name__)
+"""
+
+
+def test_packets_of_the_node_itself():
+    """What no socket hook translated (here: a process outside of --cgroup) is translated as packets, and the
+    errors that come back are about what was sent."""
+    with small("sn") as c:
+        for i, pod in enumerate((c.b1, c.b2)):
+            for name, target in (("on", 5353), ("off", 9)):
+                c.service(f"{name}{i}", [("u", "UDP", 80 + i, target)], [pod],
+                          ips=[f"10.96.7.{200 + target % 100 + i}", f"fd00:96:7::{200 + target % 100 + i:x}"])
+        c.start()
+        for i, name in enumerate(("b1", "b2")):
+            for target, want in ((5353, name), (9, "ConnectionRefusedError")):
+                for vip in (f"10.96.7.{200 + target % 100 + i}", f"fd00:96:7::{200 + target % 100 + i:x}"):
+                    got = sh(["nsenter", "--net=/var/run/netns/" + c.n1.ns, "python3", "-c", UNHOOKED, vip,
+                              str(80 + i)]).stdout.strip()
+                    assert got == want, (vip, 80 + i, "to", name, got, want)
