@@ -169,6 +169,14 @@ static __always_inline bool bn_net_here(struct bn_scratch *s)
 	return ep && ((ep->flags & BN_ADDR_F_HOST) || BN_EP_SLOT(*(volatile __u64 *)&ep->word));
 }
 
+/* Is the backend this node itself? Its replies to the node would never leave the stack. */
+static __always_inline bool bn_net_self(struct bn_scratch *s)
+{
+	const struct bn_ep *ep = bn_addr_ep(&s->svc.be.addr);
+
+	return ep && (ep->flags & BN_ADDR_F_HOST);
+}
+
 /* Has what lives behind a pod's interface no way to this uplink? A bridge that is an uplink may have
  * pods and containers of others as ports: what comes in from it went through their own programs.
  */
@@ -223,6 +231,11 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 		p->todo |= BN_DO_ROUTED;
 	} else if (bn_ctx_early) {
 		p->todo |= BN_DO_UP;
+	} else if (host && bn_net_self(s)) {
+		/* In the service's name: then the reply passes here, too. */
+		p->x.src = p->t.dst;
+		flags |= BN_CT_F_SNAT | BN_CT_F_HAIRPIN;
+		p->todo |= BN_DO_BACK;
 	}
 	r = bn_net_insert(p, flags);
 	return r ?: p->todo & BN_DO_UP ? BN_DONE_PASS : 0;

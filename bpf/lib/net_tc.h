@@ -94,6 +94,14 @@ __noinline int bn_net_note(struct bn_pkt *p)
 	return r == -BN_DROP_CT_FULL ? 0 : r;
 }
 
+/* The node's own packet to a service: to the endpoint's way, or back to the node itself. */
+static __always_inline int bn_net_own(struct bn_pkt *p, int r)
+{
+	if (!(p->todo & BN_DO_BACK))
+		p->todo |= BN_DO_ROUTED;
+	return r;
+}
+
 /* Out of this node. BN_DO_ROUTED: by the route to the new destination instead of this interface. */
 static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 {
@@ -116,19 +124,24 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 		if (bn_net_aside(s, p, &hit))
 			return bn_net_shift(p, 0);
 		r = bn_net_begin(ctx, p, 1);
-		if (r || (p->todo & BN_DO_NAT)) {
-			p->todo |= BN_DO_ROUTED;
-			return r;
-		}
+		if (r || (p->todo & BN_DO_NAT))
+			return bn_net_own(p, r);
 		return bn_net_note(p);
+	}
+	if (hit.reply && (hit.flags & BN_CT_F_HAIRPIN) && !(hit.flags & BN_CT_F_ALIAS)) {
+		bn_net_turn_back(p, hit.e);
+		p->todo |= BN_DO_BACK;
+		return bn_net_done(p, &hit);
 	}
 	if (hit.reply)
 		return 0;
 	if (hit.flags & BN_CT_F_ALIAS) {
 		if (hit.flags & BN_CT_F_NET)
 			return 0;
-		p->todo |= BN_DO_ROUTED;
-		return bn_net_orig(ctx, p, &hit, 1);
+		r = bn_net_orig(ctx, p, &hit, 1);
+		if ((hit.flags & BN_CT_F_HAIRPIN) && !(p->todo & BN_DO_NEW))
+			p->todo |= BN_DO_BACK;
+		return bn_net_own(p, r);
 	}
 	if ((hit.flags & (BN_CT_F_NAT | BN_CT_F_NET)) == (BN_CT_F_NAT | BN_CT_F_NET))
 		return bn_net_shift(p, 0);
