@@ -41,6 +41,26 @@ static int names(const json_t *args, struct bn_reply *r, const char **ns, const 
 	return 0;
 }
 
+/* Whose the addresses are is asked when somebody wants to see it: the slices' own word for it would be
+ * a name for each endpoint in memory.
+ */
+static void add_pods(struct bn_daemon *d, json_t *show)
+{
+	json_t *port, *ep;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(show, "ports"), i, port)
+		json_array_foreach(json_object_get(port, "endpoints"), k, ep) {
+			const struct bn_pod *pod = NULL;
+			struct bn_addr a;
+
+			if (!bn_addr_parse(json_string_value(json_object_get(ep, "address")), &a))
+				pod = bn_policies_pod_at(d->policies, &a);
+			if (pod)
+				json_object_set_new(ep, "pod", json_string(pod->o.name));
+		}
+}
+
 static int svc_show(const json_t *args, struct bn_reply *r, void *data)
 {
 	struct bn_daemon *d = data;
@@ -52,6 +72,7 @@ static int svc_show(const json_t *args, struct bn_reply *r, void *data)
 	r->data = bn_services_show(d->services, ns, name);
 	if (!r->data)
 		return bn_reply_error(r, ENOENT, "no service %s/%s in force", ns, name);
+	add_pods(d, r->data);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "loader/daemon.h"
 
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -114,6 +115,7 @@ static void sweep(struct bn_daemon *d)
 		return;
 	d->swept = true;
 	bn_kernel_sweep(d->kernel);
+	malloc_trim(0); /* what reading and compiling everything at once took */
 }
 
 /* Not before every interface has its programs: until then kube-proxy's rules are at work there. Where

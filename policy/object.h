@@ -119,10 +119,9 @@ enum {
 struct bn_endpoint {
 	struct bn_addr addr; /* addresses[0] */
 	uint8_t cond;	     /* BN_EP_* */
-	const char *node;    /* NULL: never local */
+	uint8_t nhint_zones, nhint_nodes;
+	const char *node; /* NULL: never local */
 	const char *zone;
-	const char *target; /* targetRef.name of a Pod, for display */
-	uint32_t nhint_zones, nhint_nodes;
 	const char **hint_zones;
 	const char **hint_nodes;
 };

@@ -123,7 +123,7 @@ static int parse_conditions(struct bn_rd *rd, const struct bn_at *up, const json
 }
 
 static int parse_hint_list(struct bn_rd *rd, const struct bn_at *at, const json_t *hints,
-			   const char *key, const char ***ret, uint32_t *nret)
+			   const char *key, const char ***ret, uint8_t *nret)
 {
 	const json_t *list;
 	size_t n, i;
@@ -141,16 +141,15 @@ static int parse_hint_list(struct bn_rd *rd, const struct bn_at *at, const json_
 		if (!r && (!(*ret)[i] || !*(*ret)[i]))
 			return bn_rd_fail(rd, BN_AT(here, "name"), "is required");
 	}
-	*nret = (uint32_t)n;
+	*nret = (uint8_t)n;
 	return r;
 }
 
 static int parse_endpoint(struct bn_rd *rd, const struct bn_at *at, const json_t *e, bool v4,
 			  struct bn_endpoint *ep)
 {
-	const struct bn_at *hints_at = BN_AT(at, "hints"), *ref_at = BN_AT(at, "targetRef");
-	const json_t *hints, *ref;
-	const char *kind;
+	const struct bn_at *hints_at = BN_AT(at, "hints");
+	const json_t *hints;
 	int r;
 
 	if (!json_is_object(e))
@@ -164,10 +163,6 @@ static int parse_endpoint(struct bn_rd *rd, const struct bn_at *at, const json_t
 				 &ep->nhint_zones);
 	r = r ?: parse_hint_list(rd, hints_at, hints, "forNodes", &ep->hint_nodes,
 				 &ep->nhint_nodes);
-	r = r ?: bn_rd_get(rd, at, e, "targetRef", JSON_OBJECT, &ref);
-	r = r ?: bn_rd_str(rd, ref_at, ref, "kind", BN_STR_MAX, &kind);
-	if (!r && kind && !strcmp(kind, "Pod"))
-		r = bn_rd_istr(rd, ref_at, ref, "name", 253, &ep->target);
 	return r;
 }
 

@@ -217,13 +217,13 @@ static json_t *ep_json(const struct bn_sm_ep *e)
 	const struct bn_endpoint *ep = e->ep;
 	char addr[BN_ADDR_STRLEN];
 
-	return json_pack("{s:s, s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:s*, s:s*, s:s*}", "address",
+	return json_pack("{s:s, s:i, s:b, s:b, s:b, s:b, s:b, s:b, s:s*, s:s*}", "address",
 			 bn_addr_format(&e->addr, addr), "port", (int)e->port, "ready",
 			 !!(e->cond & BN_EP_READY), "serving", !!(e->cond & BN_EP_SERVING),
 			 "terminating", !!(e->cond & BN_EP_TERMINATING), "local",
 			 !!(e->flags & BN_SM_LOCAL), "chosen", !!(e->flags & BN_SM_CLUSTER),
 			 "chosenLocal", !!(e->flags & BN_SM_NEAR), "node", ep->node, "zone",
-			 ep->zone, "pod", ep->target);
+			 ep->zone);
 }
 
 static json_t *port_json(const struct bn_sm_port *p)

@@ -40,6 +40,8 @@ def test_follows():
     with web("kf") as c:
         for vip in (VIP, VIP6):
             assert reached(c, vip) == {"b1", "b2"}
+        assert {e["pod"] for p in c.n1.json("svc", "show", "default/web")["ports"] for e in p["endpoints"]} == \
+            {"b1", "b2"}
         c.endpoints("web", WEB, [c.b1, c.b2], families={4: True, 6: True},
                     conditions={"b2": {"ready": False, "serving": True, "terminating": True}})
         wait_for("only b1", lambda: reached(c) == {"b1"}, 3)

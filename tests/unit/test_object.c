@@ -485,8 +485,6 @@ static void test_slice_values(void **state)
 	assert_addr(&s->endpoints[0].addr, "fd00::1");
 	assert_string_equal(s->endpoints[0].hint_zones[1], "z2");
 	assert_int_equal(s->endpoints[0].nhint_nodes, 1);
-	assert_string_equal(s->endpoints[0].target, "p");
-	assert_null(s->endpoints[1].target);
 	assert_null(s->endpoints[1].node);
 	bn_obj_unref(&s->o);
 }

@@ -42,8 +42,8 @@ static int find_gone_rejected(struct sweep *s)
 	json_array_foreach(list, i, e)
 	{
 		const char *kind = json_string_value(json_object_get(e, "kind"));
-		const char *ns = bn_intern(json_string_value(json_object_get(e, "namespace")));
-		const char *name = bn_intern(json_string_value(json_object_get(e, "name")));
+		const char *ns = bn_intern_find(json_string_value(json_object_get(e, "namespace")));
+		const char *name = bn_intern_find(json_string_value(json_object_get(e, "name")));
 
 		if (kind && ns && name && *name && !strcmp(kind, bn_kind_name(s->in->kind)) &&
 		    !bn_seen_has(&s->in->seen, ns, name) && !s->r)
@@ -130,10 +130,10 @@ static int gone(struct bn_intake *in, const json_t *o)
 
 	if (!name || !*name)
 		return -EBADMSG;
-	id.name = bn_intern(name);
-	id.ns = bn_intern(ns ?: "");
+	id.name = bn_intern_find(name);
+	id.ns = bn_intern_find(ns ?: "");
 	if (!id.name || !id.ns)
-		return -ENOMEM;
+		return 0; /* of which nothing was ever heard */
 	bn_source_gone(in->source, &id);
 	in->changed = true;
 	return 0;

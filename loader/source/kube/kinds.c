@@ -40,14 +40,12 @@ static const struct bn_json_mask service_spec[] = {
 };
 static const struct bn_json_mask service_status[] = { { "loadBalancer", NULL }, { NULL, NULL } };
 
-static const struct bn_json_mask ref[] = { { "kind", NULL }, { "name", NULL }, { NULL, NULL } };
 static const struct bn_json_mask endpoint[] = {
 	{ "addresses", NULL },
 	{ "conditions", NULL },
 	{ "nodeName", NULL },
 	{ "zone", NULL },
 	{ "hints", NULL },
-	{ "targetRef", ref },
 	{ NULL, NULL },
 };
 
