@@ -9,6 +9,7 @@
 #include "maps/util.h"
 
 #define WALK_BATCH 4096
+#define WALK_BYTES (512u << 10) /* of memory, where values are large */
 
 void *bn_map_at(const struct bn_maps *m, enum bn_map map, uint32_t idx)
 {
@@ -170,11 +171,12 @@ int bn_map_each(const struct bn_maps *m, enum bn_map map, bn_map_fn fn, void *da
 {
 	const struct bn_map_def *d = &bn_map_defs[map];
 	_cleanup_(walk_done) struct walk w = {};
+	uint32_t n = WALK_BYTES / (d->key_size + d->value_size + 1);
 	int r;
 
 	if (!d->key_size || d->key_size > 64 || d->type == BPF_MAP_TYPE_PERCPU_ARRAY)
 		return -EINVAL;
-	r = walk_room(&w, d, WALK_BATCH);
+	r = walk_room(&w, d, n > WALK_BATCH ? WALK_BATCH : n < 64 ? 64 : n);
 	if (r < 0)
 		return r;
 	return walk_batches(m, map, &w, fn, data);
