@@ -333,6 +333,7 @@ static int open_servers(struct bn_daemon *d)
 	r = bn_healthcheck_new(d->base, d->services, proxy_healthy, d, &d->healthcheck);
 	if (r < 0)
 		return log_err_r(r, "health-check servers");
+	bn_healthcheck_restrict(d->healthcheck, d->opts->nodeport_cidrs, d->opts->nnodeport_cidrs);
 	return bn_daemon_telemetry(d);
 }
 

@@ -7,6 +7,7 @@
 #include <event2/bufferevent.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,10 @@ struct bn_healthcheck {
 	void *data;
 	struct bn_htab servers;
 	struct event *retry;
+	const struct bn_cidr *cidrs; /* --nodeport-addresses */
+	unsigned ncidrs;
+	struct bn_addr *own; /* with cidrs: the local addresses in them when sockets were opened last */
+	size_t nown;
 	uint64_t gen;
 	bool synced;
 };
@@ -108,16 +113,87 @@ static void answer(struct evhttp_request *req, void *data)
 
 /* --- servers --------------------------------------------------------------------------------- */
 
-/* A socket on every address of one family; the two families do not get into each other's way. */
-static int listen_on(int family, uint16_t port)
+static bool names_family(const struct bn_healthcheck *all, bool v4)
+{
+	for (unsigned i = 0; i < all->ncidrs; i++)
+		if (!!bn_addr_is_v4(&all->cidrs[i].addr) == v4)
+			return true;
+	return false;
+}
+
+static bool own_add(struct bn_healthcheck *all, const struct bn_addr *a)
+{
+	struct bn_addr *v;
+
+	for (unsigned i = 0; i < all->ncidrs; i++) {
+		if (!bn_cidr_contains(&all->cidrs[i], a))
+			continue;
+		v = reallocarray(all->own, all->nown + 1, sizeof(*v));
+		if (!v)
+			return false;
+		all->own = v;
+		all->own[all->nown++] = *a;
+		return true;
+	}
+	return true;
+}
+
+/* The local addresses that --nodeport-addresses names, but for link-local ones, which every link has. */
+static void own_read(struct bn_healthcheck *all)
+{
+	struct ifaddrs *list = NULL;
+	struct bn_addr a;
+
+	free(all->own);
+	all->own = NULL;
+	all->nown = 0;
+	if (getifaddrs(&list) < 0)
+		return;
+	for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
+		const struct sockaddr_in6 *a6 = (const void *)i->ifa_addr;
+
+		if (!i->ifa_addr)
+			continue;
+		if (i->ifa_addr->sa_family == AF_INET)
+			bn_addr_v4(&a, ((const struct sockaddr_in *)i->ifa_addr)->sin_addr.s_addr);
+		else if (i->ifa_addr->sa_family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&a6->sin6_addr))
+			memcpy(&a, &a6->sin6_addr, sizeof(a));
+		else
+			continue;
+		if (!own_add(all, &a))
+			break;
+	}
+	freeifaddrs(list);
+}
+
+/* Have they changed? */
+static bool own_renew(struct bn_healthcheck *all)
+{
+	struct bn_addr *old = all->own;
+	size_t n = all->nown;
+	bool changed;
+
+	all->own = NULL;
+	own_read(all);
+	changed = n != all->nown || (n && memcmp(old, all->own, n * sizeof(*old)));
+	free(old);
+	return changed;
+}
+
+/* A socket on one address, all zero: on every one of the family; the two families do not get into each
+ * other's way.
+ */
+static int listen_on(int family, const struct bn_addr *addr, uint16_t port)
 {
 	_cleanup_(closep) int fd = -1;
 	struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-	struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(port),
+				 .sin_addr.s_addr = addr->w[3]};
 	const struct sockaddr *sa = family == AF_INET ? (void *)&a4 : (void *)&a6;
 	socklen_t len = family == AF_INET ? sizeof(a4) : sizeof(a6);
 	const int one = 1;
 
+	memcpy(&a6.sin6_addr, addr, sizeof(a6.sin6_addr));
 	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
@@ -129,9 +205,9 @@ static int listen_on(int family, uint16_t port)
 	return TAKE_FD(fd);
 }
 
-static int serve_family(struct hc *h, struct evhttp *http, int family)
+static int serve_address(struct hc *h, struct evhttp *http, int family, const struct bn_addr *a)
 {
-	int fd = listen_on(family, h->port);
+	int fd = listen_on(family, a, h->port);
 
 	if (fd < 0)
 		return fd;
@@ -140,6 +216,19 @@ static int serve_family(struct hc *h, struct evhttp *http, int family)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+static int serve_family(struct hc *h, struct evhttp *http, int family)
+{
+	const struct bn_healthcheck *all = h->all;
+	int r = 0;
+
+	if (!names_family(all, family == AF_INET))
+		return serve_address(h, http, family, &(struct bn_addr){0});
+	for (size_t i = 0; i < all->nown && !r; i++)
+		if (!!bn_addr_is_v4(&all->own[i]) == (family == AF_INET))
+			r = serve_address(h, http, family, &all->own[i]);
+	return r;
 }
 
 static void server_open(struct hc *h)
@@ -261,17 +350,26 @@ static void servers_settle(struct bn_healthcheck *all)
 			server_open(h);
 		missing |= !h->http;
 	}
-	if (missing)
+	/* The addresses may change: nobody tells. */
+	if (missing || (all->ncidrs && bn_htab_head(&all->servers)))
 		evtimer_add(all->retry, &(struct timeval){.tv_sec = RETRY_S});
 }
 
 static void on_retry(evutil_socket_t fd _unused_, short what _unused_, void *data)
 {
 	struct bn_healthcheck *all = data;
+	bool changed = all->ncidrs && own_renew(all);
 
 	for (struct bn_hnode *n = bn_htab_head(&all->servers); n;
-	     n = bn_htab_after(&all->servers, n))
-		bn_container(n, struct hc, h)->seen = true;
+	     n = bn_htab_after(&all->servers, n)) {
+		struct hc *h = bn_container(n, struct hc, h);
+
+		h->seen = true;
+		if (changed && h->http) {
+			evhttp_free(h->http);
+			h->http = NULL;
+		}
+	}
 	servers_settle(all);
 }
 
@@ -305,6 +403,14 @@ int bn_healthcheck_new(struct event_base *base, const struct bn_services *s,
 	return 0;
 }
 
+void bn_healthcheck_restrict(struct bn_healthcheck *all, const struct bn_cidr *cidrs, unsigned n)
+{
+	all->cidrs = cidrs;
+	all->ncidrs = n;
+	if (n)
+		own_read(all);
+}
+
 void bn_healthcheck_freep(struct bn_healthcheck **p)
 {
 	struct bn_healthcheck *all = *p;
@@ -315,6 +421,7 @@ void bn_healthcheck_freep(struct bn_healthcheck **p)
 	while ((n = bn_htab_head(&all->servers)))
 		server_free(bn_container(n, struct hc, h));
 	bn_htab_clear(&all->servers);
+	free(all->own);
 	if (all->retry)
 		event_free(all->retry);
 	free(all);

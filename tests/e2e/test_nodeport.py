@@ -219,3 +219,36 @@ def test_many_flows_to_one_backend():
         wait_for("in force", lambda: c.x.ask(c.n1.ip, 30054, "udp", timeout=0.5) == "who")
         r = json.loads(c.x.run([os.path.join(BUILD, "tests/tools/load"), "flows", c.n1.ip, "30054", "20000", "1", "32768"]).stdout)
         assert r["ops"] == 20000, r
+
+
+def test_nodeport_addresses():
+    """NodePorts and the health checks of load balancers: on the addresses named, in the families named."""
+    args = ["--nodeport-addresses", "192.0.2.11/32,192.0.2.12/32"]
+    with cluster("na", args=args, externalTrafficPolicy="Local", healthCheckNodePort=32101) as c:
+        sh(["ip", "-netns", c.n1.ns, "addr", "add", "192.0.2.77/24", "dev", "eth0"])
+
+        def health(addr):
+            with contextlib.closing(c.x.socket(6 if ":" in addr else 4, timeout=2)) as s:
+                try:
+                    s.connect((addr, 32101))
+                    s.send(b"GET / HTTP/1.0\r\n\r\n")
+                    return s.recv(100).split()[1].decode()
+                except ConnectionRefusedError:
+                    return "refused"
+        assert health(c.n1.ip) == "200" and health(c.n1.ip6) == "200"
+        assert health("192.0.2.77") == "refused", "not named"
+        assert tally(c.x, c.n1.ip, 30080, n=5) == {"b1"} and tally(c.x, c.n1.ip6, 30080, n=5) == {"b1"}
+        assert c.x.ask("192.0.2.77", 30080, timeout=1) == "refused"
+        # The named address comes later, as with DHCP.
+        sh(["ip", "-netns", c.n1.ns, "addr", "del", "192.0.2.11/24", "dev", "eth0"])
+        sh(["ip", "-netns", c.n1.ns, "addr", "add", "192.0.2.11/24", "dev", "eth0"])
+        sh(["ip", "-netns", c.n1.ns, "addr", "add", "192.0.2.12/32", "dev", "lo"])
+
+        def here():
+            with c.n1.enter():
+                s = socket.socket()
+            with contextlib.closing(s):
+                s.settimeout(2)
+                s.connect(("192.0.2.12", 32101))
+            return True
+        wait_for("a second named address", here, 12)
