@@ -46,7 +46,8 @@
 	X(HTTP_FRAGMENT, "fragment of an HTTP connection")                                         \
 	X(HTTP_OPTIONS, "IP options or extension headers in an HTTP connection")                   \
 	X(HTTP_BUSY, "HTTP connection that another CPU works on")                                  \
-	X(HTTP_TABLE, "HTTP rule set that is not there")
+	X(HTTP_TABLE, "HTTP rule set that is not there")                                           \
+	X(TUNNEL, "tunnel packet of a pod to a node, which would unpack it")
 
 enum bn_drop {
 	BN_DROP_NONE,

@@ -21,6 +21,7 @@
 #include "bpf/lib/ctx.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/svc.h"
+#include "bpf/lib/tunnel.h"
 
 #define BN_FLOW_PORT_TRIES 24
 
@@ -527,6 +528,8 @@ __noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
 	r = bn_flow_translate(p, s, &flags);
 	if (r)
 		return r;
+	if (bn_tunnel_to_node(p))
+		return -BN_DROP_TUNNEL;
 	if (bn_flow_mid(p))
 		flags |= BN_CT_F_MID;
 	s->ends.t = p->x;

@@ -178,6 +178,41 @@ static void discovery_that_is_none(void **state)
 	env_free(e);
 }
 
+/* A packet in a packet, to what would unpack it: the source inside is whatever the pod likes. */
+static void packets_in_packets(void **state)
+{
+	static const enum who nodes[] = {HOST, NODE, MCAST, LINKLOCAL, ALLNODES};
+	static const enum who others[] = {B, REMOTE, OUT};
+	static const struct {
+		uint8_t proto;
+		uint16_t port;
+		int verdict;
+	} kinds[] = {{UDP, 4789, SHOT}, {UDP, 8472, SHOT}, {UDP, 6081, SHOT}, {4, 0, SHOT},
+		     {41, 0, SHOT},	{47, 0, SHOT},	   {UDP, 4790, PASS}, {50, 0, PASS}};
+	struct env *e = env_new(&(struct env_opts){});
+	struct frame f;
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (int v6 = 0; v6 < 2; v6++) {
+			for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
+				bool only6 = nodes[i] == LINKLOCAL || nodes[i] == ALLNODES;
+				int verdict = kinds[k].verdict;
+
+				if (only6 && !v6)
+					continue;
+				build(&f, &(struct pk){A, nodes[i], 1000, kinds[k].port, kinds[k].proto}, v6);
+				expect(e, "to a node", &(struct run)OUT_OF(IF_A), &f, verdict,
+				       verdict == SHOT ? BN_DROP_TUNNEL : 0, verdict == SHOT ? NULL : &f);
+			}
+			for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+				build(&f, &(struct pk){A, others[i], 1000, kinds[k].port, kinds[k].proto}, v6);
+				expect(e, "elsewhere", &(struct run)OUT_OF(IF_A), &f, PASS, 0, &f);
+			}
+		}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +222,7 @@ int main(void)
 		cmocka_unit_test(ones_own_address),
 		cmocka_unit_test(discovery_that_is_none),
 		cmocka_unit_test(older_than_the_service),
+		cmocka_unit_test(packets_in_packets),
 	};
 
 	return cmocka_run_group_tests(tests, net_setup, NULL);

@@ -2,6 +2,7 @@
 """Packets that nobody asked for: forged sources, odd fragments, narrow ways, devices without Ethernet."""
 import contextlib
 import fcntl
+import json
 import os
 import select
 import socket
@@ -268,3 +269,37 @@ def test_sctp_through_nodeport():
         assert struct.unpack("<I", h[8:12])[0] == crc32c(h[:8] + bytes(4) + h[12:])
         for s in got.values():
             s.close()
+
+
+def vxlan(c, node, inner_src, inner_dst):
+    """A VXLAN datagram for the node's vx0: an Ethernet frame with a UDP packet of any source."""
+    mac = bytes.fromhex(json.loads(sh(["ip", "-netns", node.ns, "-j", "link", "show", "vx0"]).stdout)[0]
+                        ["address"].replace(":", ""))
+    packet = ip4(inner_src, inner_dst, 17, udp(53, 7777, b"bad!"))
+    return b"\x08\0\0\0\0\0\x01\0" + mac + bytes.fromhex("02aabbccddee0800") + packet
+
+
+def test_pods_cannot_speak_through_tunnels():
+    """A pod wraps a forged packet for a node's VXLAN device: the node does not get to unpack it."""
+    with Cluster("htu") as c:
+        bad, web = c.pod("n1", "bad"), c.pod("n1", "web")
+        c.pod("n2", "far")
+        for n in c.nodes.values():
+            sh(f"ip -n {n.ns} link add vx0 type vxlan id 1 dstport 8472 local {n.ip} dev eth0 nolearning")
+            sh(f"ip -n {n.ns} link set vx0 up")
+        c.start()
+
+        def unpacked(n):
+            return json.loads(sh(["ip", "-netns", n.ns, "-j", "-s", "link", "show", "vx0"]).stdout)[0][
+                "stats64"]["rx"]["packets"]
+        for n in c.nodes.values():
+            frame = vxlan(c, n, "10.244.2.2", web.ip)
+            before = unpacked(n), c.n1.drops().get("TUNNEL", 0)
+            with contextlib.closing(bad.socket(4, "udp")) as s:
+                s.sendto(frame, (n.ip, 8472))
+            wait_for("dropped", lambda: c.n1.drops().get("TUNNEL", 0) > before[1])
+            assert unpacked(n) == before[0], n.name
+        # The nodes themselves may: the overlay works.
+        with contextlib.closing(c.n2.socket(4, "udp")) as s:
+            s.sendto(vxlan(c, c.n1, "10.244.2.2", web.ip), (c.n1.ip, 8472))
+        wait_for("the node's own is unpacked", lambda: unpacked(c.n1) == 1)
