@@ -8,6 +8,7 @@
 #include <linux/pkt_cls.h>
 
 #include "bpf/lib/entry.h"
+#include "bpf/lib/http.h"
 #include "bpf/lib/icmp.h"
 
 /* A pod without an address yet asks for one: 0.0.0.0:68 -> 255.255.255.255:67. */
@@ -80,9 +81,9 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 
 	if (e->ifindex != p->ifindex)
 		need |= BN_NEED_SENDER;
-	if (!bn_flow_fits(e->eg_stamp, p, hit->gen))
+	if (!bn_flow_fits(p, e, hit->gen, BN_DIR_EGRESS))
 		need |= BN_NEED_EGRESS;
-	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(e->in_stamp, p, hit->gen))
+	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(p, e, hit->gen, BN_DIR_INGRESS))
 		need |= BN_NEED_INGRESS;
 	if (need) {
 		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
@@ -123,9 +124,10 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 	/* The client's own tuple, seen from outside: no pod has a service's address. */
 	if ((hit->flags & BN_CT_F_ALIAS) || e->rifindex != p->ifindex)
 		need |= BN_NEED_SENDER;
-	if (!bn_flow_fits(e->in_stamp, p, hit->gen))
+	p->flags |= BN_PKT_F_REPLY;
+	if (!bn_flow_fits(p, e, hit->gen, BN_DIR_INGRESS))
 		need |= BN_NEED_INGRESS;
-	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(e->eg_stamp, p, hit->gen))
+	if ((hit->flags & BN_CT_F_BYPASS) && !bn_flow_fits(p, e, hit->gen, BN_DIR_EGRESS))
 		need |= BN_NEED_EGRESS;
 	if (need != BN_NEED_REPLY) {
 		r = bn_flow_prove(p, e, hit->gen, need | BN_NEED_SENDER);
@@ -225,6 +227,7 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 		if (hit.e && (bn_ct_expired(hit.e, p->now_s) || (!taken && hit.reply)))
 			hit.e = NULL;
 		shifted = taken || hit.e;
+		p->zone = shifted ? BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN;
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
 		p->rnd = bpf_get_prandom_u32();
@@ -251,9 +254,10 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	e = hit.e;
 	if (hit.reply) {
 		need |= BN_NEED_REPLY;
-		if (!bn_flow_fits(e->eg_stamp, p, hit.gen) || e->ifindex != p->ifindex)
+		p->flags |= BN_PKT_F_REPLY;
+		if (!bn_flow_fits(p, e, hit.gen, BN_DIR_EGRESS) || e->ifindex != p->ifindex)
 			need |= BN_NEED_EGRESS;
-	} else if (!bn_flow_fits(e->in_stamp, p, hit.gen) || e->rifindex != p->ifindex) {
+	} else if (!bn_flow_fits(p, e, hit.gen, BN_DIR_INGRESS) || e->rifindex != p->ifindex) {
 		need |= BN_NEED_INGRESS;
 	}
 	if (need & (BN_NEED_EGRESS | BN_NEED_INGRESS)) {
@@ -285,6 +289,31 @@ static __always_inline int bn_pod_icmp(struct __sk_buff *skb, struct bn_pkt *p)
 	return p->flags & BN_PKT_F_ICMP_ERR ? bn_icmp_error(skb, p) : BN_ICMP_OTHER;
 }
 
+/* The rest of from_pod or to_pod for a packet whose flow has HTTP rules: what they decided is in the scratch
+ * memory, which all programs of this object share.
+ */
+SEC("tc")
+int http_pod(struct __sk_buff *skb)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	int r;
+
+	if (!s)
+		return TC_ACT_SHOT;
+	r = bn_http_stage(skb, &s->p);
+	return bn_entry_end(skb, &s->p, r ?: bn_deliver(skb, &s->p));
+}
+
+/* Filled when the object is loaded, so that both programs and this one are of one version. The loader pins
+ * it: without a descriptor or a pin the kernel empties it, and then such packets are dropped.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(void));
+} http_jump SEC(".maps") = {.values = {(void *)&http_pod}};
+
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
@@ -298,6 +327,10 @@ int from_pod(struct __sk_buff *skb)
 		return BN_TC_NEXT;
 	}
 	r = bn_entry_begin(skb, p, ETH_HLEN);
+	if (skb->mark == BN_MARK_HTTP) { /* the HTTP stage's, on the pod's behalf */
+		skb->mark = 0;
+		p->flags |= BN_PKT_F_OURS;
+	}
 	if (!r && (p->flags & BN_PKT_F_ND))
 		r = bn_flow_discovery(p);
 	if (!r && bn_pod_dhcp(p))
@@ -306,6 +339,10 @@ int from_pod(struct __sk_buff *skb)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_out(p);
+	if (!r && (p->http[0] | p->http[1]) && !(p->flags & BN_PKT_F_OURS)) {
+		bpf_tail_call(skb, &http_jump, 0);
+		r = -BN_DROP_HTTP_UNSUPPORTED;
+	}
 	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
 }
 
@@ -327,6 +364,10 @@ int to_pod(struct __sk_buff *skb)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_in(p);
+	if (!r && (p->http[0] | p->http[1])) {
+		bpf_tail_call(skb, &http_jump, 0);
+		r = -BN_DROP_HTTP_UNSUPPORTED;
+	}
 	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
 }
 

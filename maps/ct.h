@@ -56,10 +56,10 @@ struct bn_ct_entry {
 	__u32 created;	/* seconds of boot time */
 	__u16 slot;	/* local pod that began it (its share of half-open flows); 0: none */
 	__u16 svc_gen;	/* low bits of the generation of the backend range last checked */
-	/* HTTP: the rule sets that stamps with BN_CT_STAMP_HTTP name; and where the client's and the server's
-	 * bytes begin, from the server's SYN-ACK (both 0: not seen), host order.
+	/* HTTP: the rule sets that stamps with BN_CT_STAMP_HTTP name (BN_CT_HTTP_*); and where the client's and
+	 * the server's bytes begin, from the server's SYN-ACK (both 0: not seen), host order.
 	 */
-	__u16 eg_http, in_http;
+	__u32 http;
 	__u32 first, srv_first;
 };
 
@@ -86,10 +86,16 @@ _Static_assert(sizeof(struct bn_ct_bucket) == 2240, "map ABI");
 #define BN_CT_BUCKETS(flows) ((__u64)(flows) * 2 * 25 / 23 / BN_CT_WAYS + 1)
 
 #define BN_CT_STAMP(epoch, gen) ((__u64)(epoch) | (__u64)(gen) << 32)
-/* Set in a stamp: admitted, but each request is judged by the entry's rule set (eg_http, in_http, written
- * before the stamp). The lowest bit of gen is 0 in every other stamp.
+/* Set in a stamp: admitted, but each request is judged by the entry's rule set (`http`, written before the
+ * stamp). The lowest bit of gen is 0 in every other stamp.
  */
 #define BN_CT_STAMP_HTTP ((__u64)1 << 32)
+/* In `http`, by enum bn_event_dir: a rule set, and that the judge's state was made once in the flow's life:
+ * it is never made anew in the middle of it.
+ */
+#define BN_CT_HTTP_SHIFT(side) ((side) * 16)
+#define BN_CT_HTTP_SET 0x7fffu
+#define BN_CT_HTTP_MADE 0x8000u
 
 enum {
 	BN_CT_ZONE_MAIN,

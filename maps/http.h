@@ -80,16 +80,20 @@ enum bn_http_name {
 	BN_HTTP_NAME_UPGRADE = 0x100,
 };
 
+/* Members of a macro: in the kernel they are members of the page that holds the set, too. */
+#define BN_HTTP_TAB_MEMBERS                                                                        \
+	__u16 nmatches, nwords; /* words of 64 bits in a bitmap */                                 \
+	__u16 nheaders, nqueries;                                                                  \
+	__u16 no_path, no_query; /* sets: matches without path, without query parameters */        \
+	__u16 no_host;		 /* without hostnames */                                           \
+	__u16 connect, upgrade;	 /* sets: matches that name the method CONNECT, the header Upgrade */ \
+	__u16 pad;                                                                                 \
+	struct bn_http_auto method, path, host, header_name, query_name;                           \
+	struct bn_http_auto header[BN_HTTP_SLOTS], query[BN_HTTP_SLOTS];                           \
+	__u16 no_header[BN_HTTP_SLOTS], no_param[BN_HTTP_SLOTS] /* sets when it is absent */
+
 struct bn_http_tab {
-	__u16 nmatches, nwords; /* words of 64 bits in a bitmap */
-	__u16 nheaders, nqueries;
-	__u16 no_path, no_query; /* sets: matches without path, without query parameters */
-	__u16 no_host;		 /* without hostnames */
-	__u16 connect, upgrade;	 /* sets: matches that name the method CONNECT, the header Upgrade */
-	__u16 pad;
-	struct bn_http_auto method, path, host, header_name, query_name;
-	struct bn_http_auto header[BN_HTTP_SLOTS], query[BN_HTTP_SLOTS];
-	__u16 no_header[BN_HTTP_SLOTS], no_param[BN_HTTP_SLOTS]; /* sets when it is absent */
+	BN_HTTP_TAB_MEMBERS;
 };
 
 /* All zero: before the first request. */

@@ -32,7 +32,7 @@ static int set_bytes(const struct bn_http_image *i, char **ret)
 		.bytes = (uint32_t)image_bytes(i),
 		.ncells = (uint32_t)i->ncells,
 		.words = (uint32_t)words_at(i),
-		.nwords = (uint32_t)i->nwords,
+		.nbits = (uint32_t)i->nwords,
 		.stats = i->stats,
 		.digest = i->digest,
 		.tab = *i->tab,
@@ -121,7 +121,7 @@ int bn_http_set_get(const struct bn_maps *m, uint32_t id, struct bn_http_set *re
 		return -errno;
 	if (bpf_map_lookup_elem(fd, &zero, page) < 0)
 		return -errno;
-	*ret = page->set;
+	memcpy(ret, page, sizeof(*ret));
 	return ret->magic == BN_HTTP_SET_MAGIC ? 0 : -EUCLEAN;
 }
 

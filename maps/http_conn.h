@@ -24,31 +24,41 @@ enum {
 	BN_HTTP_CELLS_AT = 1024,
 	BN_HTTP_SET_BYTES_MAX = 64 << 20,
 	BN_HTTP_BLOCK = 256,   /* bytes of a stream */
+	BN_HTTP_BLOCKS_PACKET = 2050,  /* in one packet (BIG TCP: 512 KiB) */
+	BN_HTTP_BLOCKS_CONN = 16384,   /* of one connection: 4 MiB */
 	BN_HTTP_RECENT = 512,
 	BN_HTTP_EVENT_HEAD = 512,
 	BN_HTTP_SET_MAGIC = 0x62706873,
 };
 
 BN_ABI_BEGIN
+#define BN_HTTP_SET_MEMBERS                                                                        \
+	__u32 magic;                                                                               \
+	__u32 gen;    /* of this id: another one each time the id is given to a set; never 0 */    \
+	__u32 bytes;  /* of the set */                                                             \
+	__u32 ncells;                                                                              \
+	__u32 words;  /* offset of the bitmaps */                                                  \
+	__u32 nbits;  /* words of 64 bits of them */                                               \
+	/* http_stats: requests denied; those that match k allowed: stats + 1 + k. 0: not counted */ \
+	__u32 stats;                                                                               \
+	__u32 pad0;                                                                                \
+	__u64 digest /* the daemon's, to know its sets again */
+
 struct bn_http_set {
-	__u32 magic;
-	__u32 gen;    /* of this id: another one each time the id is given to a set; never 0 */
-	__u32 bytes;  /* of the set */
-	__u32 ncells;
-	__u32 words;  /* offset of the bitmaps */
-	__u32 nwords; /* of 64 bits */
-	__u32 stats;  /* http_stats: requests denied; those that match k allowed: stats + 1 + k. 0: not counted */
-	__u32 pad;
-	__u64 digest; /* the daemon's, to know its sets again */
+	BN_HTTP_SET_MEMBERS;
 	struct bn_http_tab tab;
 	__u32 pad1;
 };
 
 struct bn_http_page {
 	union {
-		struct bn_http_set set; /* of page 0 */
-		__u16 cells[BN_HTTP_PAGE / 2];
-		__u64 words[BN_HTTP_PAGE / 8];
+		struct { /* page 0: struct bn_http_set */
+			BN_HTTP_SET_MEMBERS;
+			BN_HTTP_TAB_MEMBERS;
+			__u32 pad1;
+		};
+		__u16 cell[BN_HTTP_PAGE / 2];
+		__u64 word[BN_HTTP_PAGE / 8];
 	};
 };
 
@@ -74,11 +84,13 @@ struct bn_http_conn {
 	__u32 head;	   /* where the request began that st is in */
 	__u32 recent_from; /* recent[0]; up to recent_to */
 	__u32 recent_to;
-	__u32 deny; /* phase DENIED and later: first byte that was held back */
+	__u32 deny; /* phase WAITING and later: first byte that was held back */
+	__u32 top;  /* end of what the client has sent at all */
 	/* Of the server's. */
 	__u32 srv_end;	/* end of what it has sent */
 	__u32 srv_acked; /* the client has acknowledged everything before */
 	__u32 srv_base; /* srv_end when the last request was let pass */
+	__u32 first, srv_first; /* where both began: the connection's identity beside its key */
 	__u32 answer;	/* phase ANSWERED: first byte of the 403 */
 	/* Blocks, in the order in which they were made. */
 	__u32 block_first, block_last; /* numbers: sequence number / BN_HTTP_BLOCK */
@@ -89,8 +101,7 @@ struct bn_http_conn {
 	__u8 reason;	   /* enum bn_http_reason */
 	__u8 flags;	   /* BN_HTTP_CONN_F_* */
 	__u8 strikes;	   /* retransmissions that said something else */
-	__u8 heads;	   /* of the outstanding requests, the last in bit 0: it was a HEAD */
-	__u8 pad;
+	__u8 pad[6];
 	/* The follower of the answers (bpf/lib/http_answer.h). */
 	__u64 res_left;
 	__u64 res_word;
@@ -99,7 +110,7 @@ struct bn_http_conn {
 	__u16 res_status;
 	__u8 res_at;
 	__u8 res_flags;
-	__u32 spare[6];
+	__u32 spare[4];
 	/* Control bytes that are not acknowledged, as long as they are one run that fits. */
 	__u8 recent[BN_HTTP_RECENT];
 };

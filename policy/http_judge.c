@@ -19,6 +19,9 @@ static inline uint64_t bn_http_word(const struct bn_http_tab *t, uint32_t i)
 	return i < r->words.n ? r->words.v[i] : 0;
 }
 
+typedef struct bn_http_tab bn_http_t;
+#define BN_HTTP_FN BN_INLINE
+
 #include "bpf/lib/http_parse.h"
 
 int bn_http_feed(const struct bn_http_rules *r, struct bn_http_state *s, const void *bytes, size_t n,

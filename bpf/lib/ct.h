@@ -355,8 +355,13 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 			to[i] = from[i];
 	e->expires = n->e.expires;
 	/* Stamps are made for the generation that the entry has from now on. */
-	e->eg_stamp = BN_CT_STAMP((__u32)n->e.eg_stamp, gen);
-	e->in_stamp = BN_CT_STAMP((__u32)n->e.in_stamp, gen);
+	e->eg_stamp = BN_CT_STAMP((__u32)n->e.eg_stamp, gen) | (n->e.eg_stamp & BN_CT_STAMP_HTTP);
+	e->in_stamp = BN_CT_STAMP((__u32)n->e.in_stamp, gen) | (n->e.in_stamp & BN_CT_STAMP_HTTP);
+	/* Those who know nothing of HTTP leave the fields as they find them. */
+	e->http = ((n->e.eg_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_SET : 0) |
+		  ((n->e.in_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_SET << 16 : 0);
+	e->first = 0;
+	e->srv_first = 0;
 	bn_fence();
 	*(volatile __u32 *)&e->gen = gen;
 }

@@ -135,13 +135,16 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	struct bn_ask *q;
-	int r;
+	__u32 http = 0;
+	int r, mid = 0;
 
 	if (!p || !n || !s)
 		return -BN_DROP_INTERNAL;
 	/* Not known and let through, or no pod of this node; a pod and itself (what comes to a pod
 	 * from elsewhere under its own address is forged); the node itself.
 	 */
+	q = &s->ask;
+	q->http = 0;
 	if (!n->slot || (p->hook != BN_HOOK_TO_POD && bn_addr_same(&n->t.src, &n->t.dst)) ||
 	    (n->host && n->dir == BN_DIR_INGRESS))
 		return 0;
@@ -149,15 +152,23 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	 * judged by an old policy.
 	 */
 	bn_fence();
-	q = &s->ask;
 	q->slot = n->slot;
 	q->proto = n->proto;
 	q->peer = n->dir == BN_DIR_EGRESS ? n->t.dst : n->t.src;
+	if (n->ct_flags & BN_CT_F_MID) {
+		q->fresh = 0;
+		mid = bn_flow_ask_dir(q, n->dir == BN_DIR_EGRESS ? BN_DIR_INGRESS : BN_DIR_EGRESS, n->t.sport);
+		http = q->http;
+	}
 	q->fresh = n->fresh;
 	r = bn_flow_ask_dir(q, n->dir, n->t.dport);
-	if (r && (n->ct_flags & BN_CT_F_MID)) {
-		if (!bn_flow_ask_dir(q, n->dir == BN_DIR_EGRESS ? BN_DIR_INGRESS : BN_DIR_EGRESS,
-				     n->t.sport))
+	if (n->ct_flags & BN_CT_F_MID) {
+		/* Whichever end is the client, its requests would have to be judged from the first one. */
+		if ((!r && q->http) || (!mid && http)) {
+			p->refuse = BN_REFUSE_UNREACH;
+			return -BN_DROP_HTTP_MIDSTREAM;
+		}
+		if (r && !mid)
 			return 0;
 	}
 	if (!r && !q->audit)
@@ -237,9 +248,34 @@ static __always_inline bool bn_iface_bypass(const struct bn_iface *f)
 
 /* --- Flows that exist ------------------------------------------------------------------------ */
 
-static __always_inline bool bn_flow_fits(__u64 stamp, const struct bn_pkt *p, __u32 gen)
+/* This hook judges the flow's requests for that end. */
+static __always_inline void bn_flow_http(struct bn_pkt *p, const struct bn_ct_entry *e, __u32 side)
+{
+	__u32 sets = *(volatile __u32 *)&e->http;
+
+	p->http[side] = sets >> BN_CT_HTTP_SHIFT(side);
+	p->first = *(volatile __u32 *)&e->first;
+	p->srv_first = *(volatile __u32 *)&e->srv_first;
+}
+
+/* Admitted in this epoch, and nobody has to judge requests. */
+static __always_inline bool bn_flow_plain(__u64 stamp, const struct bn_pkt *p, __u32 gen)
 {
 	return stamp == BN_CT_STAMP(p->epoch, gen);
+}
+
+/* Is the flow admitted at that end in this epoch? */
+static __always_inline bool bn_flow_fits(struct bn_pkt *p, const struct bn_ct_entry *e, __u32 gen, __u32 side)
+{
+	__u64 want = BN_CT_STAMP(p->epoch, gen);
+	__u64 have = *(volatile __u64 *)(side == BN_DIR_EGRESS ? &e->eg_stamp : &e->in_stamp);
+
+	if (have == want)
+		return true;
+	if (have != (want | BN_CT_STAMP_HTTP))
+		return false;
+	bn_flow_http(p, e, side);
+	return true;
 }
 
 enum {
@@ -272,6 +308,31 @@ static __always_inline int bn_flow_readmit(struct bn_pkt *p, struct bn_scratch *
 	return bn_flow_ask(p, &s->ends);
 }
 
+/* Writes the answer down: the rule set before the stamp that says there is one. `own`: else the packet is
+ * another pod's, which a bridge flooded, and there is nothing to be followed.
+ */
+static __always_inline int bn_flow_stamp(struct bn_pkt *p, struct bn_scratch *s, struct bn_ct_entry *e,
+					 __u32 gen, __u32 side, bool own)
+{
+	__u32 shift = BN_CT_HTTP_SHIFT(side), http = s->ask.http;
+	__u64 stamp = BN_CT_STAMP(p->epoch, gen);
+
+	if (s->ends.slot == 0)
+		http = 0; /* nobody was asked */
+	if (!own)
+		return http ? -BN_DROP_HTTP_UNSUPPORTED : 0;
+	if (http) {
+		if ((e->http >> shift & BN_CT_HTTP_SET) != http) {
+			__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_SET << shift));
+			__sync_fetch_and_or(&e->http, http << shift);
+		}
+		bn_flow_http(p, e, side);
+		stamp |= BN_CT_STAMP_HTTP;
+	}
+	*(volatile __u64 *)(side == BN_DIR_EGRESS ? &e->eg_stamp : &e->in_stamp) = stamp;
+	return 0;
+}
+
 /* Proves what the entry does not (need), and writes it down. At from_pod the pod behind the hook is
  * the sender, at to_pod (HERE_IN) the receiver; the other end is asked for only when it is local
  * and the packet will be handed to it past its own hook. What a bridge floods to a pod that is not
@@ -301,18 +362,16 @@ __noinline int bn_flow_prove(struct bn_pkt *p, struct bn_ct_entry *e, __u32 gen,
 	if (need & BN_NEED_EGRESS) {
 		peer = client ? slot : bn_flow_far(e, &s->ends.t.src, &e->ifindex);
 		r = bn_flow_readmit(p, s, e, BN_DIR_EGRESS, peer);
+		r = r ?: bn_flow_stamp(p, s, e, gen, BN_DIR_EGRESS, own);
 		if (r)
 			return r;
-		if (own)
-			*(volatile __u64 *)&e->eg_stamp = BN_CT_STAMP(p->epoch, gen);
 	}
 	if (need & BN_NEED_INGRESS) {
 		peer = client ? bn_flow_far(e, &s->ends.t.dst, &e->rifindex) : slot;
 		r = bn_flow_readmit(p, s, e, BN_DIR_INGRESS, peer);
+		r = r ?: bn_flow_stamp(p, s, e, gen, BN_DIR_INGRESS, own);
 		if (r)
 			return r;
-		if (own)
-			*(volatile __u64 *)&e->in_stamp = BN_CT_STAMP(p->epoch, gen);
 	}
 	if (!(need & BN_NEED_SENDER) || *(volatile __u32 *)&e->gen != gen)
 		return 0;
@@ -444,6 +503,17 @@ __noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 	return p && s ? bn_flow_enter(p, s, flags, replace, false) : -BN_DROP_INTERNAL;
 }
 
+/* The rule sets of a new flow's ends, as bn_ct_write takes them. */
+static __always_inline void bn_flow_fresh(const struct bn_pkt *p, struct bn_scratch *s)
+{
+	s->n.e.http = p->http[BN_DIR_EGRESS] | (__u32)p->http[BN_DIR_INGRESS] << BN_CT_HTTP_SHIFT(BN_DIR_INGRESS);
+}
+
+static __always_inline __u64 bn_flow_fresh_stamp(const struct bn_pkt *p, __u32 side)
+{
+	return p->epoch | (p->http[side] ? BN_CT_STAMP_HTTP : 0);
+}
+
 /* Is the server a pod of this node that may be reached past the stack? Then its ingress policy is
  * asked here, because its own hook will not see the flow. 1: yes; 0: no; negative: denied.
  */
@@ -470,6 +540,7 @@ static __always_inline int bn_flow_bypass(struct bn_pkt *p, struct bn_scratch *s
 	r = bn_flow_ask(p, &s->ends);
 	if (r)
 		return r;
+	p->http[BN_DIR_INGRESS] = s->ask.http;
 	p->to_ifindex = s->who.ifindex;
 	p->todo |= BN_DO_DELIVER;
 	return 1;
@@ -514,6 +585,7 @@ __noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	p->http[BN_DIR_EGRESS] = p->http[BN_DIR_INGRESS] = 0;
 	f = bn_iface_get(p->ifindex);
 	slot = bn_flow_sender(p, f);
 	if (slot < 0)
@@ -544,6 +616,7 @@ __noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
 	r = bn_flow_ask(p, &s->ends);
 	if (r)
 		return r;
+	p->http[BN_DIR_EGRESS] = s->ask.http;
 	if ((p->flags & BN_PKT_F_LATER) && bn_pkt_has_ports(p))
 		return 0; /* its first fragment made the flow, or was refused one */
 	if (bn_flow_passing(p) && !(flags & BN_CT_F_NAT))
@@ -560,8 +633,9 @@ __noinline int bn_flow_out(struct bn_pkt *p, __u32 shifted, __u32 replace)
 	}
 	s->n.e.ifindex = p->ifindex;
 	s->n.e.rifindex = bypass ? p->to_ifindex : flags & BN_CT_F_HAIRPIN ? p->ifindex : 0;
-	s->n.e.eg_stamp = p->epoch;
-	s->n.e.in_stamp = bypass || (flags & BN_CT_F_HAIRPIN) ? p->epoch : 0;
+	bn_flow_fresh(p, s);
+	s->n.e.eg_stamp = bn_flow_fresh_stamp(p, BN_DIR_EGRESS);
+	s->n.e.in_stamp = bypass || (flags & BN_CT_F_HAIRPIN) ? bn_flow_fresh_stamp(p, BN_DIR_INGRESS) : 0;
 	s->n.e.svc_idx = s->svc.idx;
 	s->n.e.svc_gen = s->svc.gen;
 	s->n.e.slot = slot;
@@ -585,6 +659,7 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	p->http[BN_DIR_EGRESS] = p->http[BN_DIR_INGRESS] = 0;
 	f = bn_iface_get(p->ifindex);
 	slot = bn_flow_slot(p, f);
 	if (slot < 0)
@@ -607,13 +682,15 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 	r = bn_flow_ask(p, &s->ends);
 	if (r)
 		return r;
+	p->http[BN_DIR_INGRESS] = s->ask.http;
 	if (bn_flow_passing(p) || (p->flags & BN_PKT_F_LATER))
 		return 0;
 	s->n.e.ifindex = p->in_ifindex;
 	own = bn_addr_slot(&p->t.dst) == (__u32)slot;
 	s->n.e.rifindex = slot && own ? p->ifindex : 0;
+	bn_flow_fresh(p, s);
 	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = own ? p->epoch : 0;
+	s->n.e.in_stamp = own ? bn_flow_fresh_stamp(p, BN_DIR_INGRESS) : 0;
 	s->n.e.svc_idx = 0;
 	s->n.e.svc_gen = 0;
 	s->n.e.slot = 0;

@@ -7,8 +7,11 @@
  * its reason. No helpers and no memory but the state: the same code runs in the kernel and in tests.
  *
  * The includer says how to read a rule set, before including this:
- *	__u32 bn_http_cell(const struct bn_http_tab *t, __u32 i);	cell i, 0 outside
- *	__u64 bn_http_word(const struct bn_http_tab *t, __u32 i);	word i of the bitmaps, 0 outside
+ *	bn_http_t						a type that has the members of struct bn_http_tab
+ *	__u32 bn_http_cell(const bn_http_t *t, __u32 i);	cell i, 0 outside
+ *	__u64 bn_http_word(const bn_http_t *t, __u32 i);	word i of the bitmaps, 0 outside
+ *	BN_HTTP_FN						how larger functions are declared: BN_INLINE, or global
+ *								ones that the verifier looks at once each
  *
  * After each byte: negative: denied, -enum bn_http_reason, also for every byte that follows; 1: a head has
  * ended and s->match allows it; 0: go on. While s->left is not 0 that many bytes are body and may be skipped
@@ -20,7 +23,7 @@
 
 /* --- fields ---------------------------------------------------------------------------------- */
 
-BN_INLINE int bn_http_line(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_line(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (b == '\r') {
 		s->at = BN_HTTP_AT_END_LF;
@@ -68,7 +71,7 @@ BN_INLINE int bn_http_framing(struct bn_http_state *s)
 }
 
 /* A header that a rule names and that comes again goes on where its first value ended, behind ", ". */
-BN_INLINE void bn_http_slot_start(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE void bn_http_slot_start(const bn_http_t *t, struct bn_http_state *s)
 {
 	__u32 slot = ((s->name & BN_HTTP_NAME_SLOT) - 1u) & (BN_HTTP_SLOTS - 1);
 	const struct bn_http_auto *a = &t->header[slot];
@@ -83,7 +86,7 @@ BN_INLINE void bn_http_slot_start(const struct bn_http_tab *t, struct bn_http_st
 	s->header[slot] = s->q;
 }
 
-BN_INLINE int bn_http_header(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_header(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	int r;
 
@@ -112,7 +115,7 @@ BN_INLINE int bn_http_header(const struct bn_http_tab *t, struct bn_http_state *
 	return 0;
 }
 
-BN_INLINE int bn_http_value_end(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE int bn_http_value_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->at = BN_HTTP_AT_LINE_LF;
 	if ((s->name & BN_HTTP_NAME_LENGTH) && !s->count)
@@ -124,7 +127,7 @@ BN_INLINE int bn_http_value_end(const struct bn_http_tab *t, struct bn_http_stat
 }
 
 /* Bytes, no white space, of the fields that say where the request ends or to whom it goes. */
-BN_INLINE int bn_http_framing_byte(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_framing_byte(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->name & BN_HTTP_NAME_LENGTH) {
 		if (!bn_http_digit(b) || s->count >= 18 || (s->flags & BN_HTTP_F_SPACE))
@@ -143,7 +146,7 @@ BN_INLINE int bn_http_framing_byte(const struct bn_http_tab *t, struct bn_http_s
 	return 0;
 }
 
-BN_INLINE int bn_http_value(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_value(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	__u32 slot = ((s->name & BN_HTTP_NAME_SLOT) - 1u) & (BN_HTTP_SLOTS - 1);
 	int space = b == ' ' || b == '\t';
@@ -179,8 +182,10 @@ BN_INLINE void bn_http_request_end(struct bn_http_state *s)
 }
 
 /* The first match that is left. */
-BN_INLINE int bn_http_first(struct bn_http_state *s)
+BN_HTTP_FN int bn_http_first(struct bn_http_state *s)
 {
+	if (!s)
+		return 0;
 	for (__u32 i = 0; i < BN_HTTP_WORDS; i++) {
 		__u64 w = s->alive[i];
 		__u32 bit = 0;
@@ -199,10 +204,12 @@ BN_INLINE int bn_http_first(struct bn_http_state *s)
 	return 0;
 }
 
-BN_INLINE int bn_http_head_end(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	int any = 1;
 
+	if (!t || !s)
+		return -BN_HTTP_TABLE;
 	if (s->flags & BN_HTTP_F_TRAILER) {
 		bn_http_request_end(s);
 		return 0;
@@ -329,7 +336,7 @@ BN_INLINE int bn_http_body(struct bn_http_state *s, __u8 b)
 	}
 }
 
-BN_INLINE int bn_http_byte(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_byte(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->at == BN_HTTP_AT_DENIED)
 		return -(int)s->reason;

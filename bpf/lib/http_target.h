@@ -106,7 +106,7 @@ BN_INLINE int bn_http_bad(struct bn_http_state *s, __u8 b, enum bn_http_reason r
 	return bn_http_deny(s, reason);
 }
 
-BN_INLINE __u16 bn_http_next(const struct bn_http_tab *t, const struct bn_http_auto *a, __u32 q, __u8 b)
+BN_INLINE __u16 bn_http_next(const bn_http_t *t, const struct bn_http_auto *a, __u32 q, __u8 b)
 {
 	__u32 cls = bn_http_cell(t, a->cls + b);
 
@@ -114,10 +114,12 @@ BN_INLINE __u16 bn_http_next(const struct bn_http_tab *t, const struct bn_http_a
 }
 
 /* Only the matches of the set are left; no: none is. */
-BN_INLINE int bn_http_and(const struct bn_http_tab *t, struct bn_http_state *s, __u32 set)
+BN_HTTP_FN int bn_http_and(const bn_http_t *t, struct bn_http_state *s, __u32 set)
 {
 	__u64 any = 0;
 
+	if (!t || !s)
+		return 0;
 	for (__u32 i = 0; i < BN_HTTP_WORDS; i++) {
 		if (i >= t->nwords)
 			break;
@@ -127,7 +129,7 @@ BN_INLINE int bn_http_and(const struct bn_http_tab *t, struct bn_http_state *s, 
 	return any != 0;
 }
 
-BN_INLINE int bn_http_field(const struct bn_http_tab *t, struct bn_http_state *s,
+BN_INLINE int bn_http_field(const bn_http_t *t, struct bn_http_state *s,
 			    const struct bn_http_auto *a, __u32 q)
 {
 	return bn_http_and(t, s, bn_http_cell(t, a->ends + q));
@@ -135,7 +137,7 @@ BN_INLINE int bn_http_field(const struct bn_http_tab *t, struct bn_http_state *s
 
 /* --- request line ---------------------------------------------------------------------------- */
 
-BN_INLINE int bn_http_begin(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_begin(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (b == '\r' && !(s->flags & BN_HTTP_F_CRLF)) {
 		s->at = BN_HTTP_AT_START_LF;
@@ -170,7 +172,7 @@ BN_INLINE int bn_http_begin(const struct bn_http_tab *t, struct bn_http_state *s
 #define BN_HTTP_WORD_VERSION BN_HTTP_WORD(0, 'H', 'T', 'T', 'P', '/', '1', '.')
 #define BN_HTTP_WORD_VERSION2 BN_HTTP_WORD(0, 'H', 'T', 'T', 'P', '/', '2', '.')
 
-BN_INLINE int bn_http_method(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_method(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (b != ' ') {
 		if (!bn_http_tchar(b) || s->count >= BN_HTTP_METHOD_MAX)
@@ -197,7 +199,7 @@ BN_INLINE int bn_http_method(const struct bn_http_tab *t, struct bn_http_state *
 	return 0;
 }
 
-BN_INLINE void bn_http_host_start(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE void bn_http_host_start(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->host_at = BN_HTTP_HOST_START;
 	s->host_q = t->host.start;
@@ -205,7 +207,7 @@ BN_INLINE void bn_http_host_start(const struct bn_http_tab *t, struct bn_http_st
 }
 
 /* host, host:port, [address], [address]:port. 0: such a byte cannot stand here. */
-BN_INLINE int bn_http_host(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_host(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	int text = bn_http_alpha(b) || bn_http_digit(b) || b == '.';
 
@@ -243,14 +245,14 @@ BN_INLINE int bn_http_host(const struct bn_http_tab *t, struct bn_http_state *s,
 	return 1;
 }
 
-BN_INLINE int bn_http_host_end(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE int bn_http_host_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	if (s->host_at == BN_HTTP_HOST_IP6)
 		return bn_http_deny(s, BN_HTTP_HOST);
 	return bn_http_field(t, s, &t->host, s->host_q) ? 0 : bn_http_deny(s, BN_HTTP_NO_MATCH);
 }
 
-BN_INLINE void bn_http_path_start(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE void bn_http_path_start(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->q = bn_http_next(t, &t->path, t->path.start, '/');
 	s->segment = BN_HTTP_SEG_EMPTY;
@@ -265,7 +267,7 @@ BN_INLINE void bn_http_version_start(struct bn_http_state *s)
 	s->count = 0;
 }
 
-BN_INLINE int bn_http_target(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_target(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->flags & BN_HTTP_F_CONNECT) {
 		bn_http_host_start(t, s);
@@ -289,7 +291,7 @@ BN_INLINE int bn_http_target(const struct bn_http_tab *t, struct bn_http_state *
 	return 0;
 }
 
-BN_INLINE int bn_http_scheme(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_scheme(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	__u64 want;
 
@@ -305,7 +307,7 @@ BN_INLINE int bn_http_scheme(const struct bn_http_tab *t, struct bn_http_state *
 	return 0;
 }
 
-BN_INLINE int bn_http_path_end(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_path_end(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->percent)
 		return bn_http_deny(s, BN_HTTP_PERCENT);
@@ -327,7 +329,7 @@ BN_INLINE int bn_http_path_end(const struct bn_http_tab *t, struct bn_http_state
 /* The authority of the target is judged beside that of Host: both have to be allowed, so that it does not
  * matter which one the server takes.
  */
-BN_INLINE int bn_http_authority(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_authority(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	int r, connect = s->flags & BN_HTTP_F_CONNECT;
 
@@ -349,7 +351,7 @@ BN_INLINE int bn_http_authority(const struct bn_http_tab *t, struct bn_http_stat
 	return b == '/' ? 0 : bn_http_path_end(t, s, b);
 }
 
-BN_INLINE int bn_http_path_byte(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_path_byte(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (b == '/' || b == ';') { /* what some servers cut off at ';' must not hide a dot segment */
 		if (s->segment != BN_HTTP_SEG_TEXT)
@@ -365,7 +367,7 @@ BN_INLINE int bn_http_path_byte(const struct bn_http_tab *t, struct bn_http_stat
 }
 
 /* The second digit of %xx: unreserved bytes are matched as themselves, others as %XX (RFC 3986, 6.2.2). */
-BN_INLINE int bn_http_path_decoded(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_path_decoded(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	__u8 lo, hi;
 
@@ -396,7 +398,7 @@ BN_INLINE int bn_http_target_byte(__u8 b)
 	return b > ' ' && b < 0x7f && b != '#' && b != '\\';
 }
 
-BN_INLINE int bn_http_path(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_path(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	__u8 hex;
 
@@ -425,7 +427,7 @@ BN_INLINE int bn_http_path(const struct bn_http_tab *t, struct bn_http_state *s,
 
 /* --- query ----------------------------------------------------------------------------------- */
 
-BN_INLINE void bn_http_param_end(const struct bn_http_tab *t, struct bn_http_state *s, __u32 slot)
+BN_INLINE void bn_http_param_end(const bn_http_t *t, struct bn_http_state *s, __u32 slot)
 {
 	const struct bn_http_auto *a = &t->query[slot & (BN_HTTP_SLOTS - 1)];
 
@@ -434,7 +436,7 @@ BN_INLINE void bn_http_param_end(const struct bn_http_tab *t, struct bn_http_sta
 	s->queries_seen |= 1 << (slot & (BN_HTTP_SLOTS - 1));
 }
 
-BN_INLINE void bn_http_param_name(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_INLINE void bn_http_param_name(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->name = (__u16)bn_http_cell(t, t->query_name.ends + s->q) & BN_HTTP_NAME_SLOT;
 	if (s->name)
@@ -442,7 +444,7 @@ BN_INLINE void bn_http_param_name(const struct bn_http_tab *t, struct bn_http_st
 	s->at = BN_HTTP_AT_ARG;
 }
 
-BN_INLINE void bn_http_query_feed(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE void bn_http_query_feed(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->at == BN_HTTP_AT_PARAM)
 		s->q = bn_http_next(t, &t->query_name, s->q, b);
@@ -451,7 +453,7 @@ BN_INLINE void bn_http_query_feed(const struct bn_http_tab *t, struct bn_http_st
 }
 
 /* Names and values are matched decoded, '+' as a blank. */
-BN_INLINE int bn_http_query(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_query(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	__u8 hex;
 
@@ -494,10 +496,12 @@ BN_INLINE int bn_http_query(const struct bn_http_tab *t, struct bn_http_state *s
 	return 0;
 }
 
-BN_INLINE int bn_http_query_end(const struct bn_http_tab *t, struct bn_http_state *s)
+BN_HTTP_FN int bn_http_query_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	int any = 1;
 
+	if (!t || !s)
+		return 0;
 	for (__u32 i = 0; i < BN_HTTP_SLOTS; i++) {
 		if (i < t->nqueries && !(s->queries_seen & 1u << i))
 			any = bn_http_and(t, s, t->no_param[i]);
@@ -507,7 +511,7 @@ BN_INLINE int bn_http_query_end(const struct bn_http_tab *t, struct bn_http_stat
 	return any;
 }
 
-BN_INLINE int bn_http_version(const struct bn_http_tab *t, struct bn_http_state *s, __u8 b)
+BN_INLINE int bn_http_version(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (s->count == 7) {
 		if (b != '0' && b != '1')

@@ -29,6 +29,8 @@ enum {
 	BN_PKT_F_LATER = 1 << 2,    /* not the first one: no L4 header, ports from the first */
 	BN_PKT_F_ICMP_ERR = 1 << 3, /* carries the beginning of another packet */
 	BN_PKT_F_ND = 1 << 4, /* neighbour or multicast listener discovery, hop limit as due */
+	BN_PKT_F_REPLY = 1 << 5, /* of a flow that HTTP rules judge: its reply direction */
+	BN_PKT_F_OURS = 1 << 6,	 /* made by us: HTTP rules do not judge it */
 };
 
 enum { /* of TCP; SCTP's INIT, ABORT and SHUTDOWN COMPLETE look like SYN and RST */
@@ -89,7 +91,11 @@ struct bn_pkt {
 	/* why */
 	__u32 slot, policy, rule;
 	__u8 dir; /* enum bn_event_dir */
-	__u8 pad[3];
+	__u8 zone; /* of the flow's entry */
+	__u8 pad[2];
+	/* HTTP rules that this hook judges by, by enum bn_event_dir (BN_CT_HTTP_*), 0: none; of the flow's entry. */
+	__u16 http[2];
+	__u32 first, srv_first;
 };
 
 static __always_inline bool bn_pkt_has_ports(const struct bn_pkt *p)

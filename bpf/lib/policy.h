@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "bpf/lib/addr.h"
+#include "maps/http_conn.h"
 #include "maps/policy.h"
 
 struct bn_ask {
@@ -22,6 +23,7 @@ struct bn_ask {
 	/* the answer */
 	__u32 rule;
 	__u32 audit; /* denied, but only to be recorded; before the question: it would be */
+	__u32 http;  /* allowed, and requests are judged by this rule set; 0: they are not */
 	/* Who the peer is, looked up beforehand: one call less in the deepest chain. */
 	struct bn_who who;
 };
@@ -101,7 +103,7 @@ static __always_inline int bn_policy_of(struct bn_ask *q)
 	struct bn_pod_slot *pod = bpf_map_lookup_elem(&pods, &slot);
 	__u64 word;
 
-	q->policy = q->rule = q->audit = 0;
+	q->policy = q->rule = q->audit = q->http = 0;
 	if (!pod)
 		return -BN_DROP_INTERNAL;
 	word = *(volatile __u64 *)&pod->word;
@@ -112,8 +114,8 @@ static __always_inline int bn_policy_of(struct bn_ask *q)
 	return 1;
 }
 
-/* The policy q->policy about the peer q->who. 0: allowed; -BN_DROP_POLICY_x or
- * -BN_DROP_HTTP_UNSUPPORTED.
+/* The policy q->policy about the peer q->who. 0: allowed; -BN_DROP_POLICY_x or -BN_DROP_HTTP_UNSUPPORTED (no
+ * rule set for this protocol). Under audit HTTP rules allow, and judge nothing.
  */
 __noinline int bn_policy_ask(struct bn_ask *q)
 {
@@ -135,21 +137,27 @@ __noinline int bn_policy_ask(struct bn_ask *q)
 		if (cell) {
 			action = cell->action;
 			q->rule = cell->rule;
+			if (action == BN_ACT_HTTP)
+				q->http = cell->http;
 		}
 		pol = bpf_map_lookup_elem(&pols, &id);
 		flags = pol ? pol->flags : 0;
 	}
-	bn_policy_stat(q->rule, action == BN_ACT_ALLOW && q->fresh);
+	bn_policy_stat(q->rule, action != BN_ACT_DENY && q->fresh);
 	if (action == BN_ACT_ALLOW) {
 		q->audit = 0;
 		return 0;
 	}
 	if (q->audit || (flags & BN_POL_F_AUDIT) || (st->flags & BN_STATE_F_AUDIT)) {
-		q->audit = 1;
+		q->audit = action != BN_ACT_HTTP;
+		q->http = 0;
 		return 0;
 	}
+	q->audit = 0;
 	if (action == BN_ACT_HTTP)
-		return -BN_DROP_HTTP_UNSUPPORTED;
+		return q->proto == BN_PROTO_TCP && q->http && q->http < BN_HTTP_SETS
+			       ? 0
+			       : -BN_DROP_HTTP_UNSUPPORTED;
 	return q->dir == BN_DIR_EGRESS ? -BN_DROP_POLICY_EGRESS : -BN_DROP_POLICY_INGRESS;
 }
 

@@ -9,7 +9,8 @@
 /* Token buckets, per CPU: refusals by pod (slot modulo), then the events. */
 #define BN_TOKENS_REJECT 64
 #define BN_TOKENS_EVENT	 BN_TOKENS_REJECT
-#define BN_TOKENS__MAX	 (BN_TOKENS_EVENT + 1)
+#define BN_TOKENS_HTTP	 (BN_TOKENS_EVENT + 1) /* allowed requests */
+#define BN_TOKENS__MAX	 (BN_TOKENS_HTTP + 1)
 
 struct bn_tokens {
 	__u64 last_ns;

@@ -35,7 +35,7 @@ static __always_inline bool bn_straight_to(struct bn_pkt *p, const struct bn_ct_
 	__u32 ifindex = hit->reply ? e->ifindex : e->rifindex;
 	const struct bn_iface *f;
 
-	if (!ifindex || !bn_flow_fits(hit->reply ? e->eg_stamp : e->in_stamp, p, hit->gen))
+	if (!ifindex || !bn_flow_plain(hit->reply ? e->eg_stamp : e->in_stamp, p, hit->gen))
 		return false;
 	f = bn_iface_get(ifindex);
 	if (!bn_iface_bypass(f) || !f->slot || bn_addr_slot(dst) != f->slot)

@@ -291,13 +291,43 @@ static void adopt_link(struct bn_kernel *k, const char *name, const char *path)
 		bn_knote(k, "link '%s' keeps the earlier version's program: %s", name, strerror(errno));
 }
 
+/* The array through which the programs reach the one that judges HTTP requests is of their version. Without
+ * a descriptor or a pin the kernel empties it, so the pin is what lets HTTP rules outlive the daemon; and the
+ * earlier version's stays until no interface has its programs any more.
+ */
+static int jump_pin(struct bn_kernel *k)
+{
+	struct bpf_map *map = k->p->obj[BN_OBJ_POD]
+				      ? bpf_object__find_map_by_name(k->p->obj[BN_OBJ_POD], "http_jump")
+				      : NULL;
+	char path[4096], old[4096];
+	int r;
+
+	if (!map)
+		return 0;
+	r = bn_link_path(k, path, sizeof(path), "jump_http");
+	r = r ?: bn_link_path(k, old, sizeof(old), "jump_http_old");
+	if (r < 0)
+		return r;
+	if (rename(path, old) < 0 && errno != ENOENT)
+		return -errno;
+	return bn_link_put(k, bpf_map__fd(map), "jump_http");
+}
+
 int bn_attach_open(struct bn_kernel *k, char **err)
 {
 	DIR *d = opendir(k->p->links);
 	struct dirent *e;
 
+	int r;
+
 	if (!d)
 		return bn_kerr(err, -errno, "cannot read '%s': %s", k->p->links, strerror(errno));
+	r = jump_pin(k);
+	if (r < 0) {
+		closedir(d);
+		return bn_kerr(err, r, "cannot pin '%s/jump_http': %s", k->p->links, strerror(-r));
+	}
 	while ((e = readdir(d))) {
 		char path[4096];
 
@@ -338,6 +368,7 @@ static int sweep_filters(struct bn_kernel *k)
 int bn_kernel_sweep(struct bn_kernel *k)
 {
 	DIR *d = opendir(k->p->links);
+	char old[4096];
 	struct dirent *e;
 	int n = 0;
 
@@ -353,6 +384,8 @@ int bn_kernel_sweep(struct bn_kernel *k)
 		n += bn_link_drop(path) == 0;
 	}
 	closedir(d);
+	if (bn_link_path(k, old, sizeof(old), "jump_http_old") == 0)
+		unlink(old); /* its programs are replaced or detached by now */
 	/* Filters of a start that was made to use clsact, or of this one's interfaces gone by. */
 	return n + sweep_filters(k);
 }

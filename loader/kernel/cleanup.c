@@ -57,7 +57,7 @@ static int remove_files(const char *dir, bool (*mine)(const char *name), int (*d
 static bool is_link(const char *name)
 {
 	return !strncmp(name, "tcx_", 4) || !strncmp(name, "xdp_", 4) || !strncmp(name, "cg_", 3) ||
-	       !strncmp(name, "prog_", 5) || !strncmp(name, "tmp_", 4);
+	       !strncmp(name, "prog_", 5) || !strncmp(name, "jump_", 5) || !strncmp(name, "tmp_", 4);
 }
 
 static bool is_any(const char *name _unused_)

@@ -85,11 +85,11 @@ static void sets_come_and_go(void **state)
 	last = BN_HTTP_CELLS_AT + 2 * (CELLS - 1);
 	k = last / BN_HTTP_PAGE;
 	assert_int_equal(bpf_map_lookup_elem(fd, &k, &page), 0);
-	assert_int_equal(page.cells[last % BN_HTTP_PAGE / 2], (uint16_t)((CELLS - 1) * 7 + 9));
+	assert_int_equal(page.cell[last % BN_HTTP_PAGE / 2], (uint16_t)((CELLS - 1) * 7 + 9));
 	last = s.words + 8 * (WORDS - 1);
 	k = last / BN_HTTP_PAGE;
 	assert_int_equal(bpf_map_lookup_elem(fd, &k, &page), 0);
-	assert_int_equal(page.words[last % BN_HTTP_PAGE / 8], (WORDS - 1) * 1000003ull + 9);
+	assert_int_equal(page.word[last % BN_HTTP_PAGE / 8], (WORDS - 1) * 1000003ull + 9);
 	close(fd);
 
 	assert_int_equal(bn_http_set_del(m, 3), 0);

@@ -21,7 +21,7 @@ static int entries(const char *dir)
 	if (!d)
 		return -1;
 	while ((e = readdir(d)))
-		n += e->d_name[0] != '.' && strncmp(e->d_name, "prog_", 5);
+		n += e->d_name[0] != '.' && strncmp(e->d_name, "prog_", 5) && strncmp(e->d_name, "jump_", 5);
 	closedir(d);
 	return n;
 }

@@ -423,7 +423,7 @@ static void http_and_broken(void **state)
 	(void)state;
 	pol_put(e, &(struct pol){16, s, 1, 1, ID_REMOTE, http});
 	pods_set(e, 1, BN_POL_OPEN, 16);
-	ROWS(e, {"HTTP rules fail closed", OUT_OF(IF_A), {A, REMOTE, 1000, 80, TCP, SYN}, SHOT,
+	ROWS(e, {"HTTP rules without a rule set fail closed", OUT_OF(IF_A), {A, REMOTE, 1000, 80, TCP, SYN}, SHOT,
 		 BN_DROP_HTTP_UNSUPPORTED});
 	((struct bn_pol *)bn_map_at(e->m, BN_MAP_pols, 16))->check = 99;
 	ROWS(e, {"a policy that is not the pod's", OUT_OF(IF_A), {A, REMOTE, 1000, 80, TCP, SYN}, SHOT,

@@ -19,7 +19,7 @@ struct flags {
 	const char *name[FLAGS_MAX];
 };
 
-static char log_tail[1 << 20];
+static char log_tail[64 << 20]; /* before 6.4 the kernel keeps the beginning of a log that is too long, and fails with ENOSPC */
 
 static int say(enum libbpf_print_level level, const char *fmt, va_list ap)
 {

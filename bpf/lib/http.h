@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_HTTP_H
+#define BN_BPF_HTTP_H
+
+/* The HTTP stage: packets of TCP flows that policy admits under HTTP rules (p->http), between what the other
+ * stages decided and its execution. docs/ARCHITECTURE.md, "HTTP", says how and why.
+ *
+ * The followed connection belongs to one CPU at a time: who works on it holds its claim. Sequence numbers of
+ * the reply direction are single words that only grow and are written without it.
+ */
+
+#include "bpf/lib/http_conn.h"
+#include "bpf/lib/http_say.h"
+
+#define BN_TCP_URG (1 << 5)
+#define BN_HTTP_WAIT_S 30	 /* for answers that stand before a 403 */
+
+/* A drop that is reported elsewhere. */
+static __always_inline void bn_http_count_drop(const struct bn_pkt *p, __u32 reason)
+{
+	struct bn_drop_stat *s = bpf_map_lookup_elem(&drops, &reason);
+
+	if (s) {
+		s->packets++;
+		s->bytes += p->len;
+	}
+}
+
+/* --- Denied ----------------------------------------------------------------------------------- */
+
+static __always_inline __u32 bn_http_403_len(const struct bn_http_conn *c)
+{
+	return c->flags & BN_HTTP_CONN_F_HEAD ? BN_HTTP_403_HEAD_LEN : BN_HTTP_403_LEN;
+}
+
+/* Both ends are reset: nothing can be said about this connection. `rst`: sequence number for the server. */
+__noinline int bn_http_reset(bn_ctx *ctx, struct bn_pkt *p, __u32 rst)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_say back = {.how = BN_SAY_BACK, .flags = BN_TCP_RST | BN_TCP_ACK};
+	struct bn_say on = {.flags = BN_TCP_RST | BN_TCP_ACK, .seq = rst};
+
+	if (!w || !p || bn_http_look(ctx, p))
+		return -BN_DROP_INTERNAL;
+	back.seq = w->ack;
+	back.ack = w->end;
+	on.ack = w->ack;
+	return bn_http_tell_both(ctx, p, &back, &on);
+}
+
+/* The 403 for the client, in its turn, and a reset for the server. The packet at hand is the client's. */
+__noinline int bn_http_answer(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_say back = {.how = BN_SAY_BACK | BN_SAY_403, .flags = BN_TCP_ACK | BN_TCP_FIN | 8};
+	struct bn_say on = {.flags = BN_TCP_RST | BN_TCP_ACK};
+
+	if (!w || !p || !c || bn_http_look(ctx, p))
+		return -BN_DROP_INTERNAL;
+	if (c->flags & BN_HTTP_CONN_F_HEAD)
+		back.how = BN_SAY_BACK | BN_SAY_403_HEAD;
+	c->answer = w->ack;
+	c->phase = BN_HTTP_ANSWERED;
+	c->since_s = p->now_s;
+	back.seq = c->answer;
+	back.ack = c->top;
+	on.seq = bn_later(c->una, c->deny);
+	on.ack = w->ack;
+	return bn_http_tell_both(ctx, p, &back, &on);
+}
+
+/* Only what lies before `to` of the client's segment goes on. */
+static __always_inline bool bn_http_turn(const struct bn_http_work *w, const struct bn_http_conn *c)
+{
+	return !c->outstanding && w->ack == c->srv_end;
+}
+
+/* The client speaks after its 403. */
+__noinline int bn_http_after(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_say s = {.how = BN_SAY_BACK, .flags = BN_TCP_ACK};
+	__u32 over;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	over = c->answer + bn_http_403_len(c) + 1;
+	if (!w->plen && !(w->tcp.flags & BN_TCP_FIN))
+		return -BN_DROP_HTTP_CLOSING;
+	if (bn_http_look(ctx, p))
+		return -BN_DROP_INTERNAL;
+	s.ack = c->top;
+	s.seq = over;
+	if (c->flags & BN_HTTP_CONN_F_RESET) {
+		s.flags = BN_TCP_RST;
+		s.seq = w->ack;
+	} else if (bn_before(w->ack, over)) {
+		s.seq = c->answer;
+		s.flags = BN_TCP_ACK | BN_TCP_FIN | 8;
+		s.how |= c->flags & BN_HTTP_CONN_F_HEAD ? BN_SAY_403_HEAD : BN_SAY_403;
+	}
+	return bn_http_tell(ctx, p, &s);
+}
+
+/* --- The client's packets --------------------------------------------------------------------- */
+
+/* Where the parser stopped is past the first byte that may not go on: c->deny. */
+static __always_inline void bn_http_deny_at(struct bn_pkt *p, struct bn_http_work *w, struct bn_http_conn *c,
+					    __u32 next)
+{
+	c->phase = BN_HTTP_WAITING;
+	c->since_s = p->now_s;
+	c->reason = w->reason;
+	c->deny = bn_later(w->head, next);
+	c->head = w->head;
+	c->outstanding = w->outstanding;
+	c->srv_base = w->srv_base;
+	c->recent_from = w->recent_from;
+	c->recent_to = w->recent_to;
+	c->kept = w->kept;
+	c->st.at = BN_HTTP_AT_DENIED;
+	c->st.reason = w->reason;
+	if (w->st.flags & BN_HTTP_F_HEAD)
+		c->flags |= BN_HTTP_CONN_F_HEAD;
+}
+
+/* Sums of a trimmed segment's bytes, where the device does not compute them. */
+struct bn_http_sum {
+	bn_ctx *ctx;
+	__u32 at, to;
+	__u64 sum;
+	__u32 bad;
+};
+
+static long bn_http_sum_one(__u32 i, struct bn_http_sum *g)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	__u32 n = g->to - g->at, last;
+
+	if (!w || !n)
+		return 1;
+	last = (n < BN_HTTP_CHUNK ? n - 1 : BN_HTTP_CHUNK - 1) & (BN_HTTP_CHUNK - 1);
+	BN_OPAQUE(last);
+	last &= BN_HTTP_CHUNK - 1;
+	__builtin_memset(w->image, 0, BN_HTTP_CHUNK);
+	if (bpf_skb_load_bytes(g->ctx, g->at, w->image, last + 1)) {
+		g->bad = 1;
+		return 1;
+	}
+	g->sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)w->image, BN_HTTP_CHUNK, 0);
+	g->at += last + 1;
+	return 0;
+}
+
+/* Cuts the segment to its first n bytes of payload, without FIN. 0: it goes on so. */
+__noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_http_sum g = {.ctx = ctx};
+	bool v6;
+	__u32 gso = ctx->gso_size, len, l3;
+	__be16 was, is;
+	__u8 flags;
+
+	if (!w || !p || bn_http_look(ctx, p))
+		return -BN_DROP_INTERNAL;
+	/* What is left is one segment: the rest comes again. */
+	if (gso && n > gso)
+		n = gso;
+	v6 = p->flags & BN_PKT_F_V6;
+	l3 = p->l4 - p->l3;
+	len = (w->tcp.doff >> 4) * 4 + n;
+	if (bpf_skb_change_tail(ctx, p->l4 + len, 0))
+		return -BN_DROP_NAT_WRITE;
+	was = bpf_htons(v6 ? p->l4_len : p->l4_len + l3);
+	is = bpf_htons(v6 ? len : len + l3);
+	if (v6) {
+		if (bn_http_say_put(ctx, p->l3 + 4, &is, 2))
+			return -BN_DROP_NAT_WRITE;
+	} else if (bpf_l3_csum_replace(ctx, p->l3 + 10, was, is, 2) || bn_http_say_put(ctx, p->l3 + 2, &is, 2)) {
+		return -BN_DROP_NAT_WRITE;
+	}
+	flags = w->tcp.flags & ~BN_TCP_FIN;
+	if (bn_http_say_put(ctx, p->l4 + 13, &flags, 1))
+		return -BN_DROP_NAT_WRITE;
+	if (w->partial)
+		return bpf_l4_csum_replace(ctx, p->l4 + 16, bpf_htons(p->l4_len), bpf_htons(len),
+					   BPF_F_PSEUDO_HDR | 2)
+			       ? -BN_DROP_NAT_WRITE
+			       : 0;
+	is = 0;
+	if (bn_http_say_put(ctx, p->l4 + 16, &is, 2))
+		return -BN_DROP_NAT_WRITE;
+	/* In the packet the addresses are still those of p->t, whatever the pod sees. */
+	w->v = p->t;
+	g.sum = bn_http_pseudo(w, v6, len);
+	g.at = p->l4;
+	g.to = p->l4 + len;
+	bpf_loop(BN_HTTP_STEPS / BN_HTTP_CHUNK, bn_http_sum_one, &g, 0);
+	is = ~bn_csum_fold16(g.sum);
+	return g.bad || g.at != g.to || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : 0;
+}
+
+/* A packet of a connection with a denied request whose turn may not have come yet. */
+__noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	if (bn_http_turn(w, c))
+		return bn_http_answer(ctx, p, c);
+	if (p->now_s - c->since_s > BN_HTTP_WAIT_S) {
+		c->phase = BN_HTTP_ANSWERED;
+		c->flags |= BN_HTTP_CONN_F_RESET;
+		return bn_http_reset(ctx, p, bn_later(c->una, c->deny));
+	}
+	if (!w->plen && !(w->tcp.flags & BN_TCP_FIN))
+		return 0; /* acknowledges answers */
+	/* What was allowed and got lost behind us. */
+	if (w->plen && bn_before(w->seq, c->deny) && bn_before(c->una, c->deny)) {
+		if (!bn_http_same(ctx, c, bn_later(w->seq, c->una), bn_before(w->end, c->deny) ? w->end : c->deny))
+			return -BN_DROP_HTTP_CHANGED;
+		return bn_before(c->deny, w->end) || (w->tcp.flags & BN_TCP_FIN) ? bn_http_trim(ctx, p, c->deny - w->seq)
+										  : 0;
+	}
+	return -BN_DROP_HTTP_WAITING;
+}
+
+/* Data that comes before the one that is due: it passes, and is kept until the parser gets there. */
+static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, struct bn_http_conn *c)
+{
+	if (w->end - c->next > BN_HTTP_BLOCKS_CONN * BN_HTTP_BLOCK)
+		return -BN_DROP_HTTP_KEEP;
+	if (bn_http_put(ctx, c, w->seq, w->end))
+		return -BN_DROP_HTTP_KEEP;
+	c->kept = bn_later(c->kept, w->end);
+	return 0;
+}
+
+static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	__u32 una, next, a;
+	int r;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	una = *(volatile __u32 *)&c->una;
+	next = c->next;
+	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
+		return 0; /* nobody reads it again, or nobody has to judge it */
+	a = bn_later(w->seq, una);
+	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
+		return -BN_DROP_HTTP_CHANGED;
+	if (!bn_before(next, w->end))
+		return 0;
+	if (c->nblocks)
+		bn_http_release(c, 0);
+	if (bn_before(next, w->seq))
+		return bn_http_early(ctx, w, c);
+	bn_http_feed(ctx, p, c);
+	if (w->fail)
+		return -(int)w->fail;
+	if (!w->reason) {
+		bn_http_commit(w, c);
+		return 0;
+	}
+	w->judged = 1;
+	bn_http_report(ctx, p, c, w->reason);
+	bn_http_deny_at(p, w, c, next);
+	if (bn_before(w->end, c->deny) || w->reason == BN_HTTP_TABLE) {
+		/* What is denied was let pass out of order: the segment that closes the gap must not. */
+		c->phase = BN_HTTP_ANSWERED;
+		c->flags |= BN_HTTP_CONN_F_RESET;
+		r = bn_http_reset(ctx, p, bn_later(next, w->seq));
+		return r;
+	}
+	if (bn_http_turn(w, c))
+		return bn_http_answer(ctx, p, c);
+	if (!bn_before(a, c->deny))
+		return -BN_DROP_HTTP_WAITING;
+	return bn_http_trim(ctx, p, c->deny - w->seq);
+}
+
+static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	__u32 fin;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	fin = !!(w->tcp.flags & BN_TCP_FIN);
+	c->seen_s = p->now_s;
+	c->top = bn_later(c->top, w->end + fin);
+	if (fin)
+		c->flags |= BN_HTTP_CONN_F_FIN;
+	if (c->phase == BN_HTTP_ANSWERED)
+		return bn_http_after(ctx, p, c);
+	if (c->phase == BN_HTTP_WAITING)
+		return bn_http_waits(ctx, p, c);
+	return w->plen ? bn_http_judge(ctx, p, c) : 0;
+}
+
+static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	__u32 headers = p && (p->flags & BN_PKT_F_V6) ? sizeof(struct bn_ip6) : sizeof(struct bn_ip4);
+	struct bn_http_conn *c;
+	int r;
+
+	if (!w || !p)
+		return -BN_DROP_INTERNAL;
+	if (p->flags & BN_PKT_F_FRAG)
+		return -BN_DROP_HTTP_FRAGMENT;
+	if ((__u32)(p->l4 - p->l3) != headers)
+		return -BN_DROP_HTTP_OPTIONS;
+	c = bn_http_conn_get(w);
+	if (w->tcp.flags & (BN_TCP_SYN | BN_TCP_RST)) {
+		if (w->plen)
+			return -BN_DROP_HTTP_SYN_DATA;
+		return c && bn_http_conn_is(p, c) && c->phase == BN_HTTP_ANSWERED ? -BN_DROP_HTTP_CLOSING : 0;
+	}
+	if (!(w->tcp.flags & BN_TCP_ACK))
+		return -BN_DROP_HTTP_SYN_DATA;
+	if (!c || !bn_http_conn_is(p, c)) {
+		if (!w->plen)
+			return 0;
+		if ((w->tcp.flags & BN_TCP_URG))
+			return -BN_DROP_HTTP_URGENT;
+		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE)) {
+			p->todo &= ~BN_DO_DELIVER;
+			r = bn_http_reset(ctx, p, w->seq);
+			if (r > 0)
+				bn_exit_drop(p, BN_DROP_HTTP_MIDSTREAM);
+			return r;
+		}
+		if (w->seq != p->first)
+			return -BN_DROP_HTTP_MIDSTREAM; /* not yet: the first bytes are lost or late */
+		r = bn_http_begin_conn(p);
+		if (r)
+			return r;
+		c = bn_http_conn_get(w);
+		if (!c)
+			return -BN_DROP_HTTP_BUSY;
+	}
+	if (w->plen && (w->tcp.flags & BN_TCP_URG))
+		return -BN_DROP_HTTP_URGENT;
+	if (!w->plen && c->phase == BN_HTTP_FOLLOWED && !(w->tcp.flags & BN_TCP_FIN))
+		return 0;
+	r = bn_http_claim(p, c);
+	if (r)
+		return r;
+	w->judged = 0;
+	r = bn_http_claimed(ctx, p, c);
+	if (w->judged && r >= 0)
+		bn_http_count_drop(p, BN_DROP_HTTP_DENIED);
+	if (c->phase == BN_HTTP_ANSWERED && (w->tcp.flags & BN_TCP_FIN) && w->ack == c->answer + bn_http_403_len(c) + 1)
+		bn_http_forget(c);
+	else
+		bn_http_free(c);
+	return r;
+}
+
+/* --- The server's packets --------------------------------------------------------------------- */
+
+static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_say s = {.how = BN_SAY_BACK, .flags = BN_TCP_RST};
+	struct bn_http_conn *c;
+	__u32 end;
+
+	if (!w || !p)
+		return -BN_DROP_INTERNAL;
+	if ((w->tcp.flags & (BN_TCP_SYN | BN_TCP_ACK)) == (BN_TCP_SYN | BN_TCP_ACK))
+		return bn_http_syn_ack(p);
+	c = bn_http_conn_get(w);
+	if (!c || !bn_http_conn_is(p, c))
+		return 0;
+	if (c->phase == BN_HTTP_ANSWERED) {
+		if (w->tcp.flags & BN_TCP_RST)
+			return -BN_DROP_HTTP_CLOSING;
+		s.seq = w->ack;
+		if (bn_http_look(ctx, p))
+			return -BN_DROP_INTERNAL;
+		return bn_http_tell(ctx, p, &s);
+	}
+	if ((w->tcp.flags & BN_TCP_ACK) && bn_before(c->una, w->ack))
+		*(volatile __u32 *)&c->una = w->ack;
+	end = w->end + !!(w->tcp.flags & BN_TCP_FIN);
+	if (bn_before(c->srv_end, end))
+		*(volatile __u32 *)&c->srv_end = end;
+	if (w->tcp.flags & BN_TCP_FIN)
+		c->flags |= BN_HTTP_CONN_F_SRV_FIN;
+	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
+	if (c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE) {
+		c->phase = BN_HTTP_ANSWERED;
+		c->flags |= BN_HTTP_CONN_F_RESET;
+		return -BN_DROP_HTTP_MIDSTREAM;
+	}
+	if ((w->tcp.flags & BN_TCP_RST) ||
+	    ((c->flags & BN_HTTP_CONN_F_FIN) && (c->flags & BN_HTTP_CONN_F_SRV_FIN) && c->una == c->top)) {
+		if (!bn_http_claim(p, c))
+			bn_http_forget(c);
+	}
+	return 0;
+}
+
+/* --- Entry ------------------------------------------------------------------------------------ */
+
+static __always_inline void bn_http_key_set(const struct bn_pkt *p, struct bn_http_work *w, __u32 side)
+{
+	bool reply = p->flags & BN_PKT_F_REPLY;
+
+	__builtin_memset(&w->key, 0, sizeof(w->key));
+	if (reply) {
+		w->key.client = p->t.dst;
+		w->key.server = p->t.src;
+		w->key.cport = p->t.dport;
+		w->key.sport = p->t.sport;
+	} else if (p->todo & BN_DO_NAT) {
+		w->key.client = p->x.src;
+		w->key.server = p->x.dst;
+		w->key.cport = p->x.sport;
+		w->key.sport = p->x.dport;
+	} else {
+		w->key.client = p->t.src;
+		w->key.server = p->t.dst;
+		w->key.cport = p->t.sport;
+		w->key.sport = p->t.dport;
+	}
+	w->key.side = side;
+	w->side = side;
+	w->set = p->http[side & 1] & BN_CT_HTTP_SET;
+}
+
+/* 0: the packet goes on as decided; BN_DONE_x: it was turned into something else; -BN_DROP_x. In a program of
+ * its own: the verifier allows eight frames, and three of them are callers of the other stages.
+ */
+static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	int r = 0;
+
+	if (!w || !p)
+		return -BN_DROP_INTERNAL;
+	if (p->proto != BN_PROTO_TCP)
+		return 0;
+	if (p->flags & BN_PKT_F_LATER)
+		return p->flags & BN_PKT_F_REPLY ? 0 : -BN_DROP_HTTP_FRAGMENT;
+	if (bn_ctx_load(ctx, p->l4, &w->tcp, sizeof(w->tcp)))
+		return -BN_DROP_BAD_HEADER;
+	w->toff = p->l4 + (w->tcp.doff >> 4) * 4;
+	w->plen = p->l4_len - (w->tcp.doff >> 4) * 4;
+	w->seq = bpf_ntohl(w->tcp.seq);
+	w->ack = bpf_ntohl(w->tcp.ack);
+	w->end = w->seq + w->plen;
+	for (__u32 side = 0; side < 2 && !r; side++) {
+		if (!p->http[side])
+			continue;
+		bn_http_key_set(p, w, side);
+		r = p->flags & BN_PKT_F_REPLY ? bn_http_reply(ctx, p) : bn_http_request(ctx, p);
+	}
+	return r;
+}
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef BN_BPF_HTTP_CONN_H
+#define BN_BPF_HTTP_CONN_H
+
+/* A followed connection's life: begun once with the client's first byte, held by one CPU at a time, forgotten
+ * when both ends are through with it. Never made anew in mid-stream: the flow's entry remembers.
+ */
+
+#include "bpf/lib/http_feed.h"
+
+#define BN_HTTP_SPINS 4000
+#define BN_HTTP_SPOKE_FIRST 65536 /* bytes that a server may have sent before the client's first */
+
+static __always_inline struct bn_http_conn *bn_http_conn_get(struct bn_http_work *w)
+{
+	return bpf_map_lookup_elem(&http_conns, &w->key);
+}
+
+static __always_inline bool bn_http_conn_is(const struct bn_pkt *p, const struct bn_http_conn *c)
+{
+	return c->id && c->first == p->first && c->srv_first == p->srv_first;
+}
+
+static long bn_http_spin(__u32 i, struct bn_http_loop *l)
+{
+	return !l->c || !*(volatile __u32 *)&l->c->claim;
+}
+
+/* Elements of the map are reused at once: what was claimed may have become another connection's. */
+__noinline int bn_http_claim(struct bn_pkt *p, struct bn_http_conn *c)
+{
+	__u32 me = bpf_get_smp_processor_id() + 1;
+	struct bn_http_loop l = {.c = c};
+
+	if (!p || !c)
+		return -BN_DROP_INTERNAL;
+	for (int i = 0; i < 8; i++) {
+		if (!__sync_val_compare_and_swap(&c->claim, 0, me)) {
+			if (bn_http_conn_is(p, c))
+				return 0;
+			*(volatile __u32 *)&c->claim = 0;
+			return -BN_DROP_HTTP_BUSY;
+		}
+		bpf_loop(BN_HTTP_SPINS, bn_http_spin, &l, 0);
+	}
+	return -BN_DROP_HTTP_BUSY;
+}
+
+static __always_inline void bn_http_free(struct bn_http_conn *c)
+{
+	BN_BARRIER();
+	*(volatile __u32 *)&c->claim = 0;
+}
+
+/* The connection is over. The caller holds the claim, and must not touch it any more. */
+__noinline int bn_http_forget(struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+
+	if (!w || !c)
+		return 0;
+	if (c->nblocks)
+		bn_http_release(c, 1);
+	c->id = 0;
+	bn_http_free(c);
+	bpf_map_delete_elem(&http_conns, &w->key);
+	return 0;
+}
+
+/* The flow's entry, as the other stages found it. */
+static __always_inline struct bn_ct_entry *bn_http_entry(const struct bn_pkt *p, struct bn_scratch *s)
+{
+	struct bn_ct_hit hit;
+
+	bn_ct_ref(&s->ref, &p->t, BN_PROTO_TCP, p->zone);
+	bn_ct_find(&s->ref, &hit);
+	return hit.e;
+}
+
+/* From the server's SYN-ACK: where both streams begin, into both entries of the flow. */
+__noinline int bn_http_syn_ack(struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_entry *e;
+	struct bn_ct_hit hit;
+	__u32 flags;
+
+	if (!p || !w || !s)
+		return -BN_DROP_INTERNAL;
+	e = bn_http_entry(p, s);
+	if (!e)
+		return -BN_DROP_INTERNAL;
+	e->first = w->ack;
+	e->srv_first = w->seq + 1;
+	flags = e->flags;
+	if (!(flags & BN_CT_F_NAT))
+		return 0;
+	bn_ct_other(e, &s->ends.t);
+	bn_ct_ref(&s->ref, &s->ends.t, BN_PROTO_TCP,
+		  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED ? BN_CT_ZONE_SHIFTED
+										  : BN_CT_ZONE_MAIN);
+	bn_ct_find(&s->ref, &hit);
+	if (hit.e) {
+		hit.e->first = w->ack;
+		hit.e->srv_first = w->seq + 1;
+	}
+	return 0;
+}
+
+/* Room for new connections, at most once a second: those that are over, or were never used. */
+static long bn_http_sweep_one(void *map, const void *key, struct bn_http_conn *c, __u32 *now_s)
+{
+	__u32 idle;
+
+	if (!c || !now_s)
+		return 1;
+	idle = *now_s - c->seen_s;
+	if (idle < BN_CT_T_TCP_S && !(idle >= 60 && (c->phase != BN_HTTP_FOLLOWED || c->next == c->first)) &&
+	    !(idle >= 5 && (c->flags & BN_HTTP_CONN_F_CLOSED)))
+		return 0;
+	if (__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1))
+		return 0;
+	if (c->nblocks)
+		bn_http_release(c, 1);
+	c->id = 0;
+	bn_http_free(c);
+	bpf_map_delete_elem(map, key);
+	return 0;
+}
+
+static __u32 bn_http_swept_s;
+
+__noinline int bn_http_sweep(struct bn_pkt *p)
+{
+	__u32 last = bn_http_swept_s, now_s;
+
+	if (!p)
+		return 0;
+	now_s = p->now_s;
+	if (now_s == last || __sync_val_compare_and_swap(&bn_http_swept_s, last, now_s) != last)
+		return 0;
+	bpf_for_each_map_elem(&http_conns, bn_http_sweep_one, &now_s, 0);
+	return 0;
+}
+
+/* The client's first byte is here: from now on the connection is followed. Once in a flow's life. */
+__noinline int bn_http_begin_conn(struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_http_conn *c;
+	struct bn_ct_entry *e;
+
+	if (!p || !w || !s)
+		return -BN_DROP_INTERNAL;
+	if (w->ack - p->srv_first > BN_HTTP_SPOKE_FIRST)
+		return -BN_DROP_HTTP_MIDSTREAM;
+	e = bn_http_entry(p, s);
+	if (!e)
+		return -BN_DROP_INTERNAL;
+	c = &w->fresh;
+	__builtin_memset(c, 0, offsetof(struct bn_http_conn, recent));
+	c->id = bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 0xff);
+	c->seen_s = p->now_s;
+	c->next = c->una = c->kept = c->end = c->head = c->recent_from = c->recent_to = c->top = p->first;
+	c->first = p->first;
+	c->srv_first = p->srv_first;
+	c->srv_end = c->srv_acked = c->srv_base = w->ack;
+	/* Of an earlier connection with these ports: its flow is gone. */
+	c = bn_http_conn_get(w);
+	if (c) {
+		if (__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1))
+			return -BN_DROP_HTTP_BUSY;
+		bn_http_forget(c);
+	}
+	if (bpf_map_update_elem(&http_conns, &w->key, &w->fresh, BPF_NOEXIST)) {
+		bn_http_sweep(p);
+		if (bpf_map_update_elem(&http_conns, &w->key, &w->fresh, BPF_NOEXIST))
+			return -BN_DROP_HTTP_FULL;
+	}
+	__sync_fetch_and_or(&e->http, BN_CT_HTTP_MADE << BN_CT_HTTP_SHIFT(w->side));
+	return 0;
+}
+
+#endif
