@@ -48,7 +48,7 @@ __noinline int bn_http_claim(struct bn_pkt *p, struct bn_http_conn *c)
 
 static __always_inline void bn_http_free(struct bn_http_conn *c)
 {
-	BN_BARRIER();
+	bn_fence();
 	*(volatile __u32 *)&c->claim = 0;
 }
 
