@@ -52,7 +52,7 @@ cmocka_report() { # suite, binary
 script() { # suite, command...: prints its own "N passed, N failed" or counts as one test
 	local suite=$1 began=$SECONDS rc p=0 f=0 line log=$out/script
 	shift
-	timeout 1200 "$@" >"$log" 2>&1 </dev/null
+	timeout 1800 "$@" >"$log" 2>&1 </dev/null
 	rc=$?
 	line=$(grep -oE '[0-9]+ passed, [0-9]+ failed' "$log" | tail -1)
 	if [ -n "$line" ]; then
@@ -78,7 +78,7 @@ for suite in $suites; do
 	fuzz) for t in build/san/tests/fuzz/fuzz_*; do [ "${t%.d}" = "$t" ] && script fuzz "$t" ${FUZZ_ARGS:+"$FUZZ_ARGS"}; done ;;
 	bpf) cmocka_all bpf 1 build/tests/bpf/test_* ;;
 	cli) for t in tests/cli/test_*; do [ -x "$t" ] && script cli "$t"; done ;;
-	e2e) script e2e /usr/bin/python3 tests/e2e/run.py ;;
+	e2e) script e2e /usr/bin/python3 tests/e2e/run.py -j 3 ;;
 	*) echo "unknown suite $suite" >&2; exit 2 ;;
 	esac
 done

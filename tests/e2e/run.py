@@ -1,8 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Runs the end-to-end tests: run.py [-v] [NAME-PART...]. One line a test; the last line is the count."""
+"""Runs the end-to-end tests: run.py [-j N] [NAME-PART...]. One line a test; the last line is the count.
+
+With -j each test is a process of its own, N at a time: they wait more than they work. A module's ALONE names
+those that measure time; they come first, one by one. `=NAME` is that test only.
+"""
+import concurrent.futures
 import importlib
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -11,11 +17,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 
-def main():
-    wanted = [a for a in sys.argv[1:] if not a.startswith("-")]
-    if os.geteuid():
-        sys.exit("end-to-end tests need root")
-    passed = failed = 0
+def find(wanted):
+    """[(label, function, alone)]"""
+    out = []
     for name in sorted(os.listdir(HERE)):
         if not (name.startswith("test_") and name.endswith(".py")):
             continue
@@ -26,19 +30,48 @@ def main():
             continue
         for fn in [v for k, v in vars(module).items() if k.startswith("test_") and callable(v)]:
             label = f"{name[5:-3]}.{fn.__name__[5:]}"
-            if wanted and not any(w in label for w in wanted):
-                continue
-            began = time.monotonic()
-            try:
-                fn()
-                passed += 1
-                print(f"ok     {label} ({time.monotonic() - began:.1f} s)", flush=True)
-            except Exception:
-                failed += 1
-                print(f"FAILED {label} ({time.monotonic() - began:.1f} s)", flush=True)
-                traceback.print_exc()
-    print(f"e2e: {passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+            if not wanted or any(w == "=" + label if w[0] == "=" else w in label for w in wanted):
+                out.append((label, fn, fn.__name__ in getattr(module, "ALONE", ())))
+    return out
+
+
+def run_here(label, fn):
+    began = time.monotonic()
+    try:
+        fn()
+        print(f"ok     {label} ({time.monotonic() - began:.1f} s)", flush=True)
+        return True
+    except Exception:
+        print(f"FAILED {label} ({time.monotonic() - began:.1f} s)", flush=True)
+        traceback.print_exc()
+        return False
+
+
+def run_apart(label):
+    p = subprocess.run([sys.executable, os.path.abspath(__file__), "=" + label], stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    lines = p.stdout.splitlines()
+    print("\n".join(lines[:-1]) if p.returncode in (0, 1) else p.stdout, flush=True)
+    return p.returncode == 0
+
+
+def main():
+    args = sys.argv[1:]
+    jobs = 1
+    if args and args[0] == "-j":
+        jobs, args = int(args[1]), args[2:]
+    if os.geteuid():
+        sys.exit("end-to-end tests need root")
+    tests = find(args)
+    if jobs == 1:
+        results = [run_here(label, fn) for label, fn, _ in tests]
+    else:
+        results = [run_apart(label) for label, _, alone in tests if alone]
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            results += pool.map(run_apart, [label for label, _, alone in tests if not alone])
+    passed = sum(results)
+    print(f"e2e: {passed} passed, {len(results) - passed} failed")
+    return 0 if passed == len(results) and passed else 1
 
 
 if __name__ == "__main__":

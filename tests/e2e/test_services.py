@@ -15,6 +15,9 @@ VIP, VIP6 = "10.96.0.10", "fd00:96::10"
 TCP80 = [("http", "TCP", 80, 8080)]
 BOTH = [("http", "TCP", 80, 8080), ("dns", "UDP", 53, 5353)]
 
+ALONE = {"test_change_is_in_force_quickly", "test_thousand_services", "test_no_endpoint_is_refused",
+         "test_nginx_curl_wrk_iperf"}
+
 
 def who(answer):
     return answer.split(" ")[0]
