@@ -123,7 +123,7 @@ def test_image_has_the_libraries():
         final = f.read().rsplit("FROM ", 1)[1]
     have = set(re.findall(r"[a-z0-9.+-]+", final))
     own = {"libelf.so.1": "libelf1", "libz.so.1": "zlib1g", "libyaml-0.so.2": "libyaml-0-2",
-           "libevent-2.1.so.7": "libevent-2.1-7", "libc.so.6": None, "libm.so.6": None}
+           "libevent-2.1.so.7": "libevent-2.1-7", "libfa.so.1": "libaugeas0", "libc.so.6": None, "libm.so.6": None}
     libs = set()
     for b in ("bpfnetd", "bpfnet", "bpfnet-cni"):
         libs |= set(needed(f"{BUILD}/{b}"))
