@@ -63,6 +63,7 @@ enum bn_http_reason {
 
 BN_ABI_BEGIN
 /* Offsets are in cells of the set. Next state = trans[state * classes + class[byte]]. */
+#define BN_HTTP_DEAD 0xffff /* next state of a path that no rule can match any more */
 struct bn_http_auto {
 	__u32 cls;   /* 256 cells: class of the byte */
 	__u32 trans; /* states * classes cells */

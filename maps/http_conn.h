@@ -110,7 +110,9 @@ struct bn_http_conn {
 	__u16 res_status;
 	__u8 res_at;
 	__u8 res_flags;
-	__u32 spare[4];
+	__u32 res_base; /* srv_end when the first of the outstanding requests was let pass */
+	__u32 spoke_ms; /* when the server spoke last, low bits */
+	__u32 spare[2];
 	/* Control bytes that are not acknowledged, as long as they are one run that fits. */
 	__u8 recent[BN_HTTP_RECENT];
 };
@@ -156,6 +158,7 @@ enum {
 	BN_HTTP_CONN_F_FIN = 1 << 2,	/* the client has sent FIN */
 	BN_HTTP_CONN_F_CLOSED = 1 << 3, /* RST, or both FIN */
 	BN_HTTP_CONN_F_SRV_FIN = 1 << 4,
+	BN_HTTP_CONN_F_CONNECT = 1 << 5, /* the last request was one */
 };
 
 #endif

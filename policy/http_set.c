@@ -121,8 +121,35 @@ static int cell(struct bn_http_rules *r, uint32_t x)
 }
 
 /* Makes the automaton and lays it behind the others. */
+/* Which states lead to a set that is not empty: from the others no byte helps any more. */
+static int live_states(struct comp *c, const struct bn_dfa *d, bool **ret)
+{
+	bool *live = calloc(d->n, sizeof(*live)), more = true;
+
+	if (!live)
+		return -ENOMEM;
+	for (uint32_t q = 0; q < d->n; q++) {
+		const uint32_t *v;
+		uint32_t n;
+
+		v = bn_pool_at(&c->sets, d->ends[q], &n);
+		for (uint32_t k = 0; k < n; k++)
+			live[q] |= v[k] != 0;
+	}
+	while (more) {
+		more = false;
+		for (uint32_t q = d->n; q-- > 0;) {
+			for (uint32_t k = 0; k < d->classes && !live[q]; k++)
+				more |= live[q] = live[d->trans[q * d->classes + k]];
+		}
+	}
+	*ret = live;
+	return 0;
+}
+
 static int emit(struct comp *c, struct field *f, const char *name, struct bn_http_auto *ret)
 {
+	_cleanup_(freep) bool *live = NULL;
 	void *data[2] = { c, f };
 	struct bn_dfa d = {};
 	int r;
@@ -139,8 +166,11 @@ static int emit(struct comp *c, struct field *f, const char *name, struct bn_htt
 	}
 	for (uint32_t k = 0; !r && k < 256; k++)
 		r = cell(c->r, d.cls[k]);
+	/* A path that is lost is denied at once, before the rest of it reaches the server. */
+	if (!r && ret == &c->r->tab.path)
+		r = live_states(c, &d, &live);
 	for (uint32_t k = 0; !r && k < d.n * d.classes; k++)
-		r = cell(c->r, d.trans[k]);
+		r = cell(c->r, live && !live[d.trans[k]] ? BN_HTTP_DEAD : d.trans[k]);
 	for (uint32_t k = 0; !r && k < d.n; k++)
 		r = cell(c->r, d.ends[k]);
 	bn_dfa_done(&d);

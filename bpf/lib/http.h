@@ -9,10 +9,11 @@
  * the reply direction are single words that only grow and are written without it.
  */
 
-#include "bpf/lib/http_conn.h"
+#include "bpf/lib/http_answer.h"
 #include "bpf/lib/http_say.h"
 
 #define BN_TCP_URG (1 << 5)
+#define BN_HTTP_QUIET_MS 300
 #define BN_HTTP_WAIT_S 30	 /* for answers that stand before a 403 */
 
 /* A drop that is reported elsewhere. */
@@ -69,10 +70,18 @@ __noinline int bn_http_answer(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 	return bn_http_tell_both(ctx, p, &back, &on);
 }
 
-/* Only what lies before `to` of the client's segment goes on. */
-static __always_inline bool bn_http_turn(const struct bn_http_work *w, const struct bn_http_conn *c)
+/* Is it the denied request's turn? The client has all that the server said, and that was every answer; where
+ * they could not be followed: the server has said something and then nothing for a while.
+ */
+static __always_inline bool bn_http_turn(const struct bn_pkt *p, const struct bn_http_work *w,
+					 const struct bn_http_conn *c)
 {
-	return !c->outstanding && w->ack == c->srv_end;
+	if (w->ack != c->srv_end)
+		return false;
+	if (!c->outstanding)
+		return true;
+	return c->res_at == BN_HTTP_RES_LOST && c->srv_end != c->res_base &&
+	       (__u32)(p->now_ns >> 20) - c->spoke_ms > BN_HTTP_QUIET_MS;
 }
 
 /* The client speaks after its 403. */
@@ -113,13 +122,15 @@ static __always_inline void bn_http_deny_at(struct bn_pkt *p, struct bn_http_wor
 	c->reason = w->reason;
 	c->deny = bn_later(w->head, next);
 	c->head = w->head;
-	c->outstanding = w->outstanding;
+	/* Denied in its body: the request itself will not be answered by the server. */
+	c->outstanding = w->outstanding - (w->body && w->outstanding);
 	c->srv_base = w->srv_base;
 	c->recent_from = w->recent_from;
 	c->recent_to = w->recent_to;
 	c->kept = w->kept;
 	c->st.at = BN_HTTP_AT_DENIED;
 	c->st.reason = w->reason;
+	c->st.requests = w->st.requests;
 	if (w->st.flags & BN_HTTP_F_HEAD)
 		c->flags |= BN_HTTP_CONN_F_HEAD;
 }
@@ -139,15 +150,15 @@ static long bn_http_sum_one(__u32 i, struct bn_http_sum *g)
 
 	if (!w || !n)
 		return 1;
-	last = (n < BN_HTTP_CHUNK ? n - 1 : BN_HTTP_CHUNK - 1) & (BN_HTTP_CHUNK - 1);
+	last = (n < BN_HTTP_PIECE ? n - 1 : BN_HTTP_PIECE - 1) & (BN_HTTP_PIECE - 1);
 	BN_OPAQUE(last);
-	last &= BN_HTTP_CHUNK - 1;
-	__builtin_memset(w->image, 0, BN_HTTP_CHUNK);
+	last &= BN_HTTP_PIECE - 1;
+	__builtin_memset(w->image, 0, BN_HTTP_PIECE);
 	if (bpf_skb_load_bytes(g->ctx, g->at, w->image, last + 1)) {
 		g->bad = 1;
 		return 1;
 	}
-	g->sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)w->image, BN_HTTP_CHUNK, 0);
+	g->sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)w->image, BN_HTTP_PIECE, 0);
 	g->at += last + 1;
 	return 0;
 }
@@ -196,7 +207,7 @@ __noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
 	g.sum = bn_http_pseudo(w, v6, len);
 	g.at = p->l4;
 	g.to = p->l4 + len;
-	bpf_loop(BN_HTTP_STEPS / BN_HTTP_CHUNK, bn_http_sum_one, &g, 0);
+	bpf_loop(BN_HTTP_STEPS / BN_HTTP_PIECE, bn_http_sum_one, &g, 0);
 	is = ~bn_csum_fold16(g.sum);
 	return g.bad || g.at != g.to || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : 0;
 }
@@ -208,9 +219,11 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
-	if (bn_http_turn(w, c))
+	if (!(c->flags & BN_HTTP_CONN_F_SRV_FIN) && bn_http_turn(p, w, c))
 		return bn_http_answer(ctx, p, c);
-	if (p->now_s - c->since_s > BN_HTTP_WAIT_S) {
+	/* The server has closed: there is no place for an answer of ours. */
+	if (p->now_s - c->since_s > BN_HTTP_WAIT_S ||
+	    ((c->flags & BN_HTTP_CONN_F_SRV_FIN) && w->ack == c->srv_end)) {
 		c->phase = BN_HTTP_ANSWERED;
 		c->flags |= BN_HTTP_CONN_F_RESET;
 		return bn_http_reset(ctx, p, bn_later(c->una, c->deny));
@@ -264,11 +277,17 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		return -(int)w->fail;
 	if (!w->reason) {
 		bn_http_commit(w, c);
-		return 0;
+		if (c->outstanding > 1 || c->st.at == BN_HTTP_AT_ANSWER)
+			bn_http_res_begin(c);
+		if (c->st.at != BN_HTTP_AT_ANSWER || !bn_before(c->next, w->end))
+			return 0;
+		return bn_before(a, c->next) ? bn_http_trim(ctx, p, c->next - w->seq) : -BN_DROP_HTTP_WAITING;
 	}
 	w->judged = 1;
 	bn_http_report(ctx, p, c, w->reason);
 	bn_http_deny_at(p, w, c, next);
+	if (c->outstanding)
+		bn_http_res_begin(c);
 	if (bn_before(w->end, c->deny) || w->reason == BN_HTTP_TABLE) {
 		/* What is denied was let pass out of order: the segment that closes the gap must not. */
 		c->phase = BN_HTTP_ANSWERED;
@@ -276,7 +295,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		r = bn_http_reset(ctx, p, bn_later(next, w->seq));
 		return r;
 	}
-	if (bn_http_turn(w, c))
+	if (bn_http_turn(p, w, c))
 		return bn_http_answer(ctx, p, c);
 	if (!bn_before(a, c->deny))
 		return -BN_DROP_HTTP_WAITING;
@@ -393,6 +412,13 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 		*(volatile __u32 *)&c->srv_end = end;
 	if (w->tcp.flags & BN_TCP_FIN)
 		c->flags |= BN_HTTP_CONN_F_SRV_FIN;
+	if (w->plen) {
+		c->spoke_ms = p->now_ns >> 20;
+		if (c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE && !bn_http_claim(p, c)) {
+			bn_http_res_feed(ctx, c);
+			bn_http_free(c);
+		}
+	}
 	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
 	if (c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE) {
 		c->phase = BN_HTTP_ANSWERED;

@@ -43,7 +43,7 @@ static __always_inline void bn_http_fill_block(struct bn_http_work *w, struct bn
 		at &= BN_HTTP_BLOCK - 1;
 		if (!(b->known[at / 64] >> (at % 64) & 1))
 			break;
-		w->bytes[j & (BN_HTTP_CHUNK - 1)] = b->bytes[at];
+		w->bytes[j & (BN_HTTP_PIECE - 1)] = b->bytes[at];
 		n++;
 	}
 	w->have = n;
@@ -65,10 +65,10 @@ __noinline int bn_http_fill(bn_ctx *ctx, struct bn_http_conn *c)
 		return 0;
 	}
 	n = w->end - w->pos - 1;
-	if (n >= BN_HTTP_CHUNK)
-		n = BN_HTTP_CHUNK - 1;
+	if (n >= BN_HTTP_PIECE)
+		n = BN_HTTP_PIECE - 1;
 	BN_OPAQUE(n);
-	n &= BN_HTTP_CHUNK - 1; /* 6.1 does not learn from n != 0 */
+	n &= BN_HTTP_PIECE - 1; /* 6.1 does not learn from n != 0 */
 	if (bpf_skb_load_bytes(ctx, w->toff + (w->pos - w->seq), w->bytes, n + 1)) {
 		w->fail = BN_DROP_INTERNAL;
 		return 0;
@@ -90,7 +90,7 @@ static __always_inline int bn_http_run(const struct bn_http_page *page, struct b
 		if (i >= have)
 			break;
 		BN_OPAQUE(i);
-		v = bn_http_one(page, &w->st, w->bytes[i & (BN_HTTP_CHUNK - 1)]);
+		v = bn_http_one(page, &w->st, w->bytes[i & (BN_HTTP_PIECE - 1)]);
 		w->pos++;
 		if (v || w->st.left || bn_http_idle(&w->st))
 			break;
@@ -193,6 +193,7 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 	w->head = w->pos;
 	w->cur_set = w->set;
 	w->gen = 0; /* what the set says */
+	w->body = 0;
 	if (w->outstanding == 1 && w->ack == c->srv_end && c->srv_end != w->srv_base)
 		w->outstanding = 0;
 }
@@ -222,6 +223,17 @@ static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_ht
 		return;
 	}
 	bn_http_count(stats ? stats + 1 + w->st.match : 0);
+	w->body = 1;
+	if (!w->outstanding) {
+		l->c->res_base = l->c->srv_end;
+		l->c->res_heads = 0;
+		l->c->res_at = 0;
+	}
+	if ((w->st.flags & BN_HTTP_F_HEAD) && w->outstanding < 64)
+		l->c->res_heads |= 1ull << (w->outstanding & 63);
+	l->c->flags &= ~BN_HTTP_CONN_F_CONNECT;
+	if (w->st.flags & BN_HTTP_F_CONNECT)
+		l->c->flags |= BN_HTTP_CONN_F_CONNECT;
 	if (w->outstanding < 0xffff)
 		w->outstanding++;
 	w->srv_base = l->c->srv_end;
@@ -256,6 +268,8 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 		if (!w->have)
 			return 1;
 	}
+	if (w->st.at == BN_HTTP_AT_ANSWER)
+		return 1; /* what follows depends on the answer: it comes again */
 	if (bn_http_idle(&w->st))
 		bn_http_begins(w, l->c);
 	page = bn_http_rules(w);
@@ -287,6 +301,7 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	w->kept = c->kept;
 	w->outstanding = c->outstanding;
 	w->srv_base = c->srv_base;
+	w->body = c->st.at >= BN_HTTP_AT_BODY || (c->st.flags & BN_HTTP_F_TRAILER);
 	w->reason = w->fail = 0;
 	bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0);
 	if (!w->fail && !w->reason)

@@ -225,12 +225,12 @@ static __always_inline int bn_http_keep_recent(bn_ctx *ctx, struct bn_http_work 
 {
 	__u32 off = w->recent_to - w->recent_from, last = n - 1;
 
-	if (off > BN_HTTP_RECENT - BN_HTTP_CHUNK || last >= BN_HTTP_CHUNK)
+	if (off > BN_HTTP_RECENT - BN_HTTP_PIECE || last >= BN_HTTP_PIECE)
 		return -1;
 	BN_OPAQUE(last);
-	last &= BN_HTTP_CHUNK - 1;
+	last &= BN_HTTP_PIECE - 1;
 	BN_OPAQUE(off);
-	if (off > BN_HTTP_RECENT - BN_HTTP_CHUNK)
+	if (off > BN_HTTP_RECENT - BN_HTTP_PIECE)
 		return -1;
 	return bpf_skb_load_bytes(ctx, w->toff + (a - w->seq), c->recent + off, last + 1) ? -1 : 0;
 }
@@ -245,7 +245,7 @@ __noinline int bn_http_keep(bn_ctx *ctx, struct bn_http_conn *c, __u32 a, __u32 
 	if (!bn_before(c->una, w->recent_to) || w->recent_from == w->recent_to)
 		w->recent_from = w->recent_to = a;
 	for (int i = 0; i < 2; i++) {
-		__u32 n = b - a < BN_HTTP_CHUNK ? b - a : BN_HTTP_CHUNK;
+		__u32 n = b - a < BN_HTTP_PIECE ? b - a : BN_HTTP_PIECE;
 
 		if (!n || a != w->recent_to || bn_http_keep_recent(ctx, w, c, a, n))
 			break;

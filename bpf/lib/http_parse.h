@@ -177,7 +177,7 @@ BN_INLINE int bn_http_value(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 BN_INLINE void bn_http_request_end(struct bn_http_state *s)
 {
 	s->at = s->flags & (BN_HTTP_F_UPGRADE | BN_HTTP_F_CONNECT) ? BN_HTTP_AT_ANSWER : BN_HTTP_AT_START;
-	s->flags &= BN_HTTP_F_HEAD;
+	s->flags &= BN_HTTP_F_HEAD | BN_HTTP_F_CONNECT; /* what the answer will depend on */
 	s->head = 0;
 }
 

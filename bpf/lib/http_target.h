@@ -252,6 +252,14 @@ BN_INLINE int bn_http_host_end(const bn_http_t *t, struct bn_http_state *s)
 	return bn_http_field(t, s, &t->host, s->host_q) ? 0 : bn_http_deny(s, BN_HTTP_NO_MATCH);
 }
 
+/* A byte of the normalised path: denied as soon as no rule can match any more. */
+BN_INLINE int bn_http_path_next(const bn_http_t *t, struct bn_http_state *s, __u8 b)
+{
+	if (s->q != BN_HTTP_DEAD)
+		s->q = bn_http_next(t, &t->path, s->q, b);
+	return s->q == BN_HTTP_DEAD ? bn_http_deny(s, BN_HTTP_NO_MATCH) : 0;
+}
+
 BN_INLINE void bn_http_path_start(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->q = bn_http_next(t, &t->path, t->path.start, '/');
@@ -313,7 +321,7 @@ BN_INLINE int bn_http_path_end(const bn_http_t *t, struct bn_http_state *s, __u8
 		return bn_http_deny(s, BN_HTTP_PERCENT);
 	if (s->segment == BN_HTTP_SEG_DOT || s->segment == BN_HTTP_SEG_DOTS)
 		return bn_http_deny(s, BN_HTTP_PATH);
-	if (!bn_http_field(t, s, &t->path, s->q))
+	if (s->q == BN_HTTP_DEAD || !bn_http_field(t, s, &t->path, s->q))
 		return bn_http_deny(s, BN_HTTP_NO_MATCH);
 	if (b == ' ') {
 		bn_http_version_start(s);
@@ -362,8 +370,7 @@ BN_INLINE int bn_http_path_byte(const bn_http_t *t, struct bn_http_state *s, __u
 	} else {
 		s->segment = BN_HTTP_SEG_TEXT;
 	}
-	s->q = bn_http_next(t, &t->path, s->q, b);
-	return 0;
+	return bn_http_path_next(t, s, b);
 }
 
 /* The second digit of %xx: unreserved bytes are matched as themselves, others as %XX (RFC 3986, 6.2.2). */
@@ -382,10 +389,9 @@ BN_INLINE int bn_http_path_decoded(const bn_http_t *t, struct bn_http_state *s, 
 	hi = b >> 4;
 	lo = b & 15;
 	s->segment = BN_HTTP_SEG_TEXT;
-	s->q = bn_http_next(t, &t->path, s->q, '%');
-	s->q = bn_http_next(t, &t->path, s->q, hi < 10 ? '0' + hi : 'A' + hi - 10);
-	s->q = bn_http_next(t, &t->path, s->q, lo < 10 ? '0' + lo : 'A' + lo - 10);
-	return 0;
+	if (bn_http_path_next(t, s, '%') || bn_http_path_next(t, s, hi < 10 ? '0' + hi : 'A' + hi - 10))
+		return -BN_HTTP_NO_MATCH;
+	return bn_http_path_next(t, s, lo < 10 ? '0' + lo : 'A' + lo - 10);
 }
 
 BN_INLINE int bn_http_target_bad(struct bn_http_state *s, __u8 b)

@@ -12,7 +12,7 @@
 #include "bpf/lib/reject.h"
 #include "maps/http_conn.h"
 
-#define BN_HTTP_CHUNK 256 /* bytes read from the packet at once */
+#define BN_HTTP_PIECE 256 /* bytes read from the packet at once */
 
 struct bn_http_work {
 	struct bn_http_state st; /* of the connection, until it is committed */
@@ -34,10 +34,10 @@ struct bn_http_work {
 	__u32 out_len;
 	__u16 outstanding;
 	__u8 reason;	     /* enum bn_http_reason: denied */
-	__u8 side, has_ts, partial, judged, reply;
+	__u8 side, has_ts, partial, judged, body; /* body: of the request in progress, its head was allowed */
 	__u8 eth[12];
 	struct bn_tuple v; /* as the pod behind the hook sees the packet */
-	__u8 bytes[2 * BN_HTTP_CHUNK];
+	__u8 bytes[2 * BN_HTTP_PIECE];
 	__u64 image[2 * BN_HTTP_BLOCK / 8];
 	__u64 bits[4], pad;
 	struct bn_http_block block;

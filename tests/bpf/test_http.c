@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+/* HTTP rules in the kernel programs: streams cut at every position come to what the parser says of the whole,
+ * and what TCP allows a hostile client does not bring other bytes past it.
+ */
+#include "maps/http_access.h"
+#include "tests/bpf/pod_env.h"
+#include "tests/unit/http_policy.h"
+
+#define SET 7
+#define PORT 80
+#define FIRST 1000u /* of the client's bytes */
+#define SRV 5000u   /* of the server's */
+#define STATS 100
+
+static const char rules_text[] =
+	"[{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"}},"
+	"{\"method\":\"POST\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"},"
+	"\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},"
+	"{\"method\":\"HEAD\",\"path\":{\"type\":\"RegularExpression\",\"value\":\"/[a-c]+\"}}]";
+
+struct conn {
+	struct env *e;
+	int v6;
+	uint16_t sport;
+	uint32_t ack;
+};
+
+static struct bn_http_rules *rules;
+
+static struct env *http_env(void)
+{
+	struct env *e = env_new(&(struct env_opts){});
+	struct bn_netpol *np = netpol(rules_text);
+	struct bn_http_view v;
+	struct bn_http_image i;
+	uint32_t set = SET, id = 16;
+	struct bn_peer_key k = {.policy = id, .identity = 310};
+	struct bn_peer_val row = {.row = 0, .check = BN_PEER_CHECK(id, 310)};
+
+	if (!rules)
+		rules = rules_of(np);
+	bn_http_rules_view(rules, &v);
+	i = (struct bn_http_image){.tab = v.tab, .cells = v.cells, .words = v.words, .ncells = v.ncells,
+				   .nwords = v.nwords, .gen = 3, .stats = STATS};
+	assert_int_equal(bn_http_sets_put(e->m, &set, &i, 1), 0);
+	*(struct bn_pol *)bn_map_at(e->m, BN_MAP_pols, id) =
+		(struct bn_pol){.nports = 1, .nclasses = 1, .check = id, .ports = 0, .cells = 0};
+	*(uint32_t *)bn_map_at(e->m, BN_MAP_pol_ports, 0) = BN_PORT_START(0, 0);
+	*(struct bn_cell *)bn_map_at(e->m, BN_MAP_pol_cells, 0) =
+		(struct bn_cell){.action = BN_ACT_HTTP, .rule = 1, .http = SET};
+	assert_int_equal(bn_map_put(e->m, BN_MAP_pol_peers, &k, &row), 0);
+	pod_of(e, 1)->word = BN_POD_WORD(id, BN_POL_OPEN);
+	state_of(e)->epoch++;
+	return e;
+}
+
+/* A segment of the client into pod A. */
+static struct result *data(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
+{
+	static struct result res;
+	struct pk p = {REMOTE, A, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
+		       .seq = FIRST + at, .ack = c->ack};
+	struct frame f;
+
+	build(&f, &p, c->v6);
+	if (n)
+		memcpy(f.b + f.l4 + 20, bytes, n);
+	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
+	if (getenv("DBG"))
+		for (int i = 1; i < BN_DROP__MAX; i++)
+			if (res.drops[i])
+				printf("at %u n %zu: verdict %d drop %s\n", at, n, res.verdict, drop_name(i));
+	return &res;
+}
+
+/* The server acknowledges up to `at` and says n bytes. */
+static struct result *answer(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
+{
+	static struct result res;
+	struct pk p = {A, REMOTE, PORT, c->sport, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD, .seq = c->ack,
+		       .ack = FIRST + at};
+	struct frame f;
+
+	build(&f, &p, c->v6);
+	if (n)
+		memcpy(f.b + f.l4 + 20, bytes, n);
+	run_frame(c->e, &(struct run){.ifindex = IF_A}, &f, &res);
+	c->ack += (uint32_t)n;
+	return &res;
+}
+
+static struct conn begin(struct env *e, int v6)
+{
+	static uint16_t sport = 1024;
+	struct conn c = {e, v6, ++sport, 0};
+	struct pk p = {REMOTE, A, c.sport, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
+	static struct result res;
+	struct frame f;
+
+	build(&f, &p, v6);
+	run_frame(e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
+	assert_int_equal(res.verdict, PASS);
+	c.ack = SRV - 1;
+	assert_int_equal(answer(&c, 0, NULL, 0, SYN | ACK)->verdict, PASS);
+	c.ack = SRV;
+	assert_int_equal(data(&c, 0, NULL, 0, ACK)->verdict, PASS);
+	return c;
+}
+
+static int followed(struct conn *c, struct bn_http_conn *ret)
+{
+	struct bn_http_key k = {.client = addr_of(REMOTE, c->v6), .server = addr_of(A, c->v6),
+				.cport = htons(c->sport), .sport = htons(PORT), .side = BN_DIR_INGRESS};
+
+	return bn_map_get(c->e->m, BN_MAP_http_conns, &k, ret);
+}
+
+static void over(struct conn *c)
+{
+	answer(c, 0, NULL, 0, RST | ACK);
+}
+
+/* --- Streams ---------------------------------------------------------------------------------- */
+
+#define H "Host: a\r\n"
+static const char *const streams[] = {
+	"GET /ok HTTP/1.1\r\n" H "\r\n",
+	"GET /ok/x?y=1 HTTP/1.1\r\n" H "A: b\r\n\r\nGET /ok HTTP/1.1\r\n" H "\r\n",
+	"GET /okay HTTP/1.1\r\n" H "\r\n",
+	"GET /no HTTP/1.1\r\n" H "\r\n",
+	"GET /ok/../no HTTP/1.1\r\n" H "\r\n",
+	"GET /ok%2fx HTTP/1.1\r\n" H "\r\n",
+	"PUT /ok HTTP/1.1\r\n" H "\r\n",
+	"POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nContent-Length: 5\r\n\r\nhelloGET /ok HTTP/1.1\r\n" H "\r\n",
+	"POST /ok HTTP/1.1\r\n" H "X-Team: blue\r\nContent-Length: 5\r\n\r\nhello",
+	"POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n0\r\nT: 1\r\n\r\n"
+	"GET /ok HTTP/1.1\r\n" H "\r\n",
+	"POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwikixx",
+	"POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+	"GET /ok HTTP/1.1\r\n" H "\r\nGET /no HTTP/1.1\r\n" H "\r\n",
+	"GET /ok HTTP/1.1\r\n\r\n",
+	"GET /ok HTTP/1.1\r\n" H " folded\r\n\r\n",
+	"GET /ok HTTP/1.1\n" H "\r\n",
+	"GET /ok HTTP/1.1\r\n" H "A : b\r\n\r\n",
+	"HEAD /abc HTTP/1.1\r\n" H "\r\n",
+	"HEAD /abd HTTP/1.1\r\n" H "\r\n",
+	"GET /ok HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n",
+	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+	"CONNECT a:1 HTTP/1.1\r\n" H "\r\n",
+	"GET http://a/ok HTTP/1.1\r\n" H "\r\n",
+	"\r\nGET /ok HTTP/1.0\r\n\r\n",
+};
+
+static void compare(struct conn *c, const struct outcome *want, const char *text, size_t cut)
+{
+	struct bn_http_conn f;
+
+	if (followed(c, &f) < 0)
+		fail_msg("cut at %zu: not followed: %s", cut, text);
+	if (f.st.requests != want->allowed || f.reason != want->reason || (f.phase != BN_HTTP_FOLLOWED) != !!want->reason)
+		fail_msg("v%d cut at %zu: %u allowed, reason %u, phase %u; wanted %u, reason %u: %s", c->v6 ? 6 : 4, cut,
+			 f.st.requests, f.reason, f.phase, want->allowed, want->reason, text);
+	if (!want->reason && (f.st.at != want->at || f.st.left != want->left))
+		fail_msg("cut at %zu: in another state: %s", cut, text);
+	if (f.nblocks)
+		assert_true(bn_map_count(c->e->m, BN_MAP_http_blocks) >= f.nblocks);
+}
+
+static void cut_anywhere(void **state)
+{
+	struct env *e = http_env();
+
+	(void)state;
+	for (size_t s = 0; s < ARRAY_SIZE(streams); s++) {
+		size_t n = strlen(streams[s]);
+		struct outcome want;
+
+		if (streams[s][0] == 0x16)
+			n = 11;
+		want = outcome(rules, streams[s], n);
+		for (int v6 = 0; v6 < 2; v6++) {
+			for (size_t cut = 1; cut <= n; cut++) {
+				struct conn c = begin(e, v6);
+
+				data(&c, 0, streams[s], cut, ACK);
+				if (cut < n)
+					data(&c, (uint32_t)cut, streams[s] + cut, n - cut, ACK);
+				compare(&c, &want, streams[s], cut);
+				over(&c);
+			}
+		}
+	}
+	assert_int_equal(bn_http_conns_count(e->m), 0);
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), 0);
+	env_free(e);
+}
+
+/* The second part comes first: kept, and judged when the first one is there. */
+static void out_of_order(void **state)
+{
+	struct env *e = http_env();
+
+	(void)state;
+	for (size_t s = 0; s < ARRAY_SIZE(streams); s++) {
+		size_t n = strlen(streams[s]);
+		struct outcome want;
+
+		if (streams[s][0] == 0x16 || n < 12)
+			continue;
+		want = outcome(rules, streams[s], n);
+		for (size_t cut = 4; cut < n - 1; cut++) {
+			struct conn c = begin(e, 0);
+			struct bn_http_conn f;
+
+			data(&c, 0, streams[s], 1, ACK); /* only the very first byte begins a connection */
+			if (followed(&c, &f) < 0 || f.phase)
+				break;
+			assert_int_equal(data(&c, (uint32_t)cut, streams[s] + cut, n - cut, ACK)->verdict, PASS);
+			data(&c, 1, streams[s] + 1, cut - 1, ACK);
+			compare(&c, &want, streams[s], cut);
+			over(&c);
+		}
+	}
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), 0);
+	env_free(e);
+}
+
+/* --- Hostile TCP ------------------------------------------------------------------------------ */
+
+#define DROPS(res, which) assert_int_equal((res)->verdict, SHOT), assert_int_equal((res)->drops[BN_DROP_##which], 1)
+
+static void changed_bytes(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n", bad[] = "GET /no HTTP/1.1\r\n" H "\r\n";
+	char big[1400];
+	struct env *e = http_env();
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+		struct result *r;
+
+		assert_int_equal(data(&c, 0, good, sizeof(good) - 1, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, 0, good, sizeof(good) - 1, ACK)->verdict, PASS); /* the same again */
+		assert_int_equal(data(&c, 5, good + 5, 3, ACK)->verdict, PASS);	    /* a part */
+		r = data(&c, 0, bad, sizeof(bad) - 1, ACK);
+		DROPS(r, HTTP_CHANGED);
+		r = data(&c, 5, bad + 5, 2, ACK);
+		DROPS(r, HTTP_CHANGED);
+		/* Overlap, with another request behind. */
+		r = data(&c, 5, "no HTTP/1.1\r\n" H "\r\nGET /ok HTTP/1.1\r\n", 50, ACK);
+		DROPS(r, HTTP_CHANGED);
+		/* Acknowledged: nobody reads it again. */
+		answer(&c, sizeof(good) - 1, "HTTP/1.1 200 OK\r\n", 17, ACK);
+		assert_int_equal(data(&c, 0, bad, sizeof(bad) - 1, ACK)->verdict, PASS);
+		over(&c);
+
+		/* A head that does not fit into the connection's own memory. */
+		c = begin(e, v6);
+		memset(big, 'x', sizeof(big));
+		memcpy(big, "GET /ok HTTP/1.1\r\n" H "A: ", 30);
+		assert_int_equal(data(&c, 0, big, sizeof(big), ACK)->verdict, PASS);
+		assert_int_equal(data(&c, 700, big + 700, 700, ACK)->verdict, PASS);
+		big[900] = 'y';
+		r = data(&c, 700, big + 700, 700, ACK);
+		DROPS(r, HTTP_CHANGED);
+		assert_int_equal(data(&c, 901, big + 901, 99, ACK)->verdict, PASS);
+		over(&c);
+
+		/* What came early is kept as it was, too. */
+		c = begin(e, v6);
+		assert_int_equal(data(&c, 0, good, 1, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, 5, good + 5, 20, ACK)->verdict, PASS);
+		r = data(&c, 1, bad + 1, sizeof(bad) - 2, ACK);
+		DROPS(r, HTTP_CHANGED);
+		assert_int_equal(data(&c, 1, good + 1, sizeof(good) - 2, ACK)->verdict, PASS);
+		over(&c);
+	}
+	env_free(e);
+}
+
+static void odd_packets(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n";
+	struct env *e = http_env();
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+		struct result *r = data(&c, 0, good, 10, ACK | 32);
+
+		DROPS(r, HTTP_URGENT);
+		r = data(&c, 0, good, 10, SYN | ACK);
+		DROPS(r, HTTP_SYN_DATA);
+		r = data(&c, 7, good + 7, 10, ACK); /* not the beginning */
+		DROPS(r, HTTP_MIDSTREAM);
+		assert_int_equal(data(&c, 0, good, 10, ACK)->verdict, PASS);
+		assert_int_equal(followed(&c, &f), 0);
+		/* Forgotten, and the flow is not over: never followed anew. */
+		over(&c);
+		assert_int_equal(followed(&c, &f), -ENOENT);
+		r = data(&c, 0, good, 10, ACK);
+		assert_int_equal(r->drops[BN_DROP_HTTP_MIDSTREAM], 1);
+		assert_int_equal(r->verdict, PASS); /* as a reset */
+		assert_int_equal(r->out.b[(v6 ? 54 : 34) + 13] & RST, RST);
+		assert_int_equal(followed(&c, &f), -ENOENT);
+	}
+	env_free(e);
+}
+
+/* The part before a denied request passes, the answer waits for those before it. */
+static void pipelined(void **state)
+{
+	static const char two[] = "GET /ok HTTP/1.1\r\n" H "\r\nGET /no HTTP/1.1\r\n" H "\r\n";
+	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes";
+	struct env *e = http_env();
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+		struct result *r = data(&c, 0, two, sizeof(two) - 1, ACK);
+		size_t head = v6 ? 74 : 54, ok = 29;
+
+		assert_int_equal(r->verdict, PASS);
+		assert_int_equal(r->out.len, head + ok);
+		assert_memory_equal(r->out.b + head, two, ok);
+		assert_int_equal(r->drops[BN_DROP_HTTP_DENIED], 1);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_WAITING);
+		r = data(&c, (uint32_t)ok, two + ok, sizeof(two) - 1 - ok, ACK);
+		DROPS(r, HTTP_WAITING);
+		answer(&c, (uint32_t)ok, text, 20, ACK);
+		data(&c, sizeof(two) - 1, NULL, 0, ACK); /* acknowledges half of the answer */
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_WAITING);
+		answer(&c, (uint32_t)ok, text + 20, sizeof(text) - 21, ACK);
+		r = data(&c, sizeof(two) - 1, NULL, 0, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
+		assert_int_equal(r->verdict, PASS); /* the server's reset */
+		assert_int_equal(r->out.b[(v6 ? 54 : 34) + 13] & RST, RST);
+		over(&c);
+	}
+	assert_int_equal(bn_http_stat(e->m, STATS), 2);
+	assert_int_equal(bn_http_stat(e->m, STATS + 1), 2);
+	env_free(e);
+}
+
+/* A packet that re-enters does so only where the interface is up. */
+static int links_up(void **state)
+{
+	int r = net_setup(state);
+
+	return r ?: system("ip link set dpv11 up && ip link set dpp11 up");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(out_of_order), cmocka_unit_test(changed_bytes),
+		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),
+	};
+
+	return cmocka_run_group_tests(tests, links_up, NULL);
+}
