@@ -374,10 +374,13 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	r = bn_http_claimed(ctx, p, c);
 	if (w->judged && r >= 0)
 		bn_http_count_drop(p, BN_DROP_HTTP_DENIED);
-	if (c->phase == BN_HTTP_ANSWERED && (w->tcp.flags & BN_TCP_FIN) && w->ack == c->answer + bn_http_403_len(c) + 1)
+	if (c->phase == BN_HTTP_ANSWERED && (w->tcp.flags & BN_TCP_FIN) && w->ack == c->answer + bn_http_403_len(c) + 1) {
 		bn_http_forget(c);
-	else
-		bn_http_free(c);
+		return r;
+	}
+	if (c->phase == BN_HTTP_ANSWERED && c->nblocks)
+		bn_http_release(c, 1);
+	bn_http_free(c);
 	return r;
 }
 
