@@ -69,6 +69,9 @@ struct bn_http_request {
 	const char *const *headers; /* "Name: value" */
 };
 
+/* As HTTP/1.1. The caller frees *ret. */
+int bn_http_request_text(const struct bn_http_request *q, char **ret, size_t *len);
+
 struct bn_http_verdict {
 	bool allow;
 	enum bn_http_reason reason; /* when denied */

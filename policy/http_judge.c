@@ -195,13 +195,9 @@ static void nearest(const struct bn_rule *const *rules, size_t n, const char *te
 	}
 }
 
-int bn_http_judge(const struct bn_rule *const *rules, size_t n, const struct bn_http_request *q,
-		  struct bn_http_verdict *ret)
+int bn_http_request_text(const struct bn_http_request *q, char **ret, size_t *len)
 {
-	_cleanup_(freep) char *text = NULL;
-	size_t len;
-	FILE *f = open_memstream(&text, &len);
-	int r;
+	FILE *f = open_memstream(ret, len);
 
 	if (!f)
 		return -ENOMEM;
@@ -209,9 +205,18 @@ int bn_http_judge(const struct bn_rule *const *rules, size_t n, const struct bn_
 	for (size_t k = 0; k < q->nheaders; k++)
 		fprintf(f, "%s\r\n", q->headers[k]);
 	fputs("\r\n", f);
-	if (fclose(f) != 0)
-		return -ENOMEM;
-	r = run(rules, n, text, len, ret);
+	return fclose(f) ? -ENOMEM : 0;
+}
+
+int bn_http_judge(const struct bn_rule *const *rules, size_t n, const struct bn_http_request *q,
+		  struct bn_http_verdict *ret)
+{
+	_cleanup_(freep) char *text = NULL;
+	size_t len;
+	int r;
+
+	r = bn_http_request_text(q, &text, &len);
+	r = r ?: run(rules, n, text, len, ret);
 	if (!r && !ret->allow && ret->reason == BN_HTTP_NO_MATCH)
 		nearest(rules, n, text, len, ret);
 	return r;

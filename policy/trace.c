@@ -158,8 +158,9 @@ static json_t *policies_json(const struct bn_matrix_view *v)
 	return list;
 }
 
+/* cell NULL: open. A request is asked about once its connection is let in. */
 static int verify(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir,
-		  const struct bn_matrix *m, bool allow, json_t *j)
+		  const struct bn_matrix *m, const struct bn_cell *cell, bool allow, json_t *j)
 {
 	uint32_t peer = dir == BN_EGRESS ? f->to.who.identity : f->from.who.identity;
 	char reason[64] = "";
@@ -169,6 +170,8 @@ static int verify(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir,
 		return 0;
 	r = t->verify->judge(t->verify->data, dir, m, &f->from.addr, &f->to.addr, peer, f->proto,
 			     f->port, reason, sizeof(reason));
+	if (r > 0 && cell && cell->action == BN_ACT_HTTP && f->q->http_method)
+		r = bn_trace_http_verify(t, cell, f, reason, sizeof(reason));
 	if (r < 0)
 		return json_object_set_new(j, "kernel", json_pack("{s:s}", "error", strerror(-r)));
 	return json_object_set_new(j, "kernel",
@@ -227,7 +230,7 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		return r;
 	if (!m) {
 		*ret = open_json("no policy selects the pod in this direction");
-		return *ret ? verify(t, f, dir, NULL, true, *ret) : -ENOMEM;
+		return *ret ? verify(t, f, dir, NULL, NULL, true, *ret) : -ENOMEM;
 	}
 	bn_matrix_view(m, &v);
 	cell = bn_matrix_eval(m, peer->who.identity, f->proto, f->port);
@@ -263,8 +266,9 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 	}
 	if (cell.action == BN_ACT_HTTP)
 		r = bn_trace_http(t, &cell, f, &allow, j);
-	/* The kernel of this version refuses what only HTTP rules allow. */
-	r = r ?: verify(t, f, dir, m, allow && cell.action != BN_ACT_HTTP, j);
+	else if (allow)
+		r = bn_trace_moot(t, &v, f, dir, j);
+	r = r ?: verify(t, f, dir, m, &cell, allow, j);
 	if (v.audit && !allow)
 		json_object_set_new(j, "audit", json_true());
 	json_object_set_new(j, "verdict", json_string(allow ? "allow" : "deny"));

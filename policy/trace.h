@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "policy/compile.h"
+#include "policy/http.h"
 #include "policy/store.h"
 
 struct bn_trace_query {
@@ -45,6 +46,9 @@ struct bn_verify_ops {
 	int (*judge)(void *data, enum bn_dir dir, const struct bn_matrix *m,
 		     const struct bn_addr *src, const struct bn_addr *dst, uint32_t peer_identity,
 		     uint8_t proto, uint16_t port, char *reason, size_t len);
+	/* One request on a connection that is let in, by the cell's HTTP rules. reason: of maps/http.h. */
+	int (*request)(void *data, const struct bn_rule *const *rules, size_t n, const struct bn_http_request *q,
+		       char *reason, size_t len);
 	void *data;
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
@@ -63,7 +67,8 @@ void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
  * itself or its node, which no policy judges)}
  *
  * A request that HTTP rules judged: "rule" or "nearest" has "match" (entry of its http list), "failed"
- * is like "http[0].path", and the reason says that the kernel refuses the port all the same.
+ * is like "http[0].path". Without a request the answer is about the connection, and says that each request will be
+ * judged. "moot": an HTTP rule that restricts nothing, because another rule allows the same without a look.
  *
  * To a service the verdict is "allow" only if every backend is allowed.
  */

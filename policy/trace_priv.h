@@ -70,7 +70,13 @@ json_t *bn_trace_rule_json(const struct bn_netpol *p, enum bn_dir dir, uint32_t 
 /* trace_http.c: the cell's HTTP rules over the request of the query; *allow, and into j what decided. */
 int bn_trace_http(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f, bool *allow,
 		  json_t *j);
-/* What to add to the reason of an answer in which HTTP rules judged a request, or "". */
+/* The loaded program's verdict over the request: 1, 0, negative errno. */
+int bn_trace_http_verify(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f, char *reason,
+			 size_t len);
+/* Allowed without a look at requests: does an HTTP rule say the same with one? Then j says that it is moot. */
+int bn_trace_moot(const struct bn_tracer *t, const struct bn_matrix_view *v, const struct bn_flow *f, enum bn_dir dir,
+		  json_t *j);
+/* What to add to the reason of an answer that HTTP rules have a part in, or "". */
 const char *bn_trace_http_note(const struct bn_trace_query *q, const json_t *eg, const json_t *in);
 
 /* trace_svc.c: is `to` a service? 0: no; 1: yes, *svc describes the backends and their verdicts,

@@ -6,6 +6,7 @@ Everything shown is asserted: the demo fails loudly when bpfnet does not do what
 """
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def step(text):
 
 
 def show(host, *cmd):
-    print(f"{DIM}{host.name}$ {' '.join(cmd)}{OFF}", flush=True)
+    print(f"{DIM}{host.name}$ {shlex.join(cmd)}{OFF}", flush=True)
 
 
 def bpfnet(node, *args, check=True):
@@ -119,19 +120,32 @@ def policy(c, pods):
 
 
 def http(c, pods, logs):
-    step("HTTP rules, enforced by the kernel, no proxy: GET /v1/items is allowed, nothing else")
+    step("HTTP rules, enforced by the kernel, no proxy: read items, place orders for one's team, nothing else")
     apply(c, "http.yaml")
     os.unlink(os.path.join(c.manifests, "policy.yaml"))
+    print(f"{DIM}$ kubectl delete -f policy.yaml{OFF}")
     for n in c.nodes.values():
-        wait_for("rules in force", lambda: any(p.get("kind") == "HTTPNetworkPolicy" for p in n.json("policy", "list")))
+        wait_for("rules in force", lambda: {p["kind"] for p in n.json("policy", "list")} == {"HTTPNetworkPolicy"})
+    wait_for("the old rules are gone", lambda: curl(pods["front"], f"http://{VIP}/not-yet", quiet=True)[1] == 403)
     for want, path, opts in ((200, "/v1/items", ()), (200, "/v1/items/7", ()), (403, "/admin", ()),
-                             (403, "/v1/items", ("-X", "DELETE")), (403, "/v1/items/%2e%2e/admin", ("--path-as-is",))):
-        _, code, _ = curl(pods["front"], f"http://{VIP}{path}", *opts)
-        assert code == want, (path, opts, code)
+                             (403, "/v1/items", ("-X", "DELETE")), (403, "/v1/items/%2e%2e/admin", ("--path-as-is",)),
+                             (403, "/v1/orders/17", ("-d", "x")), (200, "/v1/orders/17", ("-d", "x", "-H", "X-Team: checkout"))):
+        for vip in (VIP, f"[{VIP6}]"):
+            _, code, _ = curl(pods["front"], f"http://{vip}{path}", *opts, quiet=vip != VIP)
+            assert code == want, (vip, path, opts, code)
     for log in logs:
         with open(log) as f:
-            assert "/admin" not in f.read(), "a denied request reached the server"
-    print("  (no denied request is in nginx's log)")
+            text = f.read()
+        assert "/admin" not in text and "DELETE" not in text, "a denied request reached the server"
+    print("  (no denied request is in nginx's log)\n\nWhy?")
+    p = bpfnet(c.n1, "policy", "trace", "--from", "shop/front", "--to", "shop/api-0", "--port", "8080", "--http",
+               "DELETE /v1/items", "--verify", check=False)
+    assert p.returncode == 1 and "http[0].method" in p.stdout and "kernel says deny NO_MATCH" in p.stdout, p.stdout
+    show(c.n1, "bpfnet", "flows", "--drop", "--last", "1", "--no-follow")
+    flow = wait_for("a denied request in the flow log", lambda: "".join(
+        n.cli("flows", "--drop", "--last", "1", "--no-follow").stdout for n in c.nodes.values()))
+    assert "HTTP_DENIED" in flow and "shop/api" in flow, flow
+    print(flow, end="")
 
 
 def resilience(c, pods):
@@ -150,9 +164,9 @@ def resilience(c, pods):
 def look(c):
     step("What it sees")
     bpfnet(c.n1, "status")
-    show(c.n1, "bpfnet", "metrics", "| grep -E '^bpfnet_(packets|drops|services)'")
+    print(f"{DIM}n1$ bpfnet metrics | grep -E '^bpfnet_(packets|drops|services|http)'{OFF}", flush=True)
     for line in c.n1.cli("metrics").stdout.splitlines():
-        if line.startswith(("bpfnet_packets_total", "bpfnet_drops_total", "bpfnet_services")) and not line.endswith(" 0"):
+        if line.startswith(("bpfnet_packets_total", "bpfnet_drops_total", "bpfnet_services", "bpfnet_http")) and not line.endswith(" 0"):
             print("  " + line)
 
 
@@ -169,8 +183,7 @@ def main():
         print(f"  both daemons ready after {time.monotonic() - began:.2f} s")
         services(c, pods)
         policy(c, pods)
-        if os.path.exists(os.path.join(HERE, "http.yaml")):
-            http(c, pods, logs)
+        http(c, pods, logs)
         resilience(c, pods)
         look(c)
         step("Tearing down")

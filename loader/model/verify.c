@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "loader/model/verify.h"
+#include "loader/model/verify_priv.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -13,66 +13,8 @@
 #include "maps/maps.h"
 #include "maps/pol_access.h"
 #include "maps/util.h"
-#include "pod.skel.h"
-
-#define SLOT	1
-#define IFINDEX 1 /* loopback: every namespace has it */
-/* Where the packet came in: not 0 (it began on this host), not the pod's own (it was judged
- * before). */
-#define IN_IFINDEX 0x7fffffff
-#define TC_SHOT	   2
-
-struct __attribute__((packed)) eth_h {
-	uint8_t dst[6], src[6];
-	uint16_t proto;
-};
-struct __attribute__((packed)) ip4_h {
-	uint8_t ver_ihl, tos;
-	uint16_t len, id, frag;
-	uint8_t ttl, proto;
-	uint16_t csum;
-	uint32_t src, dst;
-};
-struct __attribute__((packed)) ip6_h {
-	uint32_t vcf;
-	uint16_t len;
-	uint8_t next, hops, src[16], dst[16];
-};
-
-struct packet {
-	size_t len;
-	uint8_t b[128];
-};
-
-struct bn_verify {
-	struct bn_verify_ops ops;
-	struct bn_maps *live, *own;
-	int live_fd[BN_DIRS];
-	struct pod_bpf *skel;
-	struct bn_pols *pols;
-	uint32_t placed; /* policy id in our own maps, 0: none */
-	uint16_t sport;
-};
 
 /* --- the packet ------------------------------------------------------------------------------- */
-
-static uint32_t sum16(const void *p, size_t n, uint32_t s)
-{
-	const uint8_t *b = p;
-
-	for (size_t i = 0; i + 1 < n; i += 2)
-		s += (uint32_t)b[i] << 8 | b[i + 1];
-	if (n & 1)
-		s += (uint32_t)b[n - 1] << 8;
-	return s;
-}
-
-static uint16_t fold(uint32_t s)
-{
-	while (s >> 16)
-		s = (s & 0xffff) + (s >> 16);
-	return (uint16_t)~s;
-}
 
 static uint32_t crc32c(const uint8_t *m, size_t n)
 {
@@ -86,12 +28,6 @@ static uint32_t crc32c(const uint8_t *m, size_t n)
 	return ~c;
 }
 
-static void put16(uint8_t *at, uint16_t v)
-{
-	at[0] = (uint8_t)(v >> 8);
-	at[1] = (uint8_t)v;
-}
-
 /* The first packet of a flow: SYN, INIT, a datagram, an echo request. */
 static size_t put_l4(uint8_t *h, uint8_t proto, uint16_t sport, uint16_t dport, uint32_t pseudo)
 {
@@ -99,36 +35,36 @@ static size_t put_l4(uint8_t *h, uint8_t proto, uint16_t sport, uint16_t dport, 
 	uint32_t crc;
 
 	memset(h, 0, 32);
-	put16(h, sport);
-	put16(h + 2, dport);
+	bn_verify_put16(h, sport);
+	bn_verify_put16(h + 2, dport);
 	switch (proto) {
 	case BN_PROTO_TCP:
 		n = 20;
 		h[12] = 5 << 4;
 		h[13] = 2;
-		put16(h + 14, 1024);
-		put16(h + 16, fold(sum16(h, n, pseudo + proto + n)));
+		bn_verify_put16(h + 14, 1024);
+		bn_verify_put16(h + 16, bn_verify_fold(bn_verify_sum(h, n, pseudo + proto + n)));
 		break;
 	case BN_PROTO_UDP:
-		put16(h + 4, (uint16_t)n);
-		put16(h + 6, fold(sum16(h, n, pseudo + proto + n)) ?: 0xffff);
+		bn_verify_put16(h + 4, (uint16_t)n);
+		bn_verify_put16(h + 6, bn_verify_fold(bn_verify_sum(h, n, pseudo + proto + n)) ?: 0xffff);
 		break;
 	case BN_PROTO_SCTP:
 		n = 12 + 20;
 		h[12] = 1;
-		put16(h + 14, 20);
-		put16(h + 18, 1);
-		put16(h + 24, 1);
-		put16(h + 26, 1);
+		bn_verify_put16(h + 14, 20);
+		bn_verify_put16(h + 18, 1);
+		bn_verify_put16(h + 24, 1);
+		bn_verify_put16(h + 26, 1);
 		crc = crc32c(h, n);
 		memcpy(h + 8, &crc, 4);
 		break;
 	default:
 		h[0] = proto == BN_PROTO_ICMP6 ? 128 : 8;
 		h[1] = 0;
-		put16(h + 2, 0);
-		put16(h + 4, sport);
-		put16(h + 2, fold(sum16(h, n, proto == BN_PROTO_ICMP6 ? pseudo + proto + n : 0)));
+		bn_verify_put16(h + 2, 0);
+		bn_verify_put16(h + 4, sport);
+		bn_verify_put16(h + 2, bn_verify_fold(bn_verify_sum(h, n, proto == BN_PROTO_ICMP6 ? pseudo + proto + n : 0)));
 	}
 	return n;
 }
@@ -149,8 +85,8 @@ static void make(struct bn_verify *v, struct packet *p, const struct bn_addr *sr
 	memcpy(eth->src, mac, 6);
 	memcpy(eth->dst, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
 	eth->proto = htons(v4 ? ETH_P_IP : ETH_P_IPV6);
-	pseudo = sum16(src->b + 16 - alen, alen, 0);
-	pseudo = sum16(dst->b + 16 - alen, alen, pseudo);
+	pseudo = bn_verify_sum(src->b + 16 - alen, alen, 0);
+	pseudo = bn_verify_sum(dst->b + 16 - alen, alen, pseudo);
 	n = put_l4(p->b + l3 + hdr, proto, v->sport, port, pseudo);
 	if (v4) {
 		struct ip4_h *ip = (struct ip4_h *)(p->b + l3);
@@ -161,7 +97,7 @@ static void make(struct bn_verify *v, struct packet *p, const struct bn_addr *sr
 				     .proto = proto,
 				     .src = src->w[3],
 				     .dst = dst->w[3]};
-		put16(p->b + l3 + 10, fold(sum16(ip, hdr, 0)));
+		bn_verify_put16(p->b + l3 + 10, bn_verify_fold(bn_verify_sum(ip, hdr, 0)));
 	} else {
 		struct ip6_h *ip = (struct ip6_h *)(p->b + l3);
 
@@ -224,7 +160,7 @@ static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_if
 
 /* --- maps of our own -------------------------------------------------------------------------- */
 
-static int load_own(struct bn_verify *v)
+int bn_verify_load(struct bn_verify *v)
 {
 	struct bn_maps_sizes sz = {};
 	struct bn_meta_val meta;
@@ -314,7 +250,7 @@ static int place(struct bn_verify *v, const struct bn_matrix *m)
 	return r ?: bn_pols_add(v->pols, &def, &v->placed);
 }
 
-static int own_addr(struct bn_verify *v, uint32_t idx, const struct bn_addr *a, uint32_t identity,
+int bn_verify_addr(struct bn_verify *v, uint32_t idx, const struct bn_addr *a, uint32_t identity,
 		    uint32_t slot, uint32_t ifindex)
 {
 	struct bn_ep *ep = bn_map_at(v->own, BN_MAP_eps, idx);
@@ -332,25 +268,25 @@ static int judge_own(struct bn_verify *v, enum bn_dir dir, const struct bn_matri
 {
 	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 2};
 	struct bn_iface iface = {
-		.slot = SLOT, .role = BN_ROLE_POD, .l2_len = 14, .ifindex = IFINDEX};
+		.slot = BN_VERIFY_SLOT, .role = BN_ROLE_POD, .l2_len = 14, .ifindex = BN_VERIFY_IFINDEX};
 	const struct bn_addr *pod = dir == BN_EGRESS ? src : dst,
 			     *other = dir == BN_EGRESS ? dst : src;
-	uint32_t key = IFINDEX;
+	uint32_t key = BN_VERIFY_IFINDEX;
 	struct packet p;
 	int r;
 
-	r = load_own(v);
+	r = bn_verify_load(v);
 	for (uint32_t k = 1; !r && k <= 2; k++) /* of the packet before */
 		bn_map_del(v->own, BN_MAP_addrs,
 			   &((struct bn_ep *)bn_map_at(v->own, BN_MAP_eps, k))->addr);
 	r = r ?: place(v, m);
-	r = r ?: own_addr(v, 2, other, peer, 0, 0);
-	r = r ?: own_addr(v, 1, pod, BN_ID_UNMANAGED, SLOT, IFINDEX);
+	r = r ?: bn_verify_addr(v, 2, other, peer, 0, 0);
+	r = r ?: bn_verify_addr(v, 1, pod, BN_ID_UNMANAGED, BN_VERIFY_SLOT, BN_VERIFY_IFINDEX);
 	r = r ?: bn_map_put(v->own, BN_MAP_ifaces, &key, &iface);
 	if (r < 0)
 		return r;
-	((struct bn_pod_slot *)bn_map_at(v->own, BN_MAP_pods, SLOT))->ifindex = IFINDEX;
-	bn_pols_set_word(v->pols, SLOT,
+	((struct bn_pod_slot *)bn_map_at(v->own, BN_MAP_pods, BN_VERIFY_SLOT))->ifindex = BN_VERIFY_IFINDEX;
+	bn_pols_set_word(v->pols, BN_VERIFY_SLOT,
 			 dir == BN_EGRESS ? BN_POD_WORD(BN_POL_OPEN, v->placed)
 					  : BN_POD_WORD(v->placed, BN_POL_OPEN));
 	bn_pols_raise_epoch(v->pols);
@@ -358,7 +294,7 @@ static int judge_own(struct bn_verify *v, enum bn_dir dir, const struct bn_matri
 	return run(
 		v->own,
 		bpf_program__fd(dir == BN_EGRESS ? v->skel->progs.from_pod : v->skel->progs.to_pod),
-		IFINDEX, dir == BN_EGRESS ? 0 : IN_IFINDEX, &p, dir, reason, len);
+		BN_VERIFY_IFINDEX, dir == BN_EGRESS ? 0 : BN_VERIFY_IN_IFINDEX, &p, dir, reason, len);
 }
 
 /* --- what is in force ------------------------------------------------------------------------- */
@@ -399,7 +335,7 @@ static int judge(void *data, enum bn_dir dir, const struct bn_matrix *m, const s
 	if (v->live_fd[dir] < 0 || !live_pod(v, dir == BN_EGRESS ? src : dst, dir, &ep))
 		return judge_own(v, dir, m, src, dst, peer, proto, port, reason, len);
 	make(v, &p, src, dst, proto, port, ep.mac);
-	return run(v->live, v->live_fd[dir], ep.ifindex, dir == BN_EGRESS ? 0 : IN_IFINDEX, &p, dir,
+	return run(v->live, v->live_fd[dir], ep.ifindex, dir == BN_EGRESS ? 0 : BN_VERIFY_IN_IFINDEX, &p, dir,
 		   reason, len);
 }
 
@@ -411,7 +347,7 @@ int bn_verify_new(struct bn_maps *live, int from_pod_fd, int to_pod_fd, struct b
 
 	if (!v)
 		return -ENOMEM;
-	v->ops = (struct bn_verify_ops){judge, v};
+	v->ops = (struct bn_verify_ops){.judge = judge, .request = bn_verify_request, .data = v};
 	v->live = live;
 	v->live_fd[BN_EGRESS] = from_pod_fd;
 	v->live_fd[BN_INGRESS] = to_pod_fd;
