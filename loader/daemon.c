@@ -2,7 +2,6 @@
 #include "loader/daemon.h"
 
 #include <limits.h>
-#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 #include "loader/source/kube/kube.h"
 #include "loader/source/laststate.h"
 #include "loader/source/manifests.h"
+#include "loader/trim.h"
 
 #define BN_TICK_S 2
 #define BN_TAKEOVER_TICKS 5
@@ -115,7 +115,7 @@ static void sweep(struct bn_daemon *d)
 		return;
 	d->swept = true;
 	bn_kernel_sweep(d->kernel);
-	malloc_trim(0); /* what reading and compiling everything at once took */
+	bn_trim();
 }
 
 /* Not before every interface has its programs: until then kube-proxy's rules are at work there. Where

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct bn_ep) % 8 == 0, "elements of a mapped array are 8 
 
 struct bn_eps {
 	struct bn_maps *maps;
-	struct bn_ep *eps; /* the map itself */
+	struct bn_ep *eps; /* the map itself; mapped up to the highest index given out */
 	struct side *side;
 	uint32_t entries;
 	uint32_t *table; /* open addressing: index of eps, 0 is free */
@@ -114,7 +114,10 @@ static int index_alloc(struct bn_eps *e, uint32_t *ret)
 	}
 	if (!e->nfree)
 		return -ENOSPC;
-	*ret = e->freed[--e->nfree];
+	*ret = e->freed[e->nfree - 1];
+	if (!bn_map_at(e->maps, BN_MAP_eps, *ret))
+		return -ENOMEM;
+	e->nfree--;
 	return 0;
 }
 
@@ -408,7 +411,7 @@ static int adopt_elem(const void *key, const void *val, void *data)
 	uint32_t idx = *(const uint32_t *)val;
 	int r;
 
-	if (idx && idx < e->entries && bn_addr_eq(&e->eps[idx].addr, key)) {
+	if (idx && bn_map_at(e->maps, BN_MAP_eps, idx) && bn_addr_eq(&e->eps[idx].addr, key)) {
 		if (e->side[idx].own)
 			return 0; /* a walk may show an element twice */
 		r = table_grow(e);

@@ -37,19 +37,21 @@ static size_t mem_bytes(const struct bn_maps *m, enum bn_map map)
 /* Whose users index mem themselves. */
 static bool map_in_full(enum bn_map map)
 {
-	return map == BN_MAP_state || map == BN_MAP_pods || map == BN_MAP_eps;
+	return map == BN_MAP_state || map == BN_MAP_pods;
 }
 
-#define MAP_STEP ((size_t)256 * 1024)
+#define MAP_STEP ((size_t)16 * 1024)
 
 int bn_map_extend(const struct bn_maps *m, enum bn_map map, size_t bytes)
 {
 	size_t have = m->mapped[map], all = mem_bytes(m, map);
-	size_t want = (bytes + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
+	/* By a quarter at least: few calls on the way to a large map, little memory for a small one. */
+	size_t least = bytes < have + have / 4 ? have + have / 4 : bytes;
+	size_t want = (least + MAP_STEP - 1) / MAP_STEP * MAP_STEP;
 	int prot = PROT_READ | (m->writable ? PROT_WRITE : 0);
 
 	want = want < all ? want : all;
-	if (want <= have)
+	if (bytes <= have || want <= have)
 		return 0;
 	if (mmap((char *)m->mem[map] + have, want - have, prot, MAP_SHARED | MAP_FIXED, m->fd[map],
 		 (off_t)have) == MAP_FAILED)

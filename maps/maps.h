@@ -87,7 +87,7 @@ int bn_maps_grace(void);
  * the distance between elements up to 8 bytes (a __u32 takes 8, struct bn_cell 16): never index
  * `mem` as an array of the value's type, use this or BN_MAP_STRIDE.
  *
- * Mapped pages count as the daemon's memory, so only state, pods and eps are mapped in full; of the
+ * Mapped pages count as the daemon's memory, so only state and pods are mapped in full; of the
  * others what lies up to the highest element asked for so far: go through this for each element, or
  * for the last one of a run before the run is used.
  */

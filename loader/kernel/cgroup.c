@@ -28,19 +28,19 @@ static int is_on(const char *path, uint64_t cgroup_id)
 	return fd >= 0 && bn_link_info(fd, &info) == 0 && info.cgroup_id == cgroup_id;
 }
 
-static int attach_one(struct bn_kernel *k, struct bpf_program *p, int cgroup, uint64_t id)
+static int attach_one(struct bn_kernel *k, const struct bn_prog *p, int cgroup, uint64_t id)
 {
 	_cleanup_(closep) int fd = -1;
 	char pin[64], path[4096];
 	int r;
 
-	snprintf(pin, sizeof(pin), "cg_%s", bpf_program__name(p));
+	snprintf(pin, sizeof(pin), "cg_%s", p->name);
 	r = bn_link_path(k, path, sizeof(path), pin);
 	if (r < 0)
 		return r;
 	if (is_on(path, id))
 		return 0; /* bn_attach_open has updated it */
-	fd = bpf_link_create(bpf_program__fd(p), cgroup, bpf_program__expected_attach_type(p), NULL);
+	fd = bpf_link_create(p->fd, cgroup, p->attach_type, NULL);
 	if (fd < 0)
 		return -errno;
 	return bn_link_put(k, fd, pin); /* takes the place of one on another cgroup */
@@ -49,11 +49,10 @@ static int attach_one(struct bn_kernel *k, struct bpf_program *p, int cgroup, ui
 int bn_kernel_attach_cgroup(struct bn_kernel *k, char **err)
 {
 	_cleanup_(closep) int cgroup = -1;
-	struct bpf_program *p;
 	uint64_t id;
 	int r;
 
-	if (!k->p->obj[BN_OBJ_SOCK])
+	if (bn_kernel_prog_fd(k, "connect4") < 0)
 		return 0;
 	if (!k->p->cgroup && bn_cgroup2_find(&k->p->cgroup) < 0)
 		return bn_kerr(err, -ENOENT,
@@ -65,11 +64,15 @@ int bn_kernel_attach_cgroup(struct bn_kernel *k, char **err)
 	cgroup = open(k->p->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (cgroup < 0)
 		return bn_kerr(err, -errno, "--cgroup '%s': %s", k->p->cgroup, strerror(errno));
-	bpf_object__for_each_program(p, k->p->obj[BN_OBJ_SOCK]) {
+	for (uint32_t i = 0; i < k->p->nprogs; i++) {
+		const struct bn_prog *p = &k->p->progs[i];
+
+		if (p->obj != BN_OBJ_SOCK)
+			continue;
 		r = attach_one(k, p, cgroup, id);
 		if (r < 0)
 			return bn_kerr(err, r, "cannot attach the socket hook '%s' to '%s': %s",
-				       bpf_program__name(p), k->p->cgroup, strerror(-r));
+				       p->name, k->p->cgroup, strerror(-r));
 	}
 	json_object_set_new(k->p->features, "socketHooks", json_true());
 	return 0;

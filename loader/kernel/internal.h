@@ -34,13 +34,24 @@ enum bn_object {
 	BN_OBJ__MAX,
 };
 
+#define BN_PROGS_MAX 32
+
+struct bn_prog {
+	char name[32];
+	int fd;
+	uint32_t attach_type; /* enum bpf_attach_type */
+	enum bn_object obj;
+};
+
 struct bn_kernel_priv {
 	char *bpffs, *links; /* links: <bpffs>/links */
 	char *run_dir, *cgroup;
 	int lock; /* descriptor of the pin directory, with the lock */
 	uint64_t netns_cookie;
 	bool clsact; /* attach by filters instead of tcx links */
-	struct bpf_object *obj[BN_OBJ__MAX];
+	struct bpf_object *obj[BN_OBJ__MAX]; /* while it is loaded: libbpf's copies are 2 MB */
+	struct bn_prog progs[BN_PROGS_MAX];
+	uint32_t nprogs;
 	uint32_t *ifs; /* interfaces attached by this process */
 	uint32_t nifs, ifs_room;
 	json_t *notices, *features, *devices;
@@ -65,7 +76,6 @@ int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err);
 /* objects.c */
 int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err);
 void bn_objects_free(struct bn_kernel *k);
-struct bpf_program *bn_object_program(const struct bn_kernel *k, const char *name);
 
 /* libbpflog.c */
 void bn_libbpf_capture(void);	      /* from now on libbpf's messages are kept, not printed */

@@ -4,6 +4,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -173,6 +174,29 @@ static void *load_job(void *arg)
 	return NULL;
 }
 
+/* What is needed of a loaded object are its programs. */
+static int keep_programs(struct bn_kernel *k, enum bn_object i)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, k->p->obj[i]) {
+		struct bn_prog *prog = &k->p->progs[k->p->nprogs];
+
+		if (k->p->nprogs == BN_PROGS_MAX)
+			return -E2BIG;
+		*prog = (struct bn_prog){
+			.obj = i, .attach_type = bpf_program__expected_attach_type(p)};
+		snprintf(prog->name, sizeof(prog->name), "%s", bpf_program__name(p));
+		prog->fd = fcntl(bpf_program__fd(p), F_DUPFD_CLOEXEC, 3);
+		if (prog->fd < 0)
+			return -errno;
+		k->p->nprogs++;
+	}
+	bpf_object__close(k->p->obj[i]);
+	k->p->obj[i] = NULL;
+	return 0;
+}
+
 /* The error of the first object that has one. */
 static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char **err)
 {
@@ -193,6 +217,9 @@ static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char
 			r = bn_kerr(err, jobs[i].r, "%s", jobs[i].err ?: strerror(-jobs[i].r));
 		freep(&jobs[i].err);
 	}
+	for (int i = 0; i < BN_OBJ__MAX && !r; i++)
+		if (k->p->obj[i])
+			r = keep_programs(k, i);
 	return r;
 }
 
@@ -227,24 +254,14 @@ void bn_objects_free(struct bn_kernel *k)
 		bpf_object__close(k->p->obj[i]);
 		k->p->obj[i] = NULL;
 	}
-}
-
-struct bpf_program *bn_object_program(const struct bn_kernel *k, const char *name)
-{
-	for (int i = 0; i < BN_OBJ__MAX; i++) {
-		struct bpf_program *p = NULL;
-
-		if (k->p->obj[i])
-			p = bpf_object__find_program_by_name(k->p->obj[i], name);
-		if (p)
-			return p;
-	}
-	return NULL;
+	while (k->p->nprogs)
+		closep(&k->p->progs[--k->p->nprogs].fd);
 }
 
 int bn_kernel_prog_fd(const struct bn_kernel *k, const char *name)
 {
-	struct bpf_program *p = bn_object_program(k, name);
-
-	return p ? bpf_program__fd(p) : -ENOENT;
+	for (uint32_t i = 0; i < k->p->nprogs; i++)
+		if (!strcmp(k->p->progs[i].name, name))
+			return k->p->progs[i].fd;
+	return -ENOENT;
 }
