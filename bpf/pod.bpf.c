@@ -339,7 +339,7 @@ int from_pod(struct __sk_buff *skb)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_out(p);
-	if (!r && (p->http[0] | p->http[1]) && !(p->flags & BN_PKT_F_OURS)) {
+	if (!r && (p->http[0] | p->http[1]) && (!(p->flags & BN_PKT_F_OURS) || (p->tcp & BN_TCP_RST))) {
 		bpf_tail_call(skb, &http_jump, 0);
 		r = -BN_DROP_HTTP_UNSUPPORTED;
 	}

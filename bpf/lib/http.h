@@ -311,6 +311,7 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 		return -BN_DROP_INTERNAL;
 	fin = !!(w->tcp.flags & BN_TCP_FIN);
 	c->seen_s = p->now_s;
+	c->flags &= ~BN_HTTP_CONN_F_CLOSED; /* it goes on: nobody believed the reset */
 	c->top = bn_later(c->top, w->end + fin);
 	if (fin)
 		c->flags |= BN_HTTP_CONN_F_FIN;
@@ -319,6 +320,29 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 	if (c->phase == BN_HTTP_WAITING)
 		return bn_http_waits(ctx, p, c);
 	return w->plen ? bn_http_judge(ctx, p, c) : 0;
+}
+
+/* The client gives up. A reset that the server believes ends the connection; of another one it is only noted, so
+ * that its place can be given to others when room is short.
+ */
+__noinline int bn_http_client_rst(struct bn_pkt *p, struct bn_http_conn *c)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	int r = 0;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	if (c->phase == BN_HTTP_ANSWERED)
+		r = -BN_DROP_HTTP_CLOSING;
+	if (bn_http_claim(p, c))
+		return r;
+	if (r || w->seq == c->una) {
+		bn_http_forget(c);
+		return r;
+	}
+	c->flags |= BN_HTTP_CONN_F_CLOSED;
+	bn_http_free(c);
+	return r;
 }
 
 static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
@@ -338,7 +362,7 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	if (w->tcp.flags & (BN_TCP_SYN | BN_TCP_RST)) {
 		if (w->plen)
 			return -BN_DROP_HTTP_SYN_DATA;
-		return c && bn_http_conn_is(p, c) && c->phase == BN_HTTP_ANSWERED ? -BN_DROP_HTTP_CLOSING : 0;
+		return c && bn_http_conn_is(p, c) && (w->tcp.flags & BN_TCP_RST) ? bn_http_client_rst(p, c) : 0;
 	}
 	if (!(w->tcp.flags & BN_TCP_ACK))
 		return -BN_DROP_HTTP_SYN_DATA;
@@ -386,11 +410,36 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 
 /* --- The server's packets --------------------------------------------------------------------- */
 
+/* What changes more than a word. Gives the claim back. */
+__noinline int bn_http_reply_claimed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c, __u32 desync)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	const __u32 both = BN_HTTP_CONN_F_FIN | BN_HTTP_CONN_F_SRV_FIN;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	if (w->tcp.flags & BN_TCP_FIN)
+		c->flags |= BN_HTTP_CONN_F_SRV_FIN;
+	bn_http_res_feed(ctx, c);
+	if ((w->tcp.flags & BN_TCP_RST) || ((c->flags & both) == both && c->una == c->top)) {
+		bn_http_forget(c);
+		return 0;
+	}
+	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
+	if (desync) {
+		c->phase = BN_HTTP_ANSWERED;
+		c->flags |= BN_HTTP_CONN_F_RESET;
+	}
+	bn_http_free(c);
+	return desync ? -BN_DROP_HTTP_MIDSTREAM : 0;
+}
+
 static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_http_work *w = bn_http_work_get();
 	struct bn_say s = {.how = BN_SAY_BACK, .flags = BN_TCP_RST};
 	struct bn_http_conn *c;
+	bool desync, follow;
 	__u32 end;
 
 	if (!w || !p)
@@ -413,27 +462,13 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 	end = w->end + !!(w->tcp.flags & BN_TCP_FIN);
 	if (bn_before(c->srv_end, end))
 		*(volatile __u32 *)&c->srv_end = end;
-	if (w->tcp.flags & BN_TCP_FIN)
-		c->flags |= BN_HTTP_CONN_F_SRV_FIN;
-	if (w->plen) {
+	desync = c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE;
+	if (w->plen)
 		c->spoke_ms = p->now_ns >> 20;
-		if (c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE && !bn_http_claim(p, c)) {
-			bn_http_res_feed(ctx, c);
-			bn_http_free(c);
-		}
-	}
-	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
-	if (c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE) {
-		c->phase = BN_HTTP_ANSWERED;
-		c->flags |= BN_HTTP_CONN_F_RESET;
-		return -BN_DROP_HTTP_MIDSTREAM;
-	}
-	if ((w->tcp.flags & BN_TCP_RST) ||
-	    ((c->flags & BN_HTTP_CONN_F_FIN) && (c->flags & BN_HTTP_CONN_F_SRV_FIN) && c->una == c->top)) {
-		if (!bn_http_claim(p, c))
-			bn_http_forget(c);
-	}
-	return 0;
+	follow = w->plen && c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE;
+	if (!desync && !follow && !(w->tcp.flags & (BN_TCP_FIN | BN_TCP_RST)) && !(c->flags & BN_HTTP_CONN_F_SRV_FIN))
+		return 0;
+	return bn_http_claim(p, c) ? 0 : bn_http_reply_claimed(ctx, p, c, desync);
 }
 
 /* --- Entry ------------------------------------------------------------------------------------ */
@@ -464,6 +499,23 @@ static __always_inline void bn_http_key_set(const struct bn_pkt *p, struct bn_ht
 	w->set = p->http[side & 1] & BN_CT_HTTP_SET;
 }
 
+/* A reset of ours for one judge's denial passes: the other judge of the flow is through, too. */
+static __always_inline int bn_http_ours(struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_http_conn *c;
+
+	for (__u32 side = 0; side < 2 && w; side++) {
+		if (!p->http[side])
+			continue;
+		bn_http_key_set(p, w, side);
+		c = bn_http_conn_get(w);
+		if (c && bn_http_conn_is(p, c) && c->phase == BN_HTTP_FOLLOWED && !bn_http_claim(p, c))
+			bn_http_forget(c);
+	}
+	return 0;
+}
+
 /* 0: the packet goes on as decided; BN_DONE_x: it was turned into something else; -BN_DROP_x. In a program of
  * its own: the verifier allows eight frames, and three of them are callers of the other stages.
  */
@@ -485,6 +537,8 @@ static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
 	w->seq = bpf_ntohl(w->tcp.seq);
 	w->ack = bpf_ntohl(w->tcp.ack);
 	w->end = w->seq + w->plen;
+	if (p->flags & BN_PKT_F_OURS)
+		return bn_http_ours(p);
 	for (__u32 side = 0; side < 2 && !r; side++) {
 		if (!p->http[side])
 			continue;

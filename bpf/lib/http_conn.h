@@ -117,6 +117,7 @@ static long bn_http_sweep_one(void *map, const void *key, struct bn_http_conn *c
 		return 1;
 	idle = *now_s - c->seen_s;
 	if (idle < BN_CT_T_TCP_S && !(idle >= 60 && (c->phase != BN_HTTP_FOLLOWED || c->next == c->first)) &&
+	    !(idle >= 60 && (c->flags & (BN_HTTP_CONN_F_FIN | BN_HTTP_CONN_F_SRV_FIN))) &&
 	    !(idle >= 5 && (c->flags & BN_HTTP_CONN_F_CLOSED)))
 		return 0;
 	if (__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1))

@@ -285,7 +285,7 @@ __noinline int bn_http_release(struct bn_http_conn *c, __u32 all)
 	if (!c)
 		return 0;
 	g.to = c->una;
-	bpf_loop(all ? BN_HTTP_BLOCKS_CONN : 64, bn_http_release_one, &g, 0);
+	bpf_loop(all ? BN_HTTP_BLOCKS_CONN : BN_HTTP_BLOCKS_PACKET, bn_http_release_one, &g, 0);
 	return 0;
 }
 
