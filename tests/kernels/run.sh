@@ -111,7 +111,7 @@ for k in $kernels; do
 		echo "ok     $k: every object loads, $got of $want test programs pass"
 	else
 		echo "FAILED $k: $got of $want test programs pass; see $out/$k.log"
-		grep -a "LOADS-FAILED\|MODULE-FAILED\|FAILED\|ERROR\|Kernel panic" "$out/$k.log" | head -20
+		grep -a "LOADS-FAILED\|MODULE-FAILED\|FAILED\|ERROR\|Kernel panic" "$out/$k.log" | head -20 || true
 		failed=1
 	fi
 done

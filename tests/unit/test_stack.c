@@ -25,6 +25,7 @@
 #include "net.skel.h"
 #include "pod.skel.h"
 #include "sock.skel.h"
+#include "socks.skel.h"
 #include "xdp.skel.h"
 
 enum {
@@ -291,6 +292,7 @@ static void check(const char *name, const void *bytes, size_t size)
 CHECK(pod)
 CHECK(net)
 CHECK(sock)
+CHECK(socks)
 CHECK(xdp)
 CHECK(ctl)
 
@@ -300,6 +302,7 @@ int main(void)
 		cmocka_unit_test(pod_stack),
 		cmocka_unit_test(net_stack),
 		cmocka_unit_test(sock_stack),
+		cmocka_unit_test(socks_stack),
 		cmocka_unit_test(xdp_stack),
 		cmocka_unit_test(ctl_stack),
 	};
