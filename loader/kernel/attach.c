@@ -297,21 +297,16 @@ static void adopt_link(struct bn_kernel *k, const char *name, const char *path)
  */
 static int jump_pin(struct bn_kernel *k)
 {
-	struct bpf_map *map = k->p->obj[BN_OBJ_POD]
-				      ? bpf_object__find_map_by_name(k->p->obj[BN_OBJ_POD], "http_jump")
-				      : NULL;
 	char path[4096], old[4096];
 	int r;
 
-	if (!map)
-		return 0;
 	r = bn_link_path(k, path, sizeof(path), "jump_http");
 	r = r ?: bn_link_path(k, old, sizeof(old), "jump_http_old");
 	if (r < 0)
 		return r;
 	if (rename(path, old) < 0 && errno != ENOENT)
 		return -errno;
-	return bn_link_put(k, bpf_map__fd(map), "jump_http");
+	return bn_link_put(k, k->p->jump, "jump_http");
 }
 
 int bn_attach_open(struct bn_kernel *k, char **err)

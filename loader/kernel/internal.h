@@ -52,6 +52,7 @@ struct bn_kernel_priv {
 	struct bpf_object *obj[BN_OBJ__MAX]; /* while it is loaded: libbpf's copies are 2 MB */
 	struct bn_prog progs[BN_PROGS_MAX];
 	uint32_t nprogs;
+	int jump; /* descriptor of the programs' own array, which nothing else holds until it is pinned */
 	uint32_t *ifs; /* interfaces attached by this process */
 	uint32_t nifs, ifs_room;
 	json_t *notices, *features, *devices;

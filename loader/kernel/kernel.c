@@ -47,6 +47,7 @@ static struct bn_kernel *alloc(const struct bn_opts *opts)
 	if (!k || !k->p)
 		return NULL;
 	k->p->lock = -1;
+	k->p->jump = -1;
 	k->p->bpffs = copy(opts->bpffs);
 	k->p->run_dir = copy(opts->run_dir);
 	k->p->cgroup = copy(opts->cgroup);

@@ -174,10 +174,17 @@ static void *load_job(void *arg)
 	return NULL;
 }
 
-/* What is needed of a loaded object are its programs. */
+/* What is needed of a loaded object are its programs, and the array through which they reach one another. */
 static int keep_programs(struct bn_kernel *k, enum bn_object i)
 {
+	struct bpf_map *jump = bpf_object__find_map_by_name(k->p->obj[i], "http_jump");
 	struct bpf_program *p;
+
+	if (jump) {
+		k->p->jump = fcntl(bpf_map__fd(jump), F_DUPFD_CLOEXEC, 3);
+		if (k->p->jump < 0)
+			return -errno;
+	}
 
 	bpf_object__for_each_program(p, k->p->obj[i]) {
 		struct bn_prog *prog = &k->p->progs[k->p->nprogs];
@@ -254,6 +261,7 @@ void bn_objects_free(struct bn_kernel *k)
 		bpf_object__close(k->p->obj[i]);
 		k->p->obj[i] = NULL;
 	}
+	closep(&k->p->jump);
 	while (k->p->nprogs)
 		closep(&k->p->progs[--k->p->nprogs].fd);
 }
