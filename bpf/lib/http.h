@@ -175,6 +175,8 @@ __noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
 
 	if (!w || !p || bn_http_look(ctx, p))
 		return -BN_DROP_INTERNAL;
+	if (p->l4_len > 65535 - 128) /* BIG TCP: no length in the header to change; it comes again */
+		return -BN_DROP_HTTP_WAITING;
 	/* What is left is one segment: the rest comes again. */
 	if (gso && n > gso)
 		n = gso;
@@ -392,8 +394,8 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	if (!w->plen && c->phase == BN_HTTP_FOLLOWED && !(w->tcp.flags & BN_TCP_FIN))
 		return 0;
 	r = bn_http_claim(p, c);
-	if (r)
-		return r;
+	if (r) /* a FIN without data needs no judge, and its connection may just be forgotten */
+		return !w->plen && c->phase == BN_HTTP_FOLLOWED ? 0 : r;
 	w->judged = 0;
 	r = bn_http_claimed(ctx, p, c);
 	if (w->judged && r >= 0)
