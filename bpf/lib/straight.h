@@ -12,6 +12,12 @@
 
 #include "bpf/lib/flow.h"
 
+/* Admitted in this epoch, and nobody has to judge requests. */
+static __always_inline bool bn_flow_plain(__u64 stamp, const struct bn_pkt *p, __u32 gen)
+{
+	return stamp == BN_CT_STAMP(p->epoch, gen);
+}
+
 /* May this packet take that way at all? */
 static __always_inline bool bn_straight_may(struct bn_pkt *p)
 {
