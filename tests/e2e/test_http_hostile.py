@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""HTTP rules against a client that makes its own TCP: decoys that the server drops, retransmissions with other bytes,
+overlaps, urgent data, SYN, FIN and RST tricks, every order. What is denied never reaches the server."""
+import contextlib
+import random
+import socket
+import struct
+import subprocess
+import time
+
+from harness import Cluster, wait_for
+
+OK = b"GET /v1/aaaa HTTP/1.1\r\nHost: a\r\n\r\n"
+BAD = b"GET /secret2 HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /v1/aaaa HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
+
+SERVER = """
+import socket, sys, threading
+s = socket.create_server(("0.0.0.0", 8080), backlog=64)
+def serve(c):
+    got = b""
+    try:
+        while d := c.recv(65536):
+            open(sys.argv[1], "ab").write(d)
+            got += d
+            while b"\\r\\n\\r\\n" in got:
+                got = got.split(b"\\r\\n\\r\\n", 1)[1]
+                c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    except OSError:
+        pass
+    c.close()
+while True:
+    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+"""
+
+
+def csum(b):
+    b += b"\0" * (len(b) & 1)
+    s = sum(struct.unpack(f"!{len(b) // 2}H", b))
+    while s >> 16:
+        s = (s >> 16) + (s & 0xffff)
+    return ~s & 0xffff
+
+
+class Raw:
+    """A connection whose TCP is this class."""
+
+    def __init__(self, host, dst):
+        self.src, self.dst, self.port = host.addr(4), dst, random.randint(20000, 30000)
+        self.seq, self.ack, self.rx = random.randint(1, 1 << 31), 0, b""
+        with host.enter():
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self.sock.settimeout(1)
+        self.send(b"", SYN)
+        got = self.until(lambda f: f & SYN, 2)
+        assert got is not None, "no SYN-ACK"
+        self.ack = (got + 1) & 0xffffffff
+        self.seq += 1
+        self.send(b"", ACK)
+
+    def send(self, data, flags=PSH | ACK, at=0, bad=False, urg=0):
+        h = struct.pack("!HHIIBBHHH", self.port, 8080, (self.seq + at) & 0xffffffff, self.ack, 5 << 4, flags, 60000, 0, urg)
+        pseudo = socket.inet_aton(self.src) + socket.inet_aton(self.dst) + struct.pack("!BBH", 0, 6, len(h) + len(data))
+        c = csum(pseudo + h + data) ^ (0x5555 if bad else 0)
+        self.sock.sendto(h[:16] + struct.pack("!H", c) + h[18:] + data, (self.dst, 0))
+
+    def until(self, fn, timeout):
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            try:
+                d = self.sock.recv(65536)
+            except TimeoutError:
+                return None
+            ip = (d[0] & 15) * 4
+            sport, dport, seq, _, off, flags = struct.unpack("!HHIIBB", d[ip:ip + 14])
+            if (sport, dport) != (8080, self.port):
+                continue
+            data = d[ip + (off >> 4) * 4:]
+            if data and seq == self.ack:
+                self.ack = (self.ack + len(data)) & 0xffffffff
+                self.rx += data
+            if fn(flags):
+                return seq
+        return None
+
+    def drain(self, timeout=0.3):
+        self.sock.settimeout(timeout)
+        self.until(lambda f: False, timeout)
+        return self.rx
+
+
+def decoy(r):
+    r.send(OK, bad=True)
+    time.sleep(0.05)
+    r.send(BAD)
+    r.send(OK)
+
+
+def overlap(r):
+    r.send(OK[:10], bad=True)
+    r.send(BAD)
+
+
+def early_decoy(r):
+    r.send(OK[:1])
+    r.send(OK[5:], at=5, bad=True)
+    r.send(BAD[1:], at=1)
+    time.sleep(0.05)
+    r.send(OK[1:], at=1)
+
+
+def body_decoy(r):
+    r.send(POST, bad=True)
+    r.send(OK)
+    r.send(BAD, at=len(OK))
+    r.send(BAD, at=len(POST))
+
+
+def urgent(r):
+    r.send(OK[:8] + b"x" + OK[8:], PSH | ACK | URG, urg=9)
+    r.send(OK)
+
+
+def syn_inside(r):
+    r.send(OK)
+    r.drain(0.1)
+    r.seq += len(OK)
+    r.send(b"", SYN, at=5000)
+    r.send(BAD, SYN)
+    r.send(BAD, SYN | ACK)
+    r.send(BAD)
+
+
+def fin_decoy(r):
+    r.send(b"", FIN | ACK, bad=True)
+    r.send(b"", SYN, at=77777, bad=True)
+    time.sleep(0.05)
+    r.send(BAD)
+
+
+def without_ack(r):
+    r.send(BAD, PSH | FIN)
+    r.send(BAD, FIN)
+    r.send(OK)
+
+
+def pieces(r):
+    for i in range(0, len(BAD), 3):
+        r.send(BAD[i:i + 3], at=i)
+
+
+def backwards(r):
+    r.send(BAD[:1])
+    for i in range(len(BAD) - 3, 0, -3):
+        r.send(BAD[i:i + 3], at=i)
+    r.send(BAD[1:], at=1)
+
+
+# How many requests are answered 200, how many 403.
+CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
+         (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+
+
+def test_own_tcp():
+    with Cluster("hh") as c, contextlib.ExitStack() as stack:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        clients = c.pod("n1", "near"), c.pod("n2", "far")
+        seen = f"{c.dir}/seen"
+        server = web.popen(["/usr/bin/python3", "-c", SERVER, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(server.kill)
+        c.put({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "w", "namespace": "default"},
+               "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+                        "ingress": [{"ports": [{"port": 8080}], "http": [{"path": {"value": "/v1"}}]}]}})
+        c.start()
+        for h in clients:
+            # The kernel of the client knows nothing of these connections and would reset them.
+            h.run(["iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", "8080", "--tcp-flags", "RST", "RST", "-j", "DROP"])
+
+            def judged():
+                with contextlib.closing(h.socket(4)) as s:
+                    s.connect((web.addr(4), 8080))
+                    s.sendall(BAD)
+                    return s.recv(100).startswith(b"HTTP/1.1 403")
+            wait_for("rules in force", judged)
+            for fn, ok, denied in CASES:
+                r = Raw(h, web.addr(4))
+                fn(r)
+                rx = r.drain()
+                r.sock.close()
+                assert rx.count(b" 200 OK") == ok, (h.name, fn.__name__, rx)
+                assert denied is None or rx.count(b" 403 ") == denied, (h.name, fn.__name__, rx)
+        with open(seen, "rb") as f:
+            assert b"/secret" not in f.read()
