@@ -32,6 +32,28 @@ static __always_inline int bn_net_vlan(struct __sk_buff *skb)
 	return bpf_skb_vlan_pop(skb) ? -BN_DROP_BAD_HEADER : 0;
 }
 
+/* Parses; what another node has packed (DSR) is unpacked and parsed anew, once. */
+static __always_inline int bn_net_begin_packet(struct __sk_buff *skb, struct bn_pkt *p, __u32 l2_len)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	int r;
+
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	s->dsr_in.set = 0;
+	for (int i = 0;; i++) {
+		r = bn_entry_begin(skb, p, l2_len);
+		if (r || i || p->hook != BN_HOOK_FROM_NET || !bn_dsr_is(p))
+			return r;
+		r = bn_dsr_unpack(skb, p);
+		if (r)
+			return r == BN_DONE_PASS ? 0 : r;
+		p = bn_entry_pkt(BN_HOOK_FROM_NET, BN_DIR_INGRESS);
+		if (!p)
+			return -BN_DROP_INTERNAL;
+	}
+}
+
 static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 {
 	const struct bn_iface *f = bn_iface_get(skb->ifindex);
@@ -42,7 +64,7 @@ static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 	r = bn_net_vlan(skb);
 	if (r)
 		return r;
-	r = bn_entry_begin(skb, p, f->l2_len);
+	r = bn_net_begin_packet(skb, p, f->l2_len);
 	if (r == -BN_DROP_FRAGMENT && bn_net_fragment(p))
 		return BN_DONE_PASS;
 	if (r)

@@ -57,6 +57,7 @@ static void sync_models(struct bn_daemon *d)
 	failed |= r;
 	r = bn_services_sync(d->services);
 	failed |= r;
+	failed |= bn_dsr_sync(d->dsr, bn_source_synced(d->source, 1u << BN_KIND_NODE | 1u << BN_KIND_POD));
 	bn_udpsocks_sync(d->udpsocks);
 	bn_healthcheck_sync(d->healthcheck);
 	note_latency(d, failed < 0);
@@ -296,6 +297,9 @@ static int open_models(struct bn_daemon *d)
 	if (r < 0)
 		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
 	bn_takeover_begin(&d->takeover, maps, unfinished || !bn_services_stats(d->services)->services);
+	r = bn_dsr_new(d->store, maps, o, &d->dsr);
+	if (r < 0)
+		return log_err_r(r, "nodes that speak DSR");
 	r = bn_udpsocks_new(d->base, maps, d->services, &d->udpsocks);
 	if (r < 0)
 		return log_err_r(r, "connected UDP sockets");
@@ -438,6 +442,7 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	bn_policies_freep(&d->policies);
 	bn_verify_freep(&d->verify);
 	bn_udpsocks_freep(&d->udpsocks);
+	bn_dsr_freep(&d->dsr);
 	bn_services_freep(&d->services);
 	bn_eps_freep(&d->eps);
 	bn_store_freep(&d->store);

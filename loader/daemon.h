@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "loader/kernel/kernel.h"
+#include "loader/model/dsr.h"
 #include "loader/model/endpoints.h"
 #include "loader/model/policies.h"
 #include "loader/model/services.h"
@@ -49,6 +50,7 @@ struct bn_daemon {
 	struct bn_eps *eps;
 	struct bn_services *services;
 	struct bn_udpsocks *udpsocks;
+	struct bn_dsr *dsr;
 	struct bn_policies *policies;
 	struct bn_verify *verify; /* policy trace --verify */
 	struct bn_endpoints *endpoints;

@@ -66,7 +66,7 @@ static const struct opt_def defs[] = {
 	{ O_NODEPORT_ADDRESSES, "nodeport-addresses", "LIST", "local addresses that answer NodePorts (default: all)" },
 	{ O_UNKNOWN_PODS, "unknown-pods", "auto|drop|allow", "traffic of interfaces whose pod is not known (default auto)" },
 	{ O_HOST_ROUTING, "host-routing", "auto|bpf|stack", "whether local delivery may skip the host stack (default auto)" },
-	{ O_LB_MODE, "lb-mode", "snat|dsr|hybrid", "how outside traffic reaches remote backends (snat; dsr and hybrid are refused: not in this version)" },
+	{ O_LB_MODE, "lb-mode", "snat|dsr|hybrid", "how outside traffic reaches remote backends (default snat; hybrid: TCP by DSR)" },
 	{ O_XDP, "xdp", "auto|off|native", "outside traffic to remote backends before the stack (default auto: hardware that keeps its offloads)" },
 	{ O_LB_ALGORITHM, "lb-algorithm", "random|maglev", "choice of backends (default random)" },
 	{ O_CNI_CACHE, "cni-cache", "DIR", "libcni's result cache (default /var/lib/cni/results)" },
@@ -242,8 +242,6 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 	case O_LB_MODE:
 		r = CHOICE(d, v, &i, "snat", "dsr", "hybrid");
 		o->lb_mode = i;
-		if (!r && i != BN_LB_SNAT)
-			return bad(d, v, "not in this version: only snat");
 		return r;
 	case O_XDP:
 		r = CHOICE(d, v, &i, "auto", "off", "native");

@@ -89,6 +89,7 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 		json_object_set_new(o, "endpointProblems", problems);
 	routing = bn_endpoints_host_routing(d->endpoints, &because);
 	json_object_set_new(o, "hostRouting", json_pack("{ss ss}", "mode", routing, "because", because));
+	json_object_set_new(o, "lbMode", bn_dsr_json(d->dsr));
 	json_object_set_new(o, "xdp", bn_endpoints_xdp(d->endpoints));
 	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));

@@ -109,6 +109,8 @@ static void fill_flow(const struct item *it, uint32_t now, struct bn_ct_flow *f)
 			other_tuple(e, &server);
 		else
 			other_tuple(e, &client);
+	} else if (e->flags & BN_CT_F_DSR) {
+		other_tuple(e, &server);
 	}
 	*f = (struct bn_ct_flow){
 		.src = client.src, .sport = client.sport,
@@ -116,7 +118,8 @@ static void fill_flow(const struct item *it, uint32_t now, struct bn_ct_flow *f)
 		.backend = server.dst, .backend_port = server.dport,
 		.nat_src = server.src, .nat_sport = server.sport,
 		.proto = e->key.proto,
-		.translated = (e->flags & BN_CT_F_NAT) && !(e->flags & BN_CT_F_SHIFTED),
+		.translated = (e->flags & BN_CT_F_DSR) ||
+			      ((e->flags & BN_CT_F_NAT) && !(e->flags & BN_CT_F_SHIFTED)),
 		.snat = e->flags & BN_CT_F_SNAT,
 		.flags = e->flags,
 		.expires_s = e->expires - now,

@@ -176,6 +176,7 @@ struct bn_node {
 	struct bn_obj o;
 	const char *zone; /* label topology.kubernetes.io/zone */
 	bool deleting;
+	bool dsr;	    /* annotation bpfnet.io/dsr: "v1" */
 	bool to_be_deleted; /* taint ToBeDeletedByClusterAutoscaler */
 	uint32_t nips, npod_cidrs;
 	struct bn_addr *ips; /* InternalIP first, then ExternalIP */

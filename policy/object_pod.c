@@ -256,7 +256,7 @@ static int node_taints(struct bn_rd *rd, const json_t *spec, struct bn_node *nod
 int bn_parse_node(struct bn_rd *rd, const json_t *json, struct bn_node *node)
 {
 	const json_t *meta = json_object_get(json, "metadata"), *spec, *status;
-	const char *deletion, *key;
+	const char *deletion, *key, *dsr;
 	int r;
 
 	r = bn_rd_intern(rd, "topology.kubernetes.io/zone", &key);
@@ -268,6 +268,8 @@ int bn_parse_node(struct bn_rd *rd, const json_t *json, struct bn_node *node)
 		return r;
 	node->zone = bn_labels_get(&node->o.labels, key);
 	node->deleting = deletion;
+	dsr = bn_meta_annotation(json, "bpfnet.io/dsr");
+	node->dsr = dsr && !strcmp(dsr, "v1"); /* a later version: not this one */
 	r = node_addresses(rd, status, node);
 	r = r ?: node_cidrs(rd, spec, node);
 	return r ?: node_taints(rd, spec, node);

@@ -19,6 +19,10 @@ const volatile bool cfg_bypass = false;
 /* This processor reorders loads, or stores (all but x86 and s390): bn_fence() is needed. */
 const volatile bool cfg_weak_order = false;
 
+/* --lb-mode: outside flows of TCP, and of other protocols, reach backends elsewhere by DSR. */
+const volatile bool cfg_dsr_tcp = false;
+const volatile bool cfg_dsr_other = false;
+
 /* Denials and drops are reported through the ring buffer. */
 const volatile bool cfg_events = true;
 

@@ -18,6 +18,9 @@
 #define BN_CT_T_UDP_STREAM_S  180
 #define BN_CT_T_ICMP_S	      30
 #define BN_CT_T_OTHER_S	      600
+/* Of DSR one direction is seen only: not that the server has closed. */
+#define BN_CT_T_DSR_TCP_S     14400
+#define BN_CT_T_DSR_FIN_S     60
 
 static __always_inline __u32 bn_ct_lifetime(__u32 flags, __u8 proto)
 {
@@ -27,8 +30,8 @@ static __always_inline __u32 bn_ct_lifetime(__u32 flags, __u8 proto)
 		if (!(flags & BN_CT_F_ASSURED))
 			return BN_CT_T_HALF_S;
 		if (flags & (BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY))
-			return BN_CT_T_FIN_S;
-		return BN_CT_T_TCP_S;
+			return flags & BN_CT_F_DSR ? BN_CT_T_DSR_FIN_S : BN_CT_T_FIN_S;
+		return flags & BN_CT_F_DSR ? BN_CT_T_DSR_TCP_S : BN_CT_T_TCP_S;
 	}
 	if (proto == BN_PROTO_UDP) {
 		if (flags & BN_CT_F_ASSURED)
@@ -63,6 +66,11 @@ static __always_inline __u32 bn_ct_next_tcp(__u32 f, __u8 tcp, bool reply)
 static __always_inline __u32 bn_ct_next(const struct bn_ct_entry *e, __u32 f,
 					const struct bn_pkt *p, bool reply)
 {
+	/* DSR: that the client goes on has to do for an answer. */
+	if (f & BN_CT_F_DSR)
+		reply = p->proto == BN_PROTO_TCP ? !(f & BN_CT_F_REPLIED) && (p->tcp & BN_TCP_ACK) &&
+							   !(p->tcp & BN_TCP_FIN)
+						 : p->now_s - e->created > 2;
 	if (p->proto == BN_PROTO_TCP)
 		return bn_ct_next_tcp(f, p->tcp, reply);
 	if (p->proto == BN_PROTO_SCTP) {

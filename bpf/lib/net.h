@@ -20,6 +20,7 @@
  * and counts the packet. Nothing that is answered is answered in XDP.
  */
 
+#include "bpf/lib/dsr.h"
 #include "bpf/lib/flow.h"
 #include "bpf/lib/nat.h"
 #include "bpf/lib/straight.h"
@@ -72,7 +73,7 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	__builtin_memset(&s->nh, 0, sizeof(s->nh));
 	f->l4_protocol = p->proto;
 	f->ifindex = p->ifindex;
-	f->tot_len = bn_net_len(ctx, p);
+	f->tot_len = bn_net_len(ctx, p) + bn_dsr_overhead(p);
 	if (p->flags & BN_PKT_F_V6) {
 		f->family = BN_AF_INET6;
 		__builtin_memcpy(f->ipv6_src, &p->x.src, 16);
@@ -85,6 +86,7 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	r = bpf_fib_lookup(ctx, f, sizeof(*f), 0);
 	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		p->refuse = BN_REFUSE_TOO_BIG;
+		f->mtu_result -= bn_dsr_overhead(p);
 		return -BN_DROP_MTU;
 	}
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
@@ -196,6 +198,24 @@ static __always_inline int bn_net_martian(const struct bn_pkt *p, struct bn_scra
 		       ? -BN_DROP_MARTIAN : 0;
 }
 
+/* A flow to the backend s->svc.be on another node that speaks DSR. XDP leaves the packing to TC. */
+__noinline int bn_net_begin_dsr(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	int r;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	r = bn_dsr_target(p, s);
+	r = r ?: bn_net_source(ctx, p, s);
+	if (r)
+		return r;
+	if (bn_ctx_early)
+		p->todo |= BN_DO_UP;
+	r = bn_dsr_insert(p, s);
+	return r ?: bn_ctx_early ? BN_DONE_PASS : 0;
+}
+
 /* A packet that no live entry knows, to a service: chooses, and makes the flow. 0 with no BN_DO_NAT: it
  * is none of ours. A flow to a backend elsewhere goes out again: BN_DO_ROUTED, with its way; XDP hands
  * up all others once they have their flow.
@@ -204,6 +224,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	__u32 flags = BN_CT_F_NAT | (host ? BN_CT_F_INTERNAL : BN_CT_F_NET);
+	bool sent = !bn_ctx_early && !host && s && s->dsr_in.set;
 	int r, m = 0;
 
 	if (!p || !s)
@@ -211,7 +232,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	s->svc.idx = 0;
 	s->svc.gen = 0;
 	p->rnd = bpf_get_prandom_u32();
-	r = bn_svc_choose(p, &s->svc, host);
+	r = sent ? bn_dsr_choose(p, &s->svc) : bn_svc_choose(p, &s->svc, host);
 	if (bn_ctx_early && !r && !s->svc.idx)
 		return BN_DONE_PASS;
 	if (!host)
@@ -224,6 +245,10 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	p->x.dst = s->svc.be.addr;
 	p->x.dport = s->svc.be.port;
 	if (!host && !(s->svc.be.flags & BN_BE_F_LOCAL) && !bn_net_here(s)) {
+		if (sent)
+			return -BN_DROP_DSR; /* it is not here */
+		if (bn_dsr_wanted(p, s))
+			return bn_net_begin_dsr(ctx, p);
 		r = bn_net_source(ctx, p, s);
 		if (r)
 			return r;
@@ -318,6 +343,33 @@ static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_p
 	return hit->e && !hit->reply;
 }
 
+/* A packet of a flow that goes by DSR, under the client's tuple. */
+static __always_inline int bn_net_orig_dsr(bn_ctx *ctx, struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	int r;
+
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	s->svc.be.addr = hit->e->xd;
+	s->svc.be.port = hit->e->xdp;
+	r = bn_dsr_target(p, s);
+	r = r ?: bn_net_source(ctx, p, s);
+	return r ?: bn_net_done(p, hit);
+}
+
+/* A flow that another node sends here, to another backend than before? It chose again; TCP in mid-stream
+ * keeps what it has.
+ */
+static __always_inline bool bn_net_sent_anew(const struct bn_pkt *p, const struct bn_ct_hit *hit)
+{
+	struct bn_scratch *s = bn_scratch_get();
+
+	if (bn_ctx_early || !s || !s->dsr_in.set || bn_flow_mid(p) || !bn_pkt_has_ports(p))
+		return false;
+	return s->dsr_in.port != hit->e->xdp || !bn_addr_same(&s->dsr_in.addr, &hit->e->xd);
+}
+
 /* To a backend here: straight to the pod, if its hook has admitted the flow (under the tuple x). */
 static __always_inline void bn_net_orig_straight(struct bn_pkt *p)
 {
@@ -347,8 +399,10 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 	r = bn_net_moved(p, hit);
 	if (r < 0)
 		return r;
-	if (r)
+	if (r || (!host && bn_net_sent_anew(p, hit)))
 		return bn_net_begin(ctx, p, host);
+	if (hit->flags & BN_CT_F_DSR)
+		return bn_net_orig_dsr(ctx, p, hit);
 	if (!(hit->flags & BN_CT_F_FOREIGN)) {
 		bn_ct_other(hit->e, &p->x);
 		p->todo |= BN_DO_NAT;

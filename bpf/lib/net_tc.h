@@ -7,6 +7,7 @@
  */
 
 #include "bpf/lib/deliver.h"
+#include "bpf/lib/dsr_tc.h"
 #include "bpf/lib/icmp.h"
 #include "bpf/lib/net.h"
 
@@ -20,7 +21,9 @@ __noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_INTERNAL;
 	if (!(p->todo & BN_DO_WAY))
 		r = bn_net_way(ctx, p);
-	if (!r && (p->todo & BN_DO_NAT))
+	if (!r && (p->todo & BN_DO_DSR))
+		r = bn_dsr_pack(ctx, p);
+	else if (!r && (p->todo & BN_DO_NAT))
 		r = bn_nat_write(ctx, p, true);
 	if (r)
 		return r;
@@ -54,6 +57,13 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	if (!hit.e || !((hit.flags & BN_CT_F_NET) || bn_ct_of_node(&hit)))
 		return BN_ICMP_OTHER;
 	alias = hit.flags & BN_CT_F_ALIAS;
+	if ((hit.flags & BN_CT_F_DSR) && hit.reply && p->hook == BN_HOOK_FROM_NET) {
+		/* From the client, about an answer that only the backend's node knows. */
+		s->svc.be.addr = hit.e->xd;
+		s->svc.be.port = hit.e->xdp;
+		r = bn_dsr_target(p, s);
+		return r ?: bn_net_source(ctx, p, s);
+	}
 	if (!bn_icmp_translate(p, &s->inner, &hit, !alias))
 		return BN_DONE_PASS;
 	if (!bn_ct_same(&hit))
@@ -111,6 +121,8 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 
 	if (!s)
 		return -BN_DROP_INTERNAL;
+	if (bn_dsr_forged(ctx, p))
+		return -BN_DROP_SPOOFED;
 	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
 	if (hit.e && hit.reply &&
 	    (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET | BN_CT_F_FOREIGN)) ==

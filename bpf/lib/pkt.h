@@ -48,6 +48,7 @@ enum {
 	BN_DO_BACK = 1 << 4,	/* to_ifindex is where it came from */
 	BN_DO_WAY = 1 << 5,	/* the way of x is known (bpf/lib/net.h) */
 	BN_DO_UP = 1 << 6,	/* XDP: TC does it, and counts it */
+	BN_DO_DSR = 1 << 7,	/* packed, to another node: x is the outer tuple */
 };
 
 enum bn_refuse {

@@ -50,6 +50,14 @@ struct bn_scratch {
 	__u64 jiffies, now_ns;	   /* when this CPU last read the clock */
 	struct bpf_fib_lookup fib; /* bpf/lib/net.h */
 	struct bpf_redir_neigh nh;
+	struct { /* the backend that another node has chosen */
+		struct bn_addr addr;
+		__be16 port;
+		__u16 set;
+	} dsr_in;
+	__u32 dsr_tos;
+	struct bn_tuple dsr_out;
+	struct bn_addr dsr_key;
 	__u32 xdp_tx; /* XDP: back by the device's own ring, not by redirect */
 	struct bn_quote quote;
 	struct bn_inner inner;

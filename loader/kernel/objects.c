@@ -235,6 +235,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
 	uint64_t weak = bn_weak_order();
 	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets;
+	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
 	struct bn_meta_val meta;
 	__u32 zero = 0;
 	int r;
@@ -249,6 +250,8 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		{"cfg_bypass", &bypass, 0},
 		{"cfg_weak_order", &weak, 0},
 		{"cfg_events", &events, 0},
+		{"cfg_dsr_tcp", &dsr_tcp, 0},
+		{"cfg_dsr_other", &dsr_other, 0},
 		{"cfg_netns_cookie", &cookie, 0},
 		{"cfg_socket_lb_pods", &pods, 0},
 	};

@@ -9,6 +9,7 @@ static const struct bn_json_mask annotations[] = {
 	{ "k8s.io/initial-events-end", NULL },
 	{ "bpfnet.io/lb-algorithm", NULL },
 	{ "bpfnet.io/policy-audit", NULL },
+	{ "bpfnet.io/dsr", NULL },
 	{ NULL, NULL },
 };
 
