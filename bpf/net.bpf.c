@@ -33,12 +33,12 @@ static __always_inline int bn_net_vlan(struct __sk_buff *skb)
 }
 
 /* Parses; what another node has packed (DSR) is unpacked and parsed anew, once. */
-static __always_inline int bn_net_begin_packet(struct __sk_buff *skb, struct bn_pkt *p, __u32 l2_len)
+__noinline int bn_net_begin_packet(struct __sk_buff *skb, struct bn_pkt *p, __u32 l2_len)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	int r;
 
-	if (!s)
+	if (!p || !s)
 		return -BN_DROP_INTERNAL;
 	s->dsr_in.set = 0;
 	for (int i = 0;; i++) {

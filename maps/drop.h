@@ -47,7 +47,7 @@
 	X(HTTP_OPTIONS, "IP options or extension headers in an HTTP connection")                   \
 	X(HTTP_BUSY, "HTTP connection that another CPU works on")                                  \
 	X(HTTP_TABLE, "HTTP rule set that is not there")                                           \
-	X(TUNNEL, "tunnel packet of a pod to a node, which would unpack it")   \
+	X(TUNNEL, "tunnel packet of a pod to a node, which would unpack it")                    \
 	X(DSR, "direct server return from an address that is no peer, malformed, or to no backend of this node")
 
 enum bn_drop {

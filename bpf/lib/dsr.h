@@ -23,8 +23,7 @@
 
 static __always_inline const struct bn_dsr_peer *bn_dsr_peer(const struct bn_addr *a, __u32 flag)
 {
-	struct bn_addr key = *a;
-	const struct bn_dsr_peer *v = bpf_map_lookup_elem(&dsr, &key);
+	const struct bn_dsr_peer *v = bpf_map_lookup_elem(&dsr, a);
 
 	return v && (v->flags & flag) ? v : NULL;
 }
