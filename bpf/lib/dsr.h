@@ -23,8 +23,13 @@
 
 static __always_inline const struct bn_dsr_peer *bn_dsr_peer(const struct bn_addr *a, __u32 flag)
 {
-	const struct bn_dsr_peer *v = bpf_map_lookup_elem(&dsr, a);
+	struct bn_scratch *s = bn_scratch_get();
+	const struct bn_dsr_peer *v;
 
+	if (!s)
+		return NULL;
+	s->dsr_key = *a; /* neither on the stack nor in another function's memory, which 6.1 takes for no key */
+	v = bpf_map_lookup_elem(&dsr, &s->dsr_key);
 	return v && (v->flags & flag) ? v : NULL;
 }
 
