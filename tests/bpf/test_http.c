@@ -27,9 +27,11 @@ struct conn {
 
 static struct bn_http_rules *rules;
 
-static struct env *http_env(void)
+static struct env *http_env_sized(uint32_t conns)
 {
-	struct env *e = env_new(&(struct env_opts){});
+	const struct env_opts opts = {};
+	struct bn_maps_sizes sz = {.entries[BN_MAP_http_conns] = conns};
+	struct env *e = calloc(1, sizeof(*e));
 	struct bn_netpol *np = netpol(rules_text);
 	struct bn_http_view v;
 	struct bn_http_image i;
@@ -37,6 +39,10 @@ static struct env *http_env(void)
 	struct bn_peer_key k = {.policy = id, .identity = 310};
 	struct bn_peer_val row = {.row = 0, .check = BN_PEER_CHECK(id, 310)};
 
+	assert_non_null(e);
+	assert_int_equal(bn_maps_create(&sz, &e->m), 0);
+	assert_int_equal(pod_load(e->m, &opts, &e->skel), 0);
+	cluster(e, false);
 	if (!rules)
 		rules = rules_of(np);
 	bn_http_rules_view(rules, &v);
@@ -52,6 +58,11 @@ static struct env *http_env(void)
 	pod_of(e, 1)->word = BN_POD_WORD(id, BN_POL_OPEN);
 	state_of(e)->epoch++;
 	return e;
+}
+
+static struct env *http_env(void)
+{
+	return http_env_sized(0);
 }
 
 /* A segment of the client into pod A. */
@@ -356,6 +367,27 @@ static void pipelined(void **state)
 	env_free(e);
 }
 
+/* No room: the connection is refused, those that are followed go on, and what ends makes room. */
+static void table_full(void **state)
+{
+	struct env *e = http_env_sized(8);
+	struct conn c[9];
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		c[i] = begin(e, i & 1);
+		assert_int_equal(data(&c[i], 0, "GET /", 5, ACK)->verdict, PASS);
+	}
+	c[8] = begin(e, 0);
+	DROPS(data(&c[8], 0, "GET /", 5, ACK), HTTP_FULL);
+	assert_int_equal(data(&c[3], 5, "ok HTTP/1.1\r\n" H "\r\n", 24, ACK)->verdict, PASS);
+	assert_int_equal(bn_http_conns_count(e->m), 8);
+	over(&c[5]);
+	assert_int_equal(data(&c[8], 0, "GET /", 5, ACK)->verdict, PASS);
+	DROPS(data(&c[8], 0, "PUT /", 5, ACK), HTTP_CHANGED);
+	env_free(e);
+}
+
 /* Not judged: what a request costs beside the same packet without HTTP rules. */
 static void cost(void **state)
 {
@@ -405,7 +437,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(out_of_order), cmocka_unit_test(changed_bytes),
-		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),    cmocka_unit_test(cost),
+		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),    cmocka_unit_test(table_full),
+		cmocka_unit_test(cost),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
