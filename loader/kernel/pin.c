@@ -219,7 +219,7 @@ static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const str
 {
 	memset(sizes, 0, sizeof(*sizes));
 	if (opts->ct_flows) {
-		uint64_t n = BN_CT_BUCKETS(opts->ct_flows);
+		uint64_t n = BN_CT_BUCKETS_ASKED(opts->ct_flows);
 
 		sizes->entries[BN_MAP_ct] = n > (1u << 24) ? 1u << 24 : n;
 		sizes->entries[BN_MAP_ct_heads] = sizes->entries[BN_MAP_ct];
