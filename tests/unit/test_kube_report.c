@@ -196,7 +196,8 @@ static void test_nodes(void **state)
 	json_decref(o);
 	spin(c, 3);
 	assert_int_equal(nevents(c), 1);
-	assert_int_equal(api_count(&c->api, "events", "create"), NODES);
+	/* Once a node; a server that is slow to answer is asked once more. */
+	assert_in_range(api_count(&c->api, "events", "create"), NODES, 2 * NODES);
 	assert_in_range(api_count(&c->api, "httpnetworkpolicies/status", "patch"), 1, NODES);
 	o = get_http(c);
 	assert_true(json_equal(rv, json_object_get(json_object_get(o, "metadata"),
