@@ -22,6 +22,14 @@ size_t bn_http_set_size(const struct bn_http_image *i)
 	return (image_bytes(i) + BN_HTTP_PAGE - 1) / BN_HTTP_PAGE * BN_HTTP_PAGE;
 }
 
+static bool any_match(const struct bn_http_image *i, uint32_t set)
+{
+	for (uint64_t k = 0; k < i->tab->nwords; k++)
+		if ((uint64_t)set * i->tab->nwords + k < i->nwords && i->words[(uint64_t)set * i->tab->nwords + k])
+			return true;
+	return false;
+}
+
 /* The whole set as one run of bytes, rounded up to pages. */
 static int set_bytes(const struct bn_http_image *i, char **ret)
 {
@@ -34,6 +42,7 @@ static int set_bytes(const struct bn_http_image *i, char **ret)
 		.words = (uint32_t)words_at(i),
 		.nbits = (uint32_t)i->nwords,
 		.stats = i->stats,
+		.switches = any_match(i, i->tab->connect) || any_match(i, i->tab->upgrade),
 		.digest = i->digest,
 		.tab = *i->tab,
 	};

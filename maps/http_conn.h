@@ -41,7 +41,7 @@ BN_ABI_BEGIN
 	__u32 nbits;  /* words of 64 bits of them */                                               \
 	/* http_stats: requests denied; those that match k allowed: stats + 1 + k. 0: not counted */ \
 	__u32 stats;                                                                               \
-	__u32 pad0;                                                                                \
+	__u32 switches; /* a match names CONNECT or Upgrade: which answer is whose matters */         \
 	__u64 digest /* the daemon's, to know its sets again */
 
 struct bn_http_set {
@@ -159,6 +159,7 @@ enum {
 	BN_HTTP_CONN_F_CLOSED = 1 << 3, /* RST, or both FIN */
 	BN_HTTP_CONN_F_SRV_FIN = 1 << 4,
 	BN_HTTP_CONN_F_CONNECT = 1 << 5, /* the last request was one */
+	BN_HTTP_CONN_F_GUESSED = 1 << 6, /* an answer was taken for complete without having been followed */
 };
 
 #endif

@@ -279,7 +279,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		return -(int)w->fail;
 	if (!w->reason) {
 		bn_http_commit(w, c);
-		if (c->outstanding > 1 || c->st.at == BN_HTTP_AT_ANSWER)
+		if (c->outstanding > 1 || c->st.at == BN_HTTP_AT_ANSWER || (w->switches && c->outstanding))
 			bn_http_res_begin(c);
 		if (c->st.at != BN_HTTP_AT_ANSWER || !bn_before(c->next, w->end))
 			return 0;
@@ -347,6 +347,28 @@ __noinline int bn_http_client_rst(struct bn_pkt *p, struct bn_http_conn *c)
 	return r;
 }
 
+/* Which of its SYN-ACKs did the server believe in? One with SYN cookies keeps nothing: it has answered any number
+ * of SYNs with other numbers, and makes a socket of the first acknowledgement that fits one of them. So until
+ * it has acknowledged data nothing passes that could open a stream which begins elsewhere than the one that
+ * is judged, or that could fill it before its beginning.
+ */
+static __always_inline int bn_http_opens(const struct bn_pkt *p, const struct bn_http_work *w)
+{
+	/* A byte before: keep-alive; behind: its FIN. */
+	if ((p->first || p->srv_first) && !(p->http[w->side & 1] & BN_CT_HTTP_MADE) && w->seq - p->first + 1 > 2)
+		return -BN_DROP_HTTP_MIDSTREAM;
+	return 0;
+}
+
+static __always_inline bool bn_http_confirms(const struct bn_http_work *w, const struct bn_http_conn *c)
+{
+	if (*(volatile __u32 *)&c->una != c->first || c->phase == BN_HTTP_ANSWERED)
+		return true;
+	if (w->plen && bn_before(w->seq, c->first))
+		return false;
+	return !bn_before(w->ack, c->srv_first) && !bn_before(c->srv_end, w->ack);
+}
+
 static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_http_work *w = bn_http_work_get();
@@ -360,6 +382,9 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_HTTP_FRAGMENT;
 	if ((__u32)(p->l4 - p->l3) != headers)
 		return -BN_DROP_HTTP_OPTIONS;
+	/* Without data, too: where it points to, a byte of a later segment is taken out of the stream. */
+	if (w->tcp.flags & BN_TCP_URG)
+		return -BN_DROP_HTTP_URGENT;
 	c = bn_http_conn_get(w);
 	if (w->tcp.flags & (BN_TCP_SYN | BN_TCP_RST)) {
 		if (w->plen)
@@ -370,10 +395,9 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_HTTP_SYN_DATA;
 	if (!c || !bn_http_conn_is(p, c)) {
 		if (!w->plen)
-			return 0;
-		if ((w->tcp.flags & BN_TCP_URG))
-			return -BN_DROP_HTTP_URGENT;
-		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE)) {
+			return bn_http_opens(p, w);
+		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE) ||
+		    (w->seq == p->first && w->ack != p->srv_first)) {
 			p->todo &= ~BN_DO_DELIVER;
 			r = bn_http_reset(ctx, p, w->seq);
 			if (r > 0)
@@ -389,8 +413,8 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		if (!c)
 			return -BN_DROP_HTTP_BUSY;
 	}
-	if (w->plen && (w->tcp.flags & BN_TCP_URG))
-		return -BN_DROP_HTTP_URGENT;
+	if (!bn_http_confirms(w, c))
+		return -BN_DROP_HTTP_MIDSTREAM;
 	if (!w->plen && c->phase == BN_HTTP_FOLLOWED && !(w->tcp.flags & BN_TCP_FIN))
 		return 0;
 	r = bn_http_claim(p, c);

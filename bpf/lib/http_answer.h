@@ -3,7 +3,8 @@
 #define BN_BPF_HTTP_ANSWER_H
 
 /* Follows the server's answers, only while that matters: requests are pipelined and one of them was denied or may
- * be (whose turn is it?), or the client asked to switch protocols (did the server?). It begins where nothing of
+ * be (whose turn is it?), or the client asked, or may ask, to switch protocols (did the server? what looks like a
+ * 101 may be the body of an answer that the client has asked for before). It begins where nothing of
  * the first unanswered request's answer has passed yet, and loses its way rather than guess: then the caller
  * goes by the clock.
  *
@@ -11,26 +12,6 @@
  */
 
 #include "bpf/lib/http_conn.h"
-
-enum bn_http_res {
-	BN_HTTP_RES_OFF,
-	BN_HTTP_RES_VERSION,
-	BN_HTTP_RES_STATUS,
-	BN_HTTP_RES_REASON, /* up to the end of the line */
-	BN_HTTP_RES_LINE,
-	BN_HTTP_RES_NAME,
-	BN_HTTP_RES_VALUE,
-	BN_HTTP_RES_END, /* behind the CR of the empty line */
-	BN_HTTP_RES_BODY,
-	BN_HTTP_RES_SIZE,
-	BN_HTTP_RES_EXT,
-	BN_HTTP_RES_CHUNK,
-	BN_HTTP_RES_TRAILER,	  /* beginning of a line */
-	BN_HTTP_RES_TRAILER_TEXT,
-	BN_HTTP_RES_TRAILER_END,
-	BN_HTTP_RES_CLOSE, /* the body ends with the connection */
-	BN_HTTP_RES_LOST,
-};
 
 enum {
 	BN_HTTP_RES_F_LENGTH = 1 << 0,
@@ -76,7 +57,9 @@ static __always_inline void bn_http_res_done(struct bn_http_conn *c)
 		return;
 	c->res_at = BN_HTTP_RES_OFF;
 	if (c->st.at == BN_HTTP_AT_ANSWER)
-		bn_http_answered(&c->st, status == 101 || ((c->flags & BN_HTTP_CONN_F_CONNECT) && status / 100 == 2));
+		bn_http_answered(&c->st, !(c->flags & BN_HTTP_CONN_F_GUESSED) &&
+						 (status == 101 ||
+						  ((c->flags & BN_HTTP_CONN_F_CONNECT) && status / 100 == 2)));
 }
 
 static __always_inline void bn_http_res_head_end(struct bn_http_conn *c)

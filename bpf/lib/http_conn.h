@@ -9,7 +9,6 @@
 #include "bpf/lib/http_feed.h"
 
 #define BN_HTTP_SPINS 4000
-#define BN_HTTP_SPOKE_FIRST 65536 /* bytes that a server may have sent before the client's first */
 
 static __always_inline struct bn_http_conn *bn_http_conn_get(struct bn_http_work *w)
 {
@@ -155,8 +154,6 @@ __noinline int bn_http_begin_conn(struct bn_pkt *p)
 
 	if (!p || !w || !s)
 		return -BN_DROP_INTERNAL;
-	if (w->ack - p->srv_first > BN_HTTP_SPOKE_FIRST)
-		return -BN_DROP_HTTP_MIDSTREAM;
 	e = bn_http_entry(p, s);
 	if (!e)
 		return -BN_DROP_INTERNAL;

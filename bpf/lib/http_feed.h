@@ -225,7 +225,7 @@ __noinline int bn_http_report(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 
 /* A request begins at pos: under the rules of now, and is everything before it answered? A client that does
  * not pipeline has the whole answer before it asks again: it has acknowledged all that the server said, and
- * the server has said something.
+ * the server has said something. Where answers are followed it is known.
  */
 static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_http_conn *c)
 {
@@ -233,8 +233,11 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 	w->cur_set = w->set;
 	w->gen = 0; /* what the set says */
 	w->body = 0;
-	if (w->outstanding == 1 && w->ack == c->srv_end && c->srv_end != w->srv_base)
+	if (w->outstanding == 1 && w->ack == c->srv_end && c->srv_end != w->srv_base &&
+	    (c->res_at == BN_HTTP_RES_OFF || c->res_at >= BN_HTTP_RES_CLOSE)) {
 		w->outstanding = 0;
+		c->flags |= BN_HTTP_CONN_F_GUESSED;
+	}
 }
 
 static __always_inline struct bn_http_page *bn_http_rules(struct bn_http_work *w)
@@ -313,6 +316,7 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 		bn_http_begins(w, l->c);
 	page = bn_http_rules(w);
 	stats = page ? page->stats : 0;
+	w->switches = page ? page->switches : 0;
 	v = page ? bn_http_run(page, w) : -BN_HTTP_TABLE;
 	if (v)
 		bn_http_verdict(l, w, stats, v);
@@ -341,9 +345,12 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	w->outstanding = c->outstanding;
 	w->srv_base = c->srv_base;
 	w->body = c->st.at >= BN_HTTP_AT_BODY || (c->st.flags & BN_HTTP_F_TRAILER);
-	w->reason = w->fail = 0;
+	w->reason = w->fail = w->switches = 0;
 	bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0);
-	if (!w->fail && !w->reason)
+	/* Of a denied request nothing is kept; what stands before it passes. */
+	if (w->reason)
+		w->pos = bn_later(w->run, w->head);
+	if (!w->fail)
 		bn_http_run_end(ctx, w, c);
 	return 0;
 }

@@ -14,6 +14,27 @@
 
 #define BN_HTTP_PIECE 256 /* bytes read from the packet at once */
 
+/* Where the follower of the answers is (bpf/lib/http_answer.h). */
+enum bn_http_res {
+	BN_HTTP_RES_OFF,
+	BN_HTTP_RES_VERSION,
+	BN_HTTP_RES_STATUS,
+	BN_HTTP_RES_REASON, /* up to the end of the line */
+	BN_HTTP_RES_LINE,
+	BN_HTTP_RES_NAME,
+	BN_HTTP_RES_VALUE,
+	BN_HTTP_RES_END, /* behind the CR of the empty line */
+	BN_HTTP_RES_BODY,
+	BN_HTTP_RES_SIZE,
+	BN_HTTP_RES_EXT,
+	BN_HTTP_RES_CHUNK,
+	BN_HTTP_RES_TRAILER,	  /* beginning of a line */
+	BN_HTTP_RES_TRAILER_TEXT,
+	BN_HTTP_RES_TRAILER_END,
+	BN_HTTP_RES_CLOSE, /* the body ends with the connection */
+	BN_HTTP_RES_LOST,
+};
+
 struct bn_http_work {
 	struct bn_http_state st; /* of the connection, until it is committed */
 	struct bn_http_key key;
@@ -31,6 +52,7 @@ struct bn_http_work {
 	__u32 from, have;    /* bytes[0] and how many */
 	__u32 recent_from, recent_to, kept, srv_base;
 	__u32 fail;	     /* enum bn_drop: nothing of this packet counts */
+	__u32 switches;	     /* of the set that judged a request's end */
 	__u32 out_len;
 	__u16 outstanding;
 	__u8 reason;	     /* enum bn_http_reason: denied */

@@ -291,9 +291,14 @@ class Switching(threading.Thread):
     def one(self, s):
         r = Reader(s)
         with contextlib.suppress(OSError), contextlib.closing(s):
-            while b"\r\n\r\n" not in r.buf:
+            while b"Upgrade" not in r.buf:
                 if not r.more():
                     return
+                if r.buf.endswith(b"\r\n\r\n") and b"Upgrade" not in r.buf:
+                    s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+                    time.sleep(0.3 if b"/slow" in r.buf else 0)
+                    s.sendall(b" 101 \n\nx")  # the rest of that body
+                    r.buf = b""
             self.got.append(r.buf)
             if not self.switch:
                 s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -322,6 +327,22 @@ def upgrades(c):
             with conn(host, c.web.addr(fam), 9002) as (s, r):  # not switched: HTTP goes on, and is judged
                 s.sendall(up)
                 assert r.response()[0] == 200
+                s.sendall(head("GET", "/denied"))
+                assert r.response()[0] == 403
+            with conn(host, c.web.addr(fam), 9001) as (s, r):  # not the first request of its connection
+                for _ in range(3):
+                    s.sendall(head("GET", "/v1/items"))
+                    assert r.response()[0] == 200
+                s.sendall(up)
+                assert r.response()[0] == 101
+                s.sendall(frame)
+                assert s.recv(100) == frame
+            with conn(host, c.web.addr(fam), 9002) as (s, r):  # what looks like a 101 is an earlier answer's body
+                s.sendall(head("GET", "/v1/items/slow"))
+                assert r.more()
+                time.sleep(0.1)
+                s.sendall(up)
+                assert r.response()[0] == 200 and r.response()[0] == 200
                 s.sendall(head("GET", "/denied"))
                 assert r.response()[0] == 403
             with conn(host, c.web.addr(fam), 9001) as (s, r):  # a rule has to name the upgrade

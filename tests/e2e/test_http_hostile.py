@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """HTTP rules against a client that makes its own TCP: decoys that the server drops, retransmissions with other bytes,
-overlaps, urgent data, SYN, FIN and RST tricks, every order. What is denied never reaches the server."""
+overlaps, urgent data, SYN, FIN and RST tricks, SYN cookies, every order. What is denied never reaches the server."""
 import contextlib
 import random
 import socket
@@ -46,18 +46,25 @@ def csum(b):
 class Raw:
     """A connection whose TCP is this class."""
 
-    def __init__(self, host, dst):
+    def __init__(self, host, dst, isn=None):
         self.src, self.dst, self.port = host.addr(4), dst, random.randint(20000, 30000)
-        self.seq, self.ack, self.rx = random.randint(1, 1 << 31), 0, b""
+        self.seq, self.ack, self.rx = isn or random.randint(1, 1 << 31), 0, b""
         with host.enter():
             self.sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
         self.sock.settimeout(1)
-        self.send(b"", SYN)
-        got = self.until(lambda f: f & SYN, 2)
-        assert got is not None, "no SYN-ACK"
-        self.ack = (got + 1) & 0xffffffff
+        self.open()
+
+    def open(self):
+        self.ack = self.syn()
         self.seq += 1
         self.send(b"", ACK)
+
+    def syn(self, at=0):
+        """What acknowledges its answer."""
+        self.send(b"", SYN, at=at)
+        got = self.until(lambda f: f & SYN, 2)
+        assert got is not None, "no SYN-ACK"
+        return (got + 1) & 0xffffffff
 
     def send(self, data, flags=PSH | ACK, at=0, bad=False, urg=0):
         h = struct.pack("!HHIIBBHHH", self.port, 8080, (self.seq + at) & 0xffffffff, self.ack, 5 << 4, flags, 60000, 0, urg)
@@ -145,6 +152,47 @@ def without_ack(r):
     r.send(OK)
 
 
+def urgent_ahead(r):
+    """The pointer comes before the byte, without data: Linux would take the z out of the path."""
+    r.send(b"", ACK | URG, urg=10)
+    r.send(b"GET /v1/.z./aa HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+def not_yet_said(r):
+    """Acknowledges what the server has not said: dropped there, with the part that was let pass."""
+    r.send(OK)
+    r.drain(0.1)
+    r.seq += len(OK)
+    r.ack += 1000
+    r.send(OK + BAD)
+    r.ack -= 1000
+    time.sleep(0.05)
+    r.send(BAD)
+
+
+class Cookies(Raw):
+    """The server keeps nothing of a SYN: the one that it believes in is that of the first acknowledgement."""
+    other = len(BAD)
+
+    def open(self):
+        ack = self.syn()
+        second = self.syn(at=self.other)
+        self.ack = ack
+        self.seq += 1
+        self.send(b"", ACK)
+        time.sleep(0.05)
+        self.ack = second
+        self.send(OK if self.other > 0 else POST.replace(b"1000", b"34") + BAD, at=self.other)
+        self.ack = ack
+        time.sleep(0.05)
+        self.send(BAD)
+        self.send(OK)
+
+
+class CookiesBehind(Cookies):
+    other = -len(POST.replace(b"1000", b"34"))
+
+
 def pieces(r):
     for i in range(0, len(BAD), 3):
         r.send(BAD[i:i + 3], at=i)
@@ -159,7 +207,7 @@ def backwards(r):
 
 # How many requests are answered 200, how many 403.
 CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
-         (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+         (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
 
 
 def test_own_tcp():
@@ -184,11 +232,18 @@ def test_own_tcp():
                     return s.recv(100).startswith(b"HTTP/1.1 403")
             wait_for("rules in force", judged)
             for fn, ok, denied in CASES:
-                r = Raw(h, web.addr(4))
+                r = Raw(h, web.addr(4), None if h.name == "near" else 2**32 - random.randint(1, 80))
                 fn(r)
                 rx = r.drain()
                 r.sock.close()
                 assert rx.count(b" 200 OK") == ok, (h.name, fn.__name__, rx)
                 assert denied is None or rx.count(b" 403 ") == denied, (h.name, fn.__name__, rx)
+            web.run(["sysctl", "-qw", "net.ipv4.tcp_syncookies=2"])
+            for kind in (Cookies, CookiesBehind):
+                r = kind(h, web.addr(4))
+                r.drain()
+                r.sock.close()
+            web.run(["sysctl", "-qw", "net.ipv4.tcp_syncookies=1"])
         with open(seen, "rb") as f:
-            assert b"/secret" not in f.read()
+            got = f.read()
+        assert b"/secret" not in got.replace(POST.replace(b"1000", b"34") + BAD, b"") and b"/.." not in got, got
