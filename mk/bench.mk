@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-bench: deps ## everything beside the direct path and kube-proxy's rules (as root; about 40 min)
+bench: deps ## everything beside the direct path and kube-proxy (as root; about 40 min; BENCH_QUICK=1: 1 min)
 	$(Q)$(MAKE) --no-print-directory -j2 all tools benchtools
 	$(Q)/usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
 

@@ -24,7 +24,7 @@ def create_event(store, ns, body):
     for key in ("eventTime", "reportingController", "reportingInstance", "action", "reason", "type"):
         if not o.get(key):
             return 422, "Invalid", f"{key}: Required value"
-    if o["metadata"]["namespace"] != ns or o["regarding"]["namespace"] != ns:
+    if o["metadata"]["namespace"] != ns or o["regarding"].get("namespace", "default") != ns:
         return 422, "Invalid", "involvedObject.namespace: does not match event.namespace"
     if len(o.get("note", "")) > 1024:
         return 422, "Invalid", "note: too long"
