@@ -63,9 +63,11 @@ def main():
             except Exception as e: # the other parts are measured all the same
                 traceback.print_exc()
                 report.fail(part, e)
+            report.write()
     finally:
         report.machine["load_after"] = os.getloadavg()[0]
         report.write()
+        print(f"report: {a.out}/report.json, report.html")
     return 1 if report.machine["failed"] else 0
 
 

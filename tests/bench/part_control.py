@@ -48,20 +48,24 @@ def changes(report, c, client, servers, size, n):
     c.service(name, ports, ips=["10.95.0.1"])
     put(0)
     c.n1.start(timeout=300)
-    out = []
+    out, unanswered = [], 0
     w = watching(client, "10.95.0.1", 80, 30 + n)
     try:
         while w.stdout.readline().split()[1] != servers[0].name:
             pass
         for i in range(1, n + 1):
             put(i)
-            when, who = w.stdout.readline().split()
-            if who != servers[i % 2].name:
-                raise AssertionError(f"the change to {servers[i % 2].name} was answered by {who}")
+            while True:
+                when, who = w.stdout.readline().split()
+                if who == servers[i % 2].name:
+                    break
+                unanswered += who == "-" # within 50 ms: a busy machine, or a packet lost
             out.append(max(float(when) - c.api("now")["sent"], 0.0))
             time.sleep(0.003 + 0.005 * (i % 7))
     finally:
         w.terminate()
+    if unanswered:
+        report.machine["lost"].append(f"endpoint changes at {size}: {unanswered} questions of {n} changes not answered in 50 ms")
     out.sort()
     groups = [out[i::7] for i in range(7)] if n >= 70 else [out]
     for what, f in (("p50", 0.5), ("p99", 0.99)):

@@ -91,7 +91,6 @@ class Report:
             f.write("\n")
         with open(os.path.join(self.out, "report.html"), "w") as f:
             f.write(page(self.machine, self.figures))
-        print(f"report: {self.out}/report.json, report.html")
 
     def merge(self):
         """Figures of an earlier run of other parts in the same directory stay, as that run's."""
