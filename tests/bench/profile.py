@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """make profile-<load>: where the CPU time of an operation goes, beside the direct path.
 
-  profile.py [--way tc] [--size 10] [--policies N] [--seconds 3] tcp-new|udp-new|tcp-kept|bulk|packets|nodeport-tcp|nodeport-udp
+  profile.py [--way tc] [--size 10] [--policies N] [--seconds 3] tcp-new|udp-new|tcp-kept|packets|nodeport-tcp|nodeport-udp|
+             http-keepalive|http-head1k|http-close
 
-Samples (perf, by time) of the CPU that client and server share, the load's own tasks only; printed are
+Samples (perf, by time) of the CPU that client and server share (HTTP: of all), the load's own tasks only; printed are
 nanoseconds an operation by function, most added against direct first, and folded stacks go to
 build/bench/profile/<way>.folded (for any flame graph tool).
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 
 from lab import BUILD, NodePort, PodToPod, ways
+from part_http import Http
 
 
 class Plain:
@@ -29,12 +31,13 @@ class Plain:
 def sample(way, mode, seconds, out):
     """Runs the load under perf. (CPU ns an operation, {function: samples}, {stack: samples})"""
     data = os.path.join(out, way.name + ".data")
-    cpu = sorted(os.sched_getaffinity(0))[-1]
-    perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "9999", "-g", "-C", str(cpu), "-o", data, "--", "sleep",
+    http = isinstance(way, Http)
+    cpus = ["-a"] if http else ["-C", str(sorted(os.sched_getaffinity(0))[-1])]
+    perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "9999", "-g", *cpus, "-o", data, "--", "sleep",
                              str(seconds + 0.5)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     r = way.run(mode, seconds)
     perf.wait()
-    p = subprocess.run(["perf", "script", "-i", data, "--comms", "load", "-F", "comm,ip,sym"], capture_output=True, text=True)
+    p = subprocess.run(["perf", "script", "-i", data, "--comms", "wrk,nginx,haproxy" if http else "load", "-F", "comm,ip,sym"], capture_output=True, text=True)
     os.unlink(data)
     top, stacks = collections.Counter(), collections.Counter()
     for block in p.stdout.split("\n\n"):
@@ -66,8 +69,11 @@ def main():
     out = os.path.join(BUILD, "bench", "profile")
     os.makedirs(out, exist_ok=True)
     nodeport = a.load.startswith("nodeport-")
-    kind, mode = (NodePort, a.load[9:] + "-new") if nodeport else (PodToPod, a.load)
-    with ways(Plain(), kind, ["direct", a.way], a.size, *([] if nodeport else [a.policies])) as ws:
+    http = a.load.startswith("http-")
+    kind, mode = (NodePort, a.load[9:] + "-new") if nodeport else (Http, a.load[5:]) if http else (PodToPod, a.load)
+    if http and a.way == "tc":
+        a.way = "bpfnet"
+    with ways(Plain(), kind, ["direct", a.way], a.size, *([] if nodeport or http else [a.policies])) as ws:
         for w in ws:
             w.run(mode, 0.5)
         got = {w.name: sample(w, mode, a.seconds, out) for w in ws}
