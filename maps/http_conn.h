@@ -100,7 +100,7 @@ struct bn_http_conn {
 	__u8 phase;	   /* enum bn_http_phase */
 	__u8 reason;	   /* enum bn_http_reason */
 	__u8 flags;	   /* BN_HTTP_CONN_F_* */
-	__u8 strikes;	   /* retransmissions that said something else */
+	__u8 strikes;	   /* retransmissions in a row that said something else */
 	__u8 pad[6];
 	/* The follower of the answers (bpf/lib/http_answer.h). */
 	__u64 res_left;

@@ -14,6 +14,7 @@
 
 #define BN_TCP_URG (1 << 5)
 #define BN_HTTP_QUIET_MS 300
+#define BN_HTTP_STRIKES 4	 /* about 3 s of an honest client's retransmissions */
 #define BN_HTTP_WAIT_S 30	 /* for answers that stand before a 403 */
 
 /* A drop that is reported elsewhere. */
@@ -266,8 +267,15 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
-	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
-		return -BN_DROP_HTTP_CHANGED;
+	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)) {
+		/* What was let pass may have been damaged on its way here: then this would never come to an end. */
+		if (++c->strikes < BN_HTTP_STRIKES)
+			return -BN_DROP_HTTP_CHANGED;
+		c->phase = BN_HTTP_ANSWERED;
+		c->flags |= BN_HTTP_CONN_F_RESET;
+		return bn_http_reset(ctx, p, una);
+	}
+	c->strikes = 0;
 	if (!bn_before(next, w->end))
 		return 0;
 	if (c->nblocks)

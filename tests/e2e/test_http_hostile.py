@@ -193,6 +193,17 @@ class CookiesBehind(Cookies):
     other = -len(POST.replace(b"1000", b"34"))
 
 
+def damaged(r):
+    """As by a wire that flips a bit: what comes again is never what was let pass. A reset, not a stall."""
+    r.send(OK.replace(b"a\r", b"b\r"), bad=True)
+    flags = []
+    for _ in range(4):
+        time.sleep(0.02)
+        r.send(OK)
+    r.until(lambda f: flags.append(f), 0.3)
+    assert any(f & RST for f in flags), flags
+
+
 def pieces(r):
     for i in range(0, len(BAD), 3):
         r.send(BAD[i:i + 3], at=i)
@@ -207,7 +218,7 @@ def backwards(r):
 
 # How many requests are answered 200, how many 403.
 CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
-         (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+         (damaged, 0, 0), (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
 
 
 def test_own_tcp():
