@@ -26,6 +26,7 @@ enum {
 	BN_HTTP_BLOCK = 256,   /* bytes of a stream */
 	BN_HTTP_BLOCKS_PACKET = 2050,  /* in one packet (BIG TCP: 512 KiB) */
 	BN_HTTP_BLOCKS_CONN = 16384,   /* of one connection: 4 MiB */
+	BN_HTTP_BLOCKS_EARLY = 49152,  /* of 65,536: out of order, of all connections */
 	BN_HTTP_RECENT = 512,
 	BN_HTTP_EVENT_HEAD = 512,
 	BN_HTTP_SET_MAGIC = 0x62706873,

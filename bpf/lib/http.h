@@ -246,7 +246,9 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 /* Data that comes before the one that is due: it passes, and is kept until the parser gets there. */
 static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, struct bn_http_conn *c)
 {
-	if (w->end - c->next > BN_HTTP_BLOCKS_CONN * BN_HTTP_BLOCK)
+	/* The last quarter is for heads in sequence: a few clients with gaps must not hold up all others. */
+	if (w->end - c->next > BN_HTTP_BLOCKS_CONN * BN_HTTP_BLOCK ||
+	    *(volatile __s32 *)&bn_http_blocks_used > BN_HTTP_BLOCKS_EARLY)
 		return -BN_DROP_HTTP_KEEP;
 	if (bn_http_put(ctx, c, w->seq, w->end))
 		return -BN_DROP_HTTP_KEEP;

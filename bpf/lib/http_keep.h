@@ -72,6 +72,9 @@ static __always_inline struct bn_http_block *bn_http_block_get(struct bn_http_wo
 	return bpf_map_lookup_elem(&http_blocks, &w->block_key);
 }
 
+/* Blocks in use, roughly: those of an earlier version of the programs are not counted. */
+static __s32 bn_http_blocks_used;
+
 static __always_inline struct bn_http_block *bn_http_block_new(struct bn_http_work *w, struct bn_http_conn *c,
 							       __u32 number)
 {
@@ -80,6 +83,7 @@ static __always_inline struct bn_http_block *bn_http_block_new(struct bn_http_wo
 	w->block.next = number;
 	if (c->nblocks >= BN_HTTP_BLOCKS_CONN || bpf_map_update_elem(&http_blocks, &w->block_key, &w->block, BPF_NOEXIST))
 		return NULL;
+	__sync_fetch_and_add(&bn_http_blocks_used, 1);
 	if (c->nblocks) {
 		last = bn_http_block_get(w, c, c->block_last);
 		if (last)
@@ -267,7 +271,8 @@ static long bn_http_release_one(__u32 i, struct bn_http_range *g)
 		return 1;
 	b = bn_http_block_get(w, c, c->block_first);
 	next = b ? b->next : c->block_last;
-	bpf_map_delete_elem(&http_blocks, &w->block_key);
+	if (!bpf_map_delete_elem(&http_blocks, &w->block_key))
+		__sync_fetch_and_add(&bn_http_blocks_used, -1);
 	c->nblocks--;
 	if (!b)
 		c->nblocks = 0; /* the pool was cleared by hand */
