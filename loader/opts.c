@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "loader/log.h"
+#include "maps/ct.h"
 
 enum {
 	O_MANIFESTS = 256,
@@ -277,7 +278,7 @@ static void defaults(struct bn_opts *o)
 		.socket_lb_pods = true,
 		.lb_algorithm = "random",
 		.cni_cache = "/var/lib/cni/results",
-		.ct_flows = 131072,
+		.ct_flows = BN_CT_FLOWS_DEFAULT,
 		.max_backends = 524288,
 		.log_level = "info",
 		.log_format = "text",
