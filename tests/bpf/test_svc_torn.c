@@ -183,7 +183,7 @@ static void test_torn(void **state _unused_)
 
 	run(ms ? (unsigned)atoi(ms) : 4000, true, &o);
 	assert_true(o.lookups > 500000);
-	assert_true(o.changes > 1000);
+	assert_true(o.changes > 100); /* each waits for a grace period: 870 to 10,000, by what else the machine does */
 	assert_int_equal(o.bad, 0);
 }
 
