@@ -48,8 +48,12 @@ def run_here(label, fn):
 
 
 def run_apart(label):
-    p = subprocess.run([sys.executable, os.path.abspath(__file__), "=" + label], stdin=subprocess.DEVNULL,
+    # One that hangs is one that failed: SIGINT, so that it takes its cluster away.
+    p = subprocess.run(["timeout", "--signal=INT", "--kill-after=60", "300", sys.executable,
+                        os.path.abspath(__file__), "=" + label], stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if p.returncode in (124, 137):
+        print(f"FAILED {label}: not through within 300 s", flush=True)
     lines = p.stdout.splitlines()
     print("\n".join(lines[:-1]) if p.returncode in (0, 1) else p.stdout, flush=True)
     return p.returncode == 0

@@ -4,6 +4,7 @@ commands that work when it is down."""
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -140,6 +141,9 @@ def test_flow_log():
         for addr in (c.web.ip, c.web.ip6):
             with following(c, "--drop", "--pod", "default/red", "--last", "0", "-f") as lines:
                 wait_for("denied", lambda: c.red.ask(addr, 8080, timeout=0.3) == "timeout")
+                # Until the follower follows, what is denied is not shown to it: again and again.
+                wait_for("a line", lambda: c.red.ask(addr, 8080, timeout=0.3) and
+                         select.select([lines], [], [], 0)[0])
                 # a SYN of the other family's attempt may come once more
                 f = next(f for f in map(json.loads, lines) if f["destination"] == addr)
                 assert f["verdict"] == "denied" and f["reason"] == "POLICY_INGRESS", f
