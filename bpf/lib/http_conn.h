@@ -165,9 +165,11 @@ __noinline int bn_http_begin_conn(struct bn_pkt *p)
 	c->first = p->first;
 	c->srv_first = p->srv_first;
 	c->srv_end = c->srv_acked = c->srv_base = w->ack;
-	/* Of an earlier connection with these ports: its flow is gone. */
+	/* Of an earlier connection with these ports: its flow is gone. Or another CPU has just made this one's. */
 	c = bn_http_conn_get(w);
 	if (c) {
+		if (bn_http_conn_is(p, c))
+			return -BN_DROP_HTTP_BUSY;
 		if (__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1))
 			return -BN_DROP_HTTP_BUSY;
 		bn_http_forget(c);

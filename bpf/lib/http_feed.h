@@ -128,7 +128,7 @@ static __always_inline int bn_http_run(const struct bn_http_page *page, struct b
 			continue;
 		}
 		v = bn_http_one(page, s, b);
-		if (v || s->left || bn_http_idle(s)) {
+		if (v || (s->left && (s->at == BN_HTTP_AT_BODY || s->at == BN_HTTP_AT_CHUNK)) || bn_http_idle(s)) {
 			k++;
 			break;
 		}
@@ -271,8 +271,12 @@ static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_ht
 		l->c->res_heads = 0;
 		l->c->res_at = 0;
 	}
-	if ((w->st.flags & BN_HTTP_F_HEAD) && w->outstanding < 64)
-		l->c->res_heads |= 1ull << (w->outstanding & 63);
+	/* Cleared too: a packet that did not count in the end may have set it. */
+	if (w->outstanding < 64) {
+		l->c->res_heads &= ~(1ull << (w->outstanding & 63));
+		if (w->st.flags & BN_HTTP_F_HEAD)
+			l->c->res_heads |= 1ull << (w->outstanding & 63);
+	}
 	l->c->flags &= ~BN_HTTP_CONN_F_CONNECT;
 	if (w->st.flags & BN_HTTP_F_CONNECT)
 		l->c->flags |= BN_HTTP_CONN_F_CONNECT;
@@ -346,7 +350,14 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	w->srv_base = c->srv_base;
 	w->body = c->st.at >= BN_HTTP_AT_BODY || (c->st.flags & BN_HTTP_F_TRAILER);
 	w->reason = w->fail = w->switches = 0;
-	bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0);
+	if (bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0) == BN_HTTP_STEPS && !w->reason) {
+		/* More small pieces came out of order than can be looked at in one go. */
+		w->reason = BN_HTTP_TOO_LARGE;
+		w->head = w->pos;
+	}
+	/* The server has it already, in turn with this packet, and would take it for a request if it does not switch. */
+	if (!w->reason && w->st.at == BN_HTTP_AT_ANSWER && bn_before(w->pos, w->kept))
+		w->reason = BN_HTTP_EARLY_DATA;
 	/* Of a denied request nothing is kept; what stands before it passes. */
 	if (w->reason)
 		w->pos = bn_later(w->run, w->head);

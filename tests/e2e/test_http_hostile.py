@@ -13,11 +13,12 @@ from harness import Cluster, wait_for
 OK = b"GET /v1/aaaa HTTP/1.1\r\nHost: a\r\n\r\n"
 BAD = b"GET /secret2 HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /v1/aaaa HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 SERVER = """
 import socket, sys, threading
-s = socket.create_server(("0.0.0.0", 8080), backlog=64)
+s = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
 def serve(c):
     got = b""
     try:
@@ -47,10 +48,12 @@ class Raw:
     """A connection whose TCP is this class."""
 
     def __init__(self, host, dst, isn=None):
-        self.src, self.dst, self.port = host.addr(4), dst, random.randint(20000, 30000)
+        self.fam = 6 if ":" in dst else 4
+        self.af = socket.AF_INET6 if self.fam == 6 else socket.AF_INET
+        self.src, self.dst, self.port = host.addr(self.fam), dst, random.randint(20000, 30000)
         self.seq, self.ack, self.rx = isn or random.randint(1, 1 << 31), 0, b""
         with host.enter():
-            self.sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+            self.sock = socket.socket(self.af, socket.SOCK_RAW, socket.IPPROTO_TCP)
         self.sock.settimeout(1)
         self.open()
 
@@ -68,7 +71,7 @@ class Raw:
 
     def send(self, data, flags=PSH | ACK, at=0, bad=False, urg=0):
         h = struct.pack("!HHIIBBHHH", self.port, 8080, (self.seq + at) & 0xffffffff, self.ack, 5 << 4, flags, 60000, 0, urg)
-        pseudo = socket.inet_aton(self.src) + socket.inet_aton(self.dst) + struct.pack("!BBH", 0, 6, len(h) + len(data))
+        pseudo = socket.inet_pton(self.af, self.src) + socket.inet_pton(self.af, self.dst) + struct.pack("!IHBB", len(h) + len(data), 0, 0, 6)
         c = csum(pseudo + h + data) ^ (0x5555 if bad else 0)
         self.sock.sendto(h[:16] + struct.pack("!H", c) + h[18:] + data, (self.dst, 0))
 
@@ -79,7 +82,7 @@ class Raw:
                 d = self.sock.recv(65536)
             except TimeoutError:
                 return None
-            ip = (d[0] & 15) * 4
+            ip = (d[0] & 15) * 4 if self.fam == 4 else 0
             sport, dport, seq, _, off, flags = struct.unpack("!HHIIBB", d[ip:ip + 14])
             if (sport, dport) != (8080, self.port):
                 continue
@@ -216,9 +219,31 @@ def backwards(r):
     r.send(BAD[1:], at=1)
 
 
+def in_turn(r):
+    """The denied one is there already when the packet comes that ends just before it."""
+    r.send(OK[:1])
+    r.send(BAD, at=len(OK))
+    time.sleep(0.05)
+    r.send(OK[1:], at=1)
+
+
+def behind_upgrade(r):
+    """The same behind an Upgrade that may pass: the server has it before it has answered."""
+    r.send(UPGRADE[:1])
+    r.send(BAD, at=len(UPGRADE))
+    time.sleep(0.05)
+    r.send(UPGRADE[1:], at=1)
+
+
 # How many requests are answered 200, how many 403.
 CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
-         (damaged, 0, 0), (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+         (in_turn, 0, 0), (behind_upgrade, 0, None), (damaged, 0, 0), (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+
+
+def policy(c, http):
+    c.put({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "w", "namespace": "default"},
+           "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
+                    "ingress": [{"ports": [{"port": 8080}], "http": http}]}})
 
 
 def test_own_tcp():
@@ -228,22 +253,25 @@ def test_own_tcp():
         seen = f"{c.dir}/seen"
         server = web.popen(["/usr/bin/python3", "-c", SERVER, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         stack.callback(server.kill)
-        c.put({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "w", "namespace": "default"},
-               "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
-                        "ingress": [{"ports": [{"port": 8080}], "http": [{"path": {"value": "/v1"}}]}]}})
+        policy(c, [{"path": {"value": "/v1"}}])
         c.start()
         for h in clients:
             # The kernel of the client knows nothing of these connections and would reset them.
-            h.run(["iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", "8080", "--tcp-flags", "RST", "RST", "-j", "DROP"])
+            for cmd in ("iptables", "ip6tables"):
+                h.run([cmd, "-A", "OUTPUT", "-p", "tcp", "--dport", "8080", "--tcp-flags", "RST", "RST", "-j", "DROP"])
+            if h.name == "far":  # answers are followed then
+                policy(c, [{"path": {"value": "/v1"}}, {"path": {"value": "/ws"}, "headers": [{"name": "Upgrade", "value": "websocket"}]}])
 
-            def judged():
+            def judged(request=BAD, want=b"HTTP/1.1 403"):
                 with contextlib.closing(h.socket(4)) as s:
                     s.connect((web.addr(4), 8080))
-                    s.sendall(BAD)
-                    return s.recv(100).startswith(b"HTTP/1.1 403")
+                    s.sendall(request)
+                    return s.recv(100).startswith(want)
             wait_for("rules in force", judged)
-            for fn, ok, denied in CASES:
-                r = Raw(h, web.addr(4), None if h.name == "near" else 2**32 - random.randint(1, 80))
+            if h.name == "far":
+                wait_for("all of them", lambda: judged(UPGRADE, b"HTTP/1.1 200"))
+            for k, (fn, ok, denied) in enumerate(CASES):
+                r = Raw(h, web.addr(4 if (k & 1) ^ (h.name == "near") else 6), None if h.name == "near" else 2**32 - random.randint(1, 80))
                 fn(r)
                 rx = r.drain()
                 r.sock.close()
