@@ -15,6 +15,7 @@
 #include "loader/source/laststate.h"
 #include "loader/source/manifests.h"
 #include "loader/trim.h"
+#include "policy/intern.h"
 
 #define BN_TICK_S 2
 #define BN_TAKEOVER_TICKS 5
@@ -145,6 +146,7 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 	free(err);
 	end_takeover(d);
 	sweep(d);
+	bn_intern_collect(); /* nobody is at work with a string that he has no reference to */
 }
 
 void bn_daemon_kick(struct bn_daemon *d)

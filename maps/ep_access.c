@@ -4,6 +4,12 @@
 
 #include "maps/ep_access.h"
 #include "maps/maps.h"
+#include "maps/reclaim.h"
+
+/* So many indices go round together: addresses that come and go all the time then use the same few
+ * pages of the map, in memory that stays, instead of walking through all of it.
+ */
+#define ROUND 256
 
 #define POLICY_FLAGS (BN_ADDR_F_POD | BN_ADDR_F_NODE)
 #define HOST_FLAGS   (BN_ADDR_F_HOST | BN_ADDR_F_NODEPORT)
@@ -27,6 +33,9 @@ struct bn_eps {
 	size_t count;
 	uint32_t *freed, nfree;	 /* stack: may be given out */
 	uint32_t *limbo, nlimbo; /* a reader may still hold these */
+	struct bn_reclaim *reclaim;
+	uint64_t ticket;  /* of the grace period of the first nsealed in limbo; 0: none asked for */
+	uint32_t nsealed;
 	uint64_t seed[2];
 	uint64_t writes;
 };
@@ -100,17 +109,31 @@ static void table_del(struct bn_eps *e, uint32_t idx)
 	e->table[i] = 0;
 }
 
+/* The first n in limbo may be given out. */
+static void limbo_end(struct bn_eps *e, uint32_t n)
+{
+	memcpy(e->freed + e->nfree, e->limbo, n * sizeof(*e->limbo));
+	e->nfree += n;
+	e->nlimbo -= n;
+	memmove(e->limbo, e->limbo + n, e->nlimbo * sizeof(*e->limbo));
+	e->ticket = 0;
+}
+
 static int index_alloc(struct bn_eps *e, uint32_t *ret)
 {
 	int r;
 
+	if (e->ticket && bn_reclaim_done(e->reclaim, e->ticket))
+		limbo_end(e, e->nsealed);
 	if (!e->nfree && e->nlimbo) {
 		r = bn_maps_grace();
 		if (r < 0)
 			return r;
-		memcpy(e->freed, e->limbo, e->nlimbo * sizeof(*e->limbo));
-		e->nfree = e->nlimbo;
-		e->nlimbo = 0;
+		limbo_end(e, e->nlimbo);
+	}
+	if (!e->ticket && e->nlimbo >= ROUND) {
+		e->nsealed = e->nlimbo;
+		e->ticket = bn_reclaim_ask(e->reclaim);
 	}
 	if (!e->nfree)
 		return -ENOSPC;
@@ -457,7 +480,7 @@ int bn_eps_new(struct bn_maps *maps, struct bn_eps **ret)
 		return -ENOMEM;
 	if (getrandom(e->seed, sizeof(e->seed), 0) != sizeof(e->seed))
 		return -EIO;
-	r = table_grow(e);
+	r = table_grow(e) ?: bn_reclaim_new(&e->reclaim);
 	if (r < 0)
 		return r;
 	/* An index that a daemon freed the moment before it died may still be read. */
@@ -479,5 +502,6 @@ void bn_eps_freep(struct bn_eps **e)
 	freep(&(*e)->table);
 	freep(&(*e)->freed);
 	freep(&(*e)->limbo);
+	bn_reclaim_freep(&(*e)->reclaim);
 	freep(e);
 }

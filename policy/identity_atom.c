@@ -4,6 +4,7 @@
 
 #include "maps/util.h"
 #include "policy/identity_priv.h"
+#include "policy/intern.h"
 
 static int cidr_cmp(const void *a, const void *b)
 {
@@ -17,6 +18,7 @@ static void atom_free(struct atom *a)
 {
 	if (!a)
 		return;
+	bn_intern_unref(a->ns);
 	bn_selector_done(&a->nssel);
 	bn_selector_done(&a->pods);
 	free(a->except);
@@ -114,7 +116,7 @@ static int atom_of_peer(const char *ns, const struct bn_peer *p, struct atom *a)
 	if (p->has_ns)
 		r = bn_selector_copy(&p->ns, &a->nssel);
 	else
-		a->ns = ns;
+		a->ns = bn_intern_ref(ns);
 	if (!r && p->has_pod)
 		r = bn_selector_copy(&p->pod, &a->pods);
 	return r;
@@ -389,6 +391,7 @@ int bn_idents_name_get(struct bn_idents *i, const char *name, uint8_t proto)
 		free(p);
 		return r;
 	}
+	bn_intern_ref(name);
 	i->name_by_id.v[p->id] = p;
 	i->fresh_names = true;
 	return 0;
@@ -492,7 +495,13 @@ static void forget_atom(struct bn_idents *i, struct atom *a)
 		block_unlink(i, a);
 	if (a->kind == ATOM_PODS) {
 		bn_htab_each(&i->namespaces, n)
-			bn_u32s_remove(&bn_container(n, struct nspace, h)->atoms, a->id);
+		{
+			struct nspace *ns = bn_container(n, struct nspace, h);
+
+			bn_u32s_remove(&ns->atoms, a->id);
+			if (a->ns == ns->name)
+				bn_ident_nspace_settle(i, ns);
+		}
 		bn_u32s_drop(&i->wide, a->id);
 	}
 	bn_u32s_drop(&i->fresh, a->id);
@@ -521,6 +530,7 @@ void bn_ident_forget_dead(struct bn_idents *i)
 		bn_htab_del(&i->names, &p->h);
 		i->name_by_id.v[k] = NULL;
 		bn_numbers_put(&i->name_ids, k);
+		bn_intern_unref(p->name);
 		free(p);
 		i->ndead_names--;
 	}
@@ -530,8 +540,11 @@ void bn_ident_atoms_done(struct bn_idents *i)
 {
 	for (uint32_t k = 0; k < i->atom_by_id.n; k++)
 		atom_free(i->atom_by_id.v[k]);
-	for (uint32_t k = 0; k < i->name_by_id.n; k++)
+	for (uint32_t k = 0; k < i->name_by_id.n; k++) {
+		if (i->name_by_id.v[k])
+			bn_intern_unref(i->name_by_id.v[k]->name);
 		free(i->name_by_id.v[k]);
+	}
 	bn_vec_done(&i->atom_by_id);
 	bn_vec_done(&i->name_by_id);
 	bn_vec_done(&i->adopted);

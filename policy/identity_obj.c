@@ -36,6 +36,27 @@ const struct bn_labels *bn_ident_ns_labels(const struct nspace *ns, struct bn_la
 	return tmp;
 }
 
+static void nspace_free(struct nspace *ns)
+{
+	if (ns->obj)
+		bn_obj_unref(&ns->obj->o);
+	bn_vec_done(&ns->atoms);
+	bn_vec_done(&ns->pods);
+	bn_intern_unref(ns->name);
+	free(ns);
+}
+
+void bn_ident_nspace_settle(struct bn_idents *i, struct nspace *ns)
+{
+	if (ns->obj || ns->pods.n)
+		return;
+	for (uint32_t k = 0; k < ns->atoms.n; k++)
+		if (bn_ident_atom(i, ns->atoms.v[k])->ns)
+			return;
+	bn_htab_del(&i->namespaces, &ns->h);
+	nspace_free(ns);
+}
+
 int bn_ident_nspace(struct bn_idents *i, const char *name, struct nspace **ret)
 {
 	struct nspace *ns = bn_ident_nspace_find(i, name);
@@ -45,10 +66,10 @@ int bn_ident_nspace(struct bn_idents *i, const char *name, struct nspace **ret)
 		ns = calloc(1, sizeof(*ns));
 		if (!ns)
 			return -ENOMEM;
-		ns->name = name;
+		ns->name = bn_intern_ref(name);
 		r = bn_htab_add(&i->namespaces, &ns->h, name_hash(name, NULL));
 		if (r < 0) {
-			free(ns);
+			nspace_free(ns);
 			return r;
 		}
 		for (uint32_t k = 0; !r && k < i->wide.n; k++)
@@ -173,6 +194,7 @@ static void pod_drop(struct bn_idents *i, struct podrec *p)
 	p->ns->pods.v[p->pos] = last;
 	last->pos = p->pos;
 	bn_htab_del(&i->pods, &p->h);
+	bn_ident_nspace_settle(i, p->ns);
 	bn_obj_unref(&p->pod->o);
 	free(p);
 }
@@ -268,6 +290,7 @@ int bn_idents_namespace(struct bn_idents *i, const struct bn_namespace *old,
 				r = bn_ident_mark(i, e);
 		}
 	}
+	bn_ident_nspace_settle(i, ns);
 	return r;
 }
 
@@ -346,7 +369,8 @@ int bn_idents_node(struct bn_idents *i, const struct bn_node *old, const struct 
 
 int bn_idents_set_node_name(struct bn_idents *i, const char *name)
 {
-	i->node_name = name ? bn_intern(name) : NULL;
+	bn_intern_unref(i->node_name);
+	i->node_name = bn_intern_ref(bn_intern(name));
 	i->all_dirty = true;
 	return name && !i->node_name ? -ENOMEM : 0;
 }
@@ -447,13 +471,7 @@ void bn_ident_objs_done(struct bn_idents *i)
 	}
 	bn_htab_each(&i->namespaces, n)
 	{
-		struct nspace *ns = bn_container(n, struct nspace, h);
-
-		if (ns->obj)
-			bn_obj_unref(&ns->obj->o);
-		bn_vec_done(&ns->atoms);
-		bn_vec_done(&ns->pods);
-		free(ns);
+		nspace_free(bn_container(n, struct nspace, h));
 	}
 	bn_htab_each(&i->was, n) free(bn_container(n, struct was, h));
 	bn_htab_clear(&i->ents[0]);
@@ -463,4 +481,5 @@ void bn_ident_objs_done(struct bn_idents *i)
 	bn_htab_clear(&i->namespaces);
 	bn_htab_clear(&i->was);
 	bn_vec_done(&i->host);
+	bn_intern_unref(i->node_name);
 }

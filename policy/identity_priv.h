@@ -177,6 +177,8 @@ void bn_ident_atoms_done(struct bn_idents *i);
 
 /* identity_obj.c */
 int bn_ident_nspace(struct bn_idents *i, const char *name, struct nspace **ret);
+/* Forgets it if there is no reason to know it. */
+void bn_ident_nspace_settle(struct bn_idents *i, struct nspace *ns);
 struct nspace *bn_ident_nspace_find(const struct bn_idents *i, const char *name);
 struct ent *bn_ident_addr(const struct bn_idents *i, const struct bn_addr *a);
 const struct bn_labels *bn_ident_ns_labels(const struct nspace *ns, struct bn_labels *tmp,

@@ -10,14 +10,31 @@
 
 #include "policy/siphash.h"
 
-/* Strings stand in chunks, each behind 4 bytes of its hash; the table holds pointers to them, at
- * most three quarters full. 12 to 20 bytes of overhead a string, where malloc and uthash cost 80.
+/* Strings stand in chunks, each behind a small head; the table holds pointers to them, at most three
+ * quarters full. About 20 bytes of overhead a string, where malloc and uthash cost 80. The room of a
+ * freed string is used again for one of the same size; long ones are malloc's. With AddressSanitizer
+ * all of them are, so that it sees who uses a string that is gone.
  */
-#define CHUNK 65536
+#define CHUNK	 65536
+#define STEP	 4
+#define SMALL	 384 /* bytes of a string with its head: all names and labels, most paths */
+#define LISTED	 (1u << 31)
+#define KEEP_LOOSE 4096
+
+#ifdef __SANITIZE_ADDRESS__
+#define IN_CHUNKS 0
+#else
+#define IN_CHUNKS 1
+#endif
+
+struct head {
+	uint32_t hash;
+	uint32_t refs; /* LISTED: in tab.loose */
+};
 
 struct chunk {
 	struct chunk *next;
-	size_t used, size;
+	size_t used;
 	char data[];
 };
 
@@ -25,6 +42,9 @@ static struct {
 	char **slots;
 	size_t mask, count, bytes;
 	struct chunk *chunks;
+	char *free[SMALL / STEP + 1]; /* by size in steps; each begins with a pointer to the next */
+	const char **loose; /* what may have no reference */
+	size_t nloose, max_loose;
 } tab;
 
 const struct bn_sipkey *bn_sipkey(void)
@@ -46,12 +66,14 @@ const struct bn_sipkey *bn_sipkey(void)
 	return &key;
 }
 
+static struct head *head(const char *s)
+{
+	return (struct head *)((uintptr_t)s - sizeof(struct head));
+}
+
 static uint32_t slot_hash(const char *s)
 {
-	uint32_t h;
-
-	memcpy(&h, s - sizeof(h), sizeof(h));
-	return h;
+	return head(s)->hash;
 }
 
 static size_t find_slot(const char *s, size_t len, uint32_t hash)
@@ -88,32 +110,138 @@ static bool grow(void)
 	return true;
 }
 
-static char *chunk_alloc(size_t len)
+/* --- room ------------------------------------------------------------------------------------- */
+
+static size_t room(size_t len)
+{
+	size_t n = sizeof(struct head) + len + 1;
+
+	return (n + STEP - 1) / STEP * STEP;
+}
+
+static bool is_small(size_t n)
+{
+	return IN_CHUNKS && n <= SMALL;
+}
+
+static char *room_get(size_t n)
 {
 	struct chunk *c = tab.chunks;
-	size_t size = len > CHUNK / 4 ? len : CHUNK;
 	char *p;
 
-	if (!c || c->size - c->used < len) {
-		c = malloc(sizeof(*c) + size);
+	if (!is_small(n)) {
+		tab.bytes += n;
+		return malloc(n);
+	}
+	p = tab.free[n / STEP];
+	if (p) {
+		memcpy(&tab.free[n / STEP], p, sizeof(p));
+		return p;
+	}
+	if (!c || CHUNK - c->used < n) {
+		c = malloc(sizeof(*c) + CHUNK);
 		if (!c)
 			return NULL;
-		c->size = size;
-		c->used = 0;
-		tab.bytes += sizeof(*c) + size;
-		/* a chunk made for one long string goes behind the one that has room */
-		if (size == len && tab.chunks) {
-			c->next = tab.chunks->next;
-			tab.chunks->next = c;
-		} else {
-			c->next = tab.chunks;
-			tab.chunks = c;
-		}
+		*c = (struct chunk){ .next = tab.chunks };
+		tab.chunks = c;
+		tab.bytes += sizeof(*c) + CHUNK;
 	}
 	p = c->data + c->used;
-	c->used += len;
+	c->used += n;
 	return p;
 }
+
+static void room_put(char *p, size_t n)
+{
+	if (!is_small(n)) {
+		tab.bytes -= n;
+		free(p);
+		return;
+	}
+	memcpy(p, &tab.free[n / STEP], sizeof(p));
+	tab.free[n / STEP] = p;
+}
+
+/* --- references ------------------------------------------------------------------------------- */
+
+/* Without memory for the list a string without references stays: a leak, never a dangling pointer. */
+static void list_loose(const char *s)
+{
+	struct head *h = head(s);
+
+	if (tab.nloose == tab.max_loose) {
+		size_t n = tab.max_loose ? tab.max_loose * 2 : 256;
+		const char **p = realloc(tab.loose, n * sizeof(*p));
+
+		if (!p)
+			return;
+		tab.loose = p;
+		tab.max_loose = n;
+	}
+	tab.loose[tab.nloose++] = s;
+	h->refs |= LISTED;
+}
+
+const char *bn_intern_ref(const char *s)
+{
+	if (s)
+		head(s)->refs++;
+	return s;
+}
+
+void bn_intern_unref(const char *s)
+{
+	struct head *h;
+
+	if (!s)
+		return;
+	h = head(s);
+	if (!(--h->refs & ~LISTED) && !(h->refs & LISTED))
+		list_loose(s);
+}
+
+/* What stands behind an emptied slot moves up, as far as it may. */
+static void slot_clear(size_t i)
+{
+	for (size_t j = (i + 1) & tab.mask; tab.slots[j]; j = (j + 1) & tab.mask) {
+		size_t home = slot_hash(tab.slots[j]) & tab.mask;
+
+		if (((j - home) & tab.mask) < ((j - i) & tab.mask))
+			continue;
+		tab.slots[i] = tab.slots[j];
+		i = j;
+	}
+	tab.slots[i] = NULL;
+}
+
+static void drop(const char *s)
+{
+	size_t i = slot_hash(s) & tab.mask;
+
+	while (tab.slots[i] != s)
+		i = (i + 1) & tab.mask;
+	slot_clear(i);
+	tab.count--;
+	room_put((char *)head(s), room(strlen(s)));
+}
+
+void bn_intern_collect(void)
+{
+	while (tab.nloose) {
+		const char *s = tab.loose[--tab.nloose];
+
+		head(s)->refs &= ~LISTED;
+		if (!head(s)->refs)
+			drop(s);
+	}
+	if (tab.max_loose > KEEP_LOOSE) {
+		free(tab.loose);
+		tab.loose = NULL;
+		tab.max_loose = 0;
+	}
+}
+
+/* --- strings ---------------------------------------------------------------------------------- */
 
 const char *bn_intern_n(const char *s, size_t len)
 {
@@ -130,15 +258,16 @@ const char *bn_intern_n(const char *s, size_t len)
 	i = find_slot(s, len, hash);
 	if (tab.slots[i])
 		return tab.slots[i];
-	p = chunk_alloc(sizeof(hash) + len + 1);
+	p = room_get(room(len));
 	if (!p)
 		return NULL;
-	memcpy(p, &hash, sizeof(hash));
-	p += sizeof(hash);
+	memcpy(p, &(struct head){ .hash = hash }, sizeof(struct head));
+	p += sizeof(struct head);
 	memcpy(p, s, len);
 	p[len] = 0;
 	tab.slots[i] = p;
 	tab.count++;
+	list_loose(p);
 	return p;
 }
 
@@ -169,6 +298,9 @@ size_t bn_intern_bytes(void)
 
 void bn_intern_reset(void)
 {
+	for (size_t i = 0; tab.slots && i <= tab.mask; i++)
+		if (tab.slots[i] && !is_small(room(strlen(tab.slots[i]))))
+			free(head(tab.slots[i]));
 	while (tab.chunks) {
 		struct chunk *c = tab.chunks;
 
@@ -176,5 +308,6 @@ void bn_intern_reset(void)
 		free(c);
 	}
 	free(tab.slots);
+	free(tab.loose);
 	memset(&tab, 0, sizeof(tab));
 }

@@ -88,6 +88,7 @@ void bn_obj_unref(struct bn_obj *o)
 {
 	if (!o || --o->refs)
 		return;
+	bn_rd_release(o);
 	freep(&o->origin);
 	freep(&o);
 }

@@ -58,7 +58,7 @@ struct bn_obj {
 	char *origin; /* "file:line" from manifests, else NULL; set by bn_obj_set_origin only */
 	struct bn_labels labels;
 	uint64_t digest; /* of the content, without resource_version and origin; 0: unknown */
-	uint32_t size;	 /* bytes of the content */
+	uint32_t size;	 /* bytes of the content; 0: made by hand, refers to no strings */
 	bool refused; /* parsed no further than its selector: isolates, allows nothing */
 };
 

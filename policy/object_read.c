@@ -19,7 +19,8 @@
 static struct {
 	char *mem;
 	uint32_t *reloc;
-	size_t max_reloc, dirty;
+	const char **strings;
+	size_t max_reloc, max_strings, dirty;
 } scratch;
 
 int bn_rd_begin(struct bn_rd *rd, struct bn_err *err, size_t size, struct bn_obj **ret)
@@ -105,19 +106,72 @@ int bn_rd_copy(struct bn_rd *rd, const char **slot, const char *s)
 	return r;
 }
 
+/* --- the strings of an object ----------------------------------------------------------------
+ *
+ * Behind the content stands a bit for each of its words that is an interned string, so that the object
+ * can let go of what it refers to without anybody listing its fields. Which words those are is decided
+ * once, here; an address that happens to look like one of the object's strings counts as a reference
+ * too many from here to the end.
+ */
+
+static size_t bits_size(size_t used)
+{
+	return (used / sizeof(char *) + 7) / 8;
+}
+
+static int ptr_cmp(const void *a, const void *b)
+{
+	const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void refer(const struct bn_rd *rd, unsigned char *bits)
+{
+	size_t n = rd->nstrings;
+	const char *p;
+
+	if (!n)
+		return;
+	qsort(scratch.strings, n, sizeof(*scratch.strings), ptr_cmp);
+	for (size_t i = 0; i < rd->used / sizeof(p); i++) {
+		memcpy(&p, rd->mem + i * sizeof(p), sizeof(p));
+		if (p < scratch.strings[0] || p > scratch.strings[n - 1] ||
+		    !bsearch(&p, scratch.strings, n, sizeof(p), ptr_cmp))
+			continue;
+		bits[i / 8] |= 1u << i % 8;
+		bn_intern_ref(p);
+	}
+}
+
+void bn_rd_release(const struct bn_obj *o)
+{
+	const unsigned char *bits = (const unsigned char *)o + o->size;
+	const char *p;
+
+	for (size_t i = 0; i < bits_size(o->size); i++) {
+		for (unsigned b = bits[i]; b; b &= b - 1) {
+			memcpy(&p, (const char *)o + (i * 8 + __builtin_ctz(b)) * sizeof(p), sizeof(p));
+			bn_intern_unref(p);
+		}
+	}
+}
+
 int bn_rd_finish(struct bn_rd *rd, const char *rv, struct bn_obj **ret)
 {
-	size_t i, rvlen = rv ? strlen(rv) + 1 : 0;
+	size_t i, rvlen = rv ? strlen(rv) + 1 : 0, nbits = bits_size(rd->used);
 	struct bn_obj *o = (struct bn_obj *)rd->mem;
 	char *block, *p;
 
 	o->size = (uint32_t)rd->used;
 	/* mem is always at the same place, so that equal content gives equal pointers, too */
 	o->digest = bn_siphash(bn_sipkey(), rd->mem, rd->used) | 1;
-	block = malloc(rd->used + rvlen);
+	block = malloc(rd->used + nbits + rvlen);
 	if (!block)
 		return -ENOMEM;
 	memcpy(block, rd->mem, rd->used);
+	memset(block + rd->used, 0, nbits);
+	refer(rd, (unsigned char *)block + rd->used);
 	for (i = 0; i < rd->nreloc; i++) {
 		char *slot = block + scratch.reloc[i];
 
@@ -131,7 +185,7 @@ int bn_rd_finish(struct bn_rd *rd, const char *rv, struct bn_obj **ret)
 	o = (struct bn_obj *)block;
 	o->refs = 1;
 	if (rv)
-		o->resource_version = memcpy(block + rd->used, rv, rvlen);
+		o->resource_version = memcpy(block + rd->used + nbits, rv, rvlen);
 	*ret = o;
 	return 0;
 }
@@ -260,10 +314,23 @@ int bn_rd_str(struct bn_rd *rd, const struct bn_at *up, const json_t *obj, const
 	return bn_rd_text(rd, BN_AT(up, key), v, max, ret);
 }
 
-int bn_rd_intern(struct bn_rd *rd _unused_, const char *s, const char **ret)
+int bn_rd_intern(struct bn_rd *rd, const char *s, const char **ret)
 {
+	if (s && rd->nstrings == scratch.max_strings) {
+		size_t n = scratch.max_strings ? scratch.max_strings * 2 : 256;
+		const char **p = realloc(scratch.strings, n * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		scratch.strings = p;
+		scratch.max_strings = n;
+	}
 	*ret = bn_intern(s);
-	return s && !*ret ? -ENOMEM : 0;
+	if (s && !*ret)
+		return -ENOMEM;
+	if (s)
+		scratch.strings[rd->nstrings++] = *ret;
+	return 0;
 }
 
 int bn_rd_istr(struct bn_rd *rd, const struct bn_at *up, const json_t *obj, const char *key,

@@ -28,7 +28,7 @@ struct bn_rd {
 	char *mem;	/* the object under construction is at its start */
 	size_t used;
 	uint32_t *reloc; /* offsets in mem of the pointers into mem */
-	size_t nreloc, max_reloc;
+	size_t nreloc, max_reloc, nstrings;
 	struct bn_err *err;
 };
 
@@ -36,8 +36,11 @@ struct bn_rd {
 #define BN_LIST_MAX 16384  /* elements of any list without a limit of its own */
 
 int bn_rd_begin(struct bn_rd *rd, struct bn_err *err, size_t size, struct bn_obj **ret);
-/* Copies the object into a block of its own, with one reference. rv may be NULL. */
+/* Copies the object into a block of its own, with one reference. rv may be NULL. From then on the
+ * object refers to its strings, until bn_rd_release.
+ */
 int bn_rd_finish(struct bn_rd *rd, const char *rv, struct bn_obj **ret);
+void bn_rd_release(const struct bn_obj *o);
 
 /* Room for n elements, zeroed; *slot, which lies in the area, is set to it. n 0 gives NULL. */
 int bn_rd_array(struct bn_rd *rd, void *slot, size_t n, size_t size);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "maps/util.h"
+#include "policy/intern.h"
 
 const struct bn_sel_req *bn_selector_failed(const struct bn_selector *s, const struct bn_labels *l)
 {
@@ -51,8 +52,12 @@ static int req_cmp(const void *a, const void *b)
 
 void bn_selector_done(struct bn_selector *s)
 {
-	for (uint32_t i = 0; s->reqs && i < s->n; i++)
+	for (uint32_t i = 0; s->reqs && i < s->n; i++) {
+		for (uint32_t j = 0; s->reqs[i].vals && j < s->reqs[i].nvals; j++)
+			bn_intern_unref(s->reqs[i].vals[j]);
+		bn_intern_unref(s->reqs[i].key);
 		free(s->reqs[i].vals);
+	}
 	free(s->reqs);
 	*s = (struct bn_selector){};
 }
@@ -71,13 +76,15 @@ int bn_selector_copy(const struct bn_selector *s, struct bn_selector *ret)
 	c.n = s->n;
 	for (uint32_t i = 0; i < s->n; i++) {
 		c.reqs[i] = s->reqs[i];
+		bn_intern_ref(c.reqs[i].key);
 		c.reqs[i].vals = NULL;
 		if (!s->reqs[i].nvals)
 			continue;
 		c.reqs[i].vals = calloc(s->reqs[i].nvals, sizeof(*c.reqs[i].vals));
 		if (!c.reqs[i].vals)
 			return -ENOMEM;
-		memcpy(c.reqs[i].vals, s->reqs[i].vals, s->reqs[i].nvals * sizeof(*c.reqs[i].vals));
+		for (uint32_t j = 0; j < s->reqs[i].nvals; j++)
+			c.reqs[i].vals[j] = bn_intern_ref(s->reqs[i].vals[j]);
 		qsort(c.reqs[i].vals, c.reqs[i].nvals, sizeof(*c.reqs[i].vals), ptr_cmp);
 	}
 	qsort(c.reqs, c.n, sizeof(*c.reqs), req_cmp);

@@ -63,6 +63,8 @@ static void slot_clear(struct bn_policies *p, struct pol_slot *s)
 		bn_matrix_unrefp(&s->m[d]);
 		bn_matrix_unrefp(&s->next[d]);
 	}
+	bn_intern_unref(s->ns);
+	bn_intern_unref(s->name);
 	p->nwaiting -= s->waiting;
 	free(s->error);
 	*s = (struct pol_slot){.slot = s->slot, .dirty = s->dirty};
@@ -88,8 +90,8 @@ int bn_policies_slot(struct bn_policies *p, uint32_t slot, const char *ns, const
 	if (!adopted)
 		bn_pols_set_word(p->pols, slot, BN_POD_WORD(id, id));
 	slot_clear(p, s);
-	s->ns = ns;
-	s->name = name;
+	s->ns = bn_intern_ref(ns);
+	s->name = bn_intern_ref(name);
 	s->word = bn_pols_word(p->pols, slot);
 	r = bn_htab_add(&p->by_name, &s->h, name_hash(ns, name));
 	if (r < 0)
@@ -404,7 +406,7 @@ int bn_policies_new(struct bn_store *store, struct bn_maps *maps, const struct b
 	p->eps = env->eps;
 	p->verify = env->verify;
 	p->no_http = env->no_http;
-	p->node_name = env->node_name ? bn_intern(env->node_name) : NULL;
+	p->node_name = bn_intern_ref(bn_intern(env->node_name));
 	r = open_parts(p, env);
 	for (size_t k = 0; k < ARRAY_SIZE(kinds) && !r; k++)
 		r = bn_store_each(store, kinds[k], load, p);
@@ -434,5 +436,6 @@ void bn_policies_freep(struct bn_policies **pp)
 	bn_pols_freep(&p->pols); /* retired above, reclaimed by nobody: words still name them */
 	bn_vec_done(&p->dirty);
 	bn_vec_done(&p->release);
+	bn_intern_unref(p->node_name);
 	free(p);
 }

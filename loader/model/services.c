@@ -54,6 +54,19 @@ struct svc_ent *services_find(const struct bn_services *s, const char *ns, const
 	return NULL;
 }
 
+/* Of an entry that is in no table and no list any more. */
+static void ent_release(struct svc_ent *e)
+{
+	if (e->svc)
+		bn_obj_unref(&e->svc->o);
+	for (uint32_t i = 0; i < e->nslices; i++)
+		bn_obj_unref(&e->slices[i]->o);
+	free(e->slices);
+	bn_intern_unref(e->ns);
+	bn_intern_unref(e->name);
+	free(e);
+}
+
 struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *name)
 {
 	struct svc_ent *e = services_find(s, ns, name);
@@ -63,24 +76,13 @@ struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
-	e->ns = bn_intern(ns);
-	e->name = bn_intern(name);
+	e->ns = bn_intern_ref(bn_intern(ns));
+	e->name = bn_intern_ref(bn_intern(name));
 	if (!e->ns || !e->name || bn_htab_add(&s->ents, &e->h, ent_hash(ns, name)) < 0) {
-		free(e);
+		ent_release(e);
 		return NULL;
 	}
 	return e;
-}
-
-/* Of an entry that is in no table and no list any more. */
-static void ent_release(struct svc_ent *e)
-{
-	if (e->svc)
-		bn_obj_unref(&e->svc->o);
-	for (uint32_t i = 0; i < e->nslices; i++)
-		bn_obj_unref(&e->slices[i]->o);
-	free(e->slices);
-	free(e);
 }
 
 static void ent_free(struct bn_services *s, struct svc_ent *e)
@@ -225,7 +227,8 @@ static void on_node(struct bn_services *s, const struct bn_node *n, bool gone)
 	if (name_eq(zone, s->env.zone) && bn_addr_eq(&v4, &s->env.node4) &&
 	    bn_addr_eq(&v6, &s->env.node6))
 		return;
-	s->env.zone = bn_intern(zone);
+	bn_intern_unref(s->env.zone);
+	s->env.zone = bn_intern_ref(bn_intern(zone));
 	s->env.node4 = v4;
 	s->env.node6 = v6;
 	services_dirty_all(s);
@@ -445,6 +448,7 @@ void bn_services_freep(struct bn_services **p)
 	free(s->triggers);
 	free(s->node_name);
 	free(s->proxy_name);
+	bn_intern_unref(s->env.zone);
 	free(s);
 	*p = NULL;
 }

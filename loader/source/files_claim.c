@@ -5,6 +5,7 @@
 
 #include "loader/source/files_priv.h"
 #include "maps/util.h"
+#include "policy/intern.h"
 
 /* --- content ------------------------------------------------------------------------------------- */
 
@@ -36,6 +37,10 @@ void bn_content_free(struct content *c)
 	for (i = 0; i < c->nrejects; i++)
 		freep(&c->rejects[i]);
 	freep(&c->rejects);
+	for (i = 0; i < c->nids; i++) {
+		bn_intern_unref(c->ids[i].object.ns);
+		bn_intern_unref(c->ids[i].object.name);
+	}
 	freep(&c->ids);
 	freep(&c->chunks);
 	*c = (struct content){ 0 };
@@ -62,9 +67,12 @@ int bn_content_add_id(struct content *c, const struct bn_source_id *object, unsi
 {
 	int r = grow(&c->ids, c->nids, &c->max_ids, sizeof(*c->ids));
 
-	if (!r)
-		c->ids[c->nids++] = (struct id){ *object, line };
-	return r;
+	if (r < 0)
+		return r;
+	c->ids[c->nids++] = (struct id){ *object, line };
+	bn_intern_ref(object->ns);
+	bn_intern_ref(object->name);
+	return 0;
 }
 
 int bn_content_add_reject(struct content *c, const char *key)
@@ -125,6 +133,8 @@ static struct bn_claim *new_claim(struct bn_files *fs, const struct bn_source_id
 	*c = (struct bn_claim){ .ns = id->ns, .name = id->name, .kind = (uint16_t)id->kind };
 	if (bn_index_add(&fs->claim_index, fs->claims, fs->nclaims) < 0)
 		return NULL;
+	bn_intern_ref(c->ns);
+	bn_intern_ref(c->name);
 	fs->nclaims++;
 	return c;
 }
@@ -136,6 +146,8 @@ static void drop_claim(struct bn_files *fs, struct bn_claim *c)
 
 	freep(&c->others);
 	bn_index_del(&fs->claim_index, fs->claims, i);
+	bn_intern_unref(c->ns);
+	bn_intern_unref(c->name);
 	if (i != last) {
 		bn_index_move(&fs->claim_index, fs->claims, last, i);
 		fs->claims[i] = fs->claims[last];
@@ -147,8 +159,11 @@ void bn_claims_clear(struct bn_files *fs)
 {
 	uint32_t i;
 
-	for (i = 0; i < fs->nclaims; i++)
+	for (i = 0; i < fs->nclaims; i++) {
 		freep(&fs->claims[i].others);
+		bn_intern_unref(fs->claims[i].ns);
+		bn_intern_unref(fs->claims[i].name);
+	}
 	freep(&fs->claims);
 	bn_index_clear(&fs->claim_index);
 	fs->nclaims = fs->max_claims = 0;

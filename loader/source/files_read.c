@@ -40,7 +40,7 @@ static void say_ignored(struct bn_files *fs, const json_t *json)
 		;
 	if (i < fs->nothers || i == ARRAY_SIZE(fs->others) || !kind)
 		return;
-	fs->others[fs->nothers++] = kind;
+	fs->others[fs->nothers++] = bn_intern_ref(kind);
 	log_debug("manifests: objects of kind %.64s are ignored", kind);
 }
 

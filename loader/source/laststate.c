@@ -68,6 +68,13 @@ static struct entry *find(struct bn_laststate *l, enum bn_kind kind, const char 
 	return e;
 }
 
+static void entry_free(struct entry *e)
+{
+	bn_intern_unref(e->key.ns);
+	bn_intern_unref(e->key.name);
+	freep(&e);
+}
+
 static struct entry *find_or_add(struct bn_laststate *l, enum bn_kind kind, const char *ns,
 				 const char *name)
 {
@@ -78,9 +85,9 @@ static struct entry *find_or_add(struct bn_laststate *l, enum bn_kind kind, cons
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
-	e->key = (struct key){ kind, bn_intern(ns), bn_intern(name) };
+	e->key = (struct key){ kind, bn_intern_ref(bn_intern(ns)), bn_intern_ref(bn_intern(name)) };
 	if (!e->key.ns || !e->key.name) {
-		freep(&e);
+		entry_free(e);
 		return NULL;
 	}
 	HASH_ADD(hh, l->entries, key, sizeof(e->key), e);
@@ -91,7 +98,7 @@ static void drop(struct bn_laststate *l, struct entry *e)
 {
 	l->live -= e->len;
 	HASH_DEL(l->entries, e);
-	freep(&e);
+	entry_free(e);
 }
 
 /* --- writing ------------------------------------------------------------------------------------- */
@@ -544,7 +551,7 @@ void bn_laststate_freep(struct bn_laststate **lp)
 		fdatasync(l->fd);
 	HASH_ITER(hh, l->entries, e, next) {
 		HASH_DEL(l->entries, e);
-		freep(&e);
+		entry_free(e);
 	}
 	closep(&l->fd);
 	freep(&l->path);

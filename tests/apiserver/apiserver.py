@@ -443,6 +443,9 @@ class Control:
         self.s.store.tracked = how.pop("tracked", None)
         threading.Thread(target=fill.churn, args=(self.s.store,), kwargs=how, daemon=True).start()
 
+    def do_turnover(self, **how):
+        fill.turnover(self.s.store, **how)
+
     def do_compact(self):
         self.s.store.compact()
 

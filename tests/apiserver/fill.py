@@ -160,3 +160,40 @@ def churn(store, rate, seconds, seed=1):
         store.churn_late = max(store.churn_late, -left)
     for log in store.log.values():
         del log[:-1000]
+
+
+def turnover(store, first, n, alive=300, rate=4000):
+    """Pods, services, policies and namespaces with names that never were before, each deleted again after
+    `alive` others: numbers first to first + n."""
+    def at(i):
+        ns = f"ci-{i // 100}"
+        out = [("pods", ns, pod(i % 60000, ns, 10))]
+        out[0][2]["metadata"]["name"] = f"build-{i * 2654435761 % 2**32:08x}-{i}"
+        out[0][2]["metadata"]["labels"]["build"] = f"b{i}"
+        if i % 10 == 0:
+            out += [("services", ns, service(i // 10 % 5000, ns)), ("endpointslices", ns, slice_(i // 10, ns, 3, 10))]
+            for _, _, o in out[1:]:
+                o["metadata"]["name"] = f"svc-{i * 2246822519 % 2**32:08x}"
+            out[2][2]["metadata"]["labels"]["kubernetes.io/service-name"] = out[1][2]["metadata"]["name"]
+        if i % 50 == 0:
+            p = policy(i, ns)
+            p["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"] = {"build": f"b{i}"}
+            out.append(("networkpolicies", ns, p))
+        if i % 100 == 0:
+            out.insert(0, ("namespaces", "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {
+                "name": ns, "labels": {"kubernetes.io/metadata.name": ns}}}))
+        return out
+
+    began = time.monotonic()
+    for i in range(first, first + n):
+        for _, _, o in at(i):
+            store.put(o)
+        if i >= alive:
+            for res, ns, o in reversed(at(i - alive)):
+                store.delete(res, ns, o["metadata"]["name"])
+        left = began + (i - first) / rate - time.monotonic()
+        if left > 0.01:
+            time.sleep(left)
+        if i % 1000 == 0:
+            for log in store.log.values():
+                del log[:-20000]

@@ -25,6 +25,7 @@
 
 #include "loader/log.h"
 #include "loader/source/kube/kube.h"
+#include "policy/intern.h"
 
 #define WAIT_S 30
 
@@ -233,6 +234,7 @@ static inline void spin(struct cluster *c, double seconds)
 {
 	struct timeval tv = { (long)seconds, (long)((seconds - (long)seconds) * 1e6) };
 
+	bn_intern_collect();
 	event_base_loopexit(c->base, &tv);
 	event_base_dispatch(c->base);
 }

@@ -62,6 +62,7 @@ static _unused_ void close_world(struct world *w)
 static _unused_ void sync_world(struct world *w)
 {
 	assert_int_equal(bn_policies_sync(w->pol), 0);
+	bn_intern_collect();
 }
 
 /* Turns of the loop until nothing is left to take back. */

@@ -123,6 +123,7 @@ static uint64_t writes(struct world *w)
 static void sync_ok(struct world *w)
 {
 	assert_int_equal(bn_services_sync(w->svc), 0);
+	bn_intern_collect();
 	assert_true(bn_services_in_force(w->svc));
 }
 

@@ -246,6 +246,7 @@ static void test_random(void **state _unused_)
 		for (uint32_t n = 1 + rnd(6); n; n--)
 			change(&w);
 		assert_int_equal(bn_services_sync(w.svc), 0);
+		bn_intern_collect();
 		if (!rnd(3))
 			compare(&w); /* making maps takes 60 ms */
 		conflicts += bn_services_stats(w.svc)->conflicts;

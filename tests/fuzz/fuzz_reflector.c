@@ -246,6 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		memcpy(piece, p, stop - p); /* exactly as long as it is, for ASan */
 		step(base, r, piece[0], piece + 1, stop - p - 1);
+		bn_intern_collect();
 		MUST(under_way || evtimer_pending(r->timer, NULL));
 		check_timer(r);
 		MUST((r->req != NULL) == (under_way != NULL));
@@ -260,6 +261,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(!under_way);
 	bn_store_freep(&s->store);
 	bn_source_freep(&s);
-	bn_intern_reset();
+	bn_intern_collect();
+	MUST(!bn_intern_count());
 	return 0;
 }

@@ -43,6 +43,7 @@ static void run(struct env *e, unsigned ms)
 {
 	struct timeval tv = { ms / 1000, (ms % 1000) * 1000 };
 
+	bn_intern_collect();
 	event_base_loopexit(e->base, &tv);
 	event_base_dispatch(e->base);
 }

@@ -85,6 +85,100 @@ static void test_put_del(void **state)
 	bn_intern_reset();
 }
 
+static uint32_t next(uint32_t *x)
+{
+	return *x = *x * 1664525 + 1013904223, *x >> 8;
+}
+
+/* Names come, are referred to and let go at random: who has a reference keeps his string, the others
+ * are gone, and the room they had is used again.
+ */
+static void test_intern_collect(void **state)
+{
+	enum { N = 3000 };
+	static const char *p[N];
+	static unsigned refs[N];
+	char buf[800];
+	uint32_t x = 1;
+	size_t bytes = 0;
+
+	(void)state;
+	for (int round = 0; round < 60; round++) {
+		for (int k = 0; k < N; k++) {
+			uint32_t i = next(&x) % N;
+
+			if (refs[i] && next(&x) % 3) {
+				bn_intern_unref(p[i]);
+				refs[i]--;
+				continue;
+			}
+			snprintf(buf, sizeof(buf), "%0*d-%d", 1 + i % 700, i, refs[i] ? 0 : round);
+			if (!refs[i])
+				p[i] = bn_intern(buf);
+			bn_intern_ref(p[i]);
+			refs[i]++;
+		}
+		assert_non_null(bn_intern("passing"));
+		bn_intern_collect();
+		assert_null(bn_intern_find("passing"));
+		size_t n = 0;
+
+		for (int i = 0; i < N; i++) {
+			n += refs[i] > 0;
+			assert_true(!refs[i] || bn_intern_find(p[i]) == p[i]);
+		}
+		assert_int_equal(bn_intern_count(), n);
+		if (round == 20)
+			bytes = bn_intern_bytes();
+	}
+	assert_true(bn_intern_bytes() < bytes + bytes / 4);
+	for (int i = 0; i < N; i++)
+		for (; refs[i]; refs[i]--)
+			bn_intern_unref(p[i]);
+	bn_intern_collect();
+	assert_int_equal(bn_intern_count(), 0);
+	bn_intern_reset();
+}
+
+/* 100,000 pods, each with a name that never was before, 50 at a time. */
+static void test_intern_churn(void **state)
+{
+	struct bn_obj *o[50] = { 0 };
+	struct bn_store *s;
+	size_t bytes = 0;
+
+	(void)state;
+	assert_int_equal(bn_store_new(&s), 0);
+	for (int i = 0; i < 100000; i++) {
+		struct bn_obj **at = &o[i % 50];
+		struct bn_err err;
+		json_t *j = json_pack("{s:s,s:s,s:{s:s,s:o,s:{s:s,s:o}}}", "apiVersion", "v1", "kind", "Pod",
+				      "metadata", "namespace", "ns", "name",
+				      json_sprintf("web-%08x-%05d", i * 2654435761u, i), "labels", "app", "web",
+				      "hash", json_sprintf("%08x", i * 2246822519u));
+
+		if (*at)
+			assert_int_equal(bn_store_del(s, BN_KIND_POD, (*at)->ns, (*at)->name), 0);
+		bn_obj_unrefp(at);
+		assert_int_equal(bn_object_parse(j, at, &err), 0);
+		assert_int_equal(bn_store_put(s, *at), 0);
+		json_decref(j);
+		if (i % 10 == 0)
+			bn_intern_collect();
+		if (i == 1000)
+			bytes = bn_intern_bytes();
+	}
+	bn_intern_collect();
+	assert_int_equal(bn_intern_bytes(), bytes);
+	assert_ptr_equal(bn_store_get(s, BN_KIND_POD, "ns", o[7]->name), o[7]);
+	bn_store_freep(&s);
+	for (int i = 0; i < 50; i++)
+		bn_obj_unrefp(&o[i]);
+	bn_intern_collect();
+	assert_int_equal(bn_intern_count(), 0);
+	bn_intern_reset();
+}
+
 static void test_intern(void **state)
 {
 	const char *a = bn_intern("alpha"), *p[5000];
@@ -108,6 +202,8 @@ static void test_intern(void **state)
 		assert_ptr_equal(bn_intern_find(buf), p[i]);
 		assert_string_equal(p[i], buf);
 	}
+	bn_intern_collect();
+	assert_int_equal(bn_intern_count(), 0);
 	bn_intern_reset();
 	assert_null(bn_intern_find("alpha"));
 	assert_int_equal(bn_intern_count(), 0);
@@ -169,6 +265,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_put_del),
 		cmocka_unit_test(test_intern),
+		cmocka_unit_test(test_intern_collect),
+		cmocka_unit_test(test_intern_churn),
 		cmocka_unit_test(test_index),
 	};
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "loader/source/kube/seen.h"
 
+#include "policy/intern.h"
+
 /* Where the pair is, or the empty place where it belongs. */
 static size_t place(const struct bn_seen *s, const char *ns, const char *name)
 {
@@ -42,8 +44,10 @@ int bn_seen_add(struct bn_seen *s, const char *ns, const char *name)
 			return r;
 	}
 	i = place(s, ns, name);
-	s->n += !s->v[i].name;
-	s->v[i] = (struct bn_seen_id){ ns, name };
+	if (s->v[i].name)
+		return 0;
+	s->n++;
+	s->v[i] = (struct bn_seen_id){ bn_intern_ref(ns), bn_intern_ref(name) };
 	return 0;
 }
 
@@ -54,6 +58,10 @@ bool bn_seen_has(const struct bn_seen *s, const char *ns, const char *name)
 
 void bn_seen_clear(struct bn_seen *s)
 {
+	for (size_t i = 0; i < s->cap; i++) {
+		bn_intern_unref(s->v[i].ns);
+		bn_intern_unref(s->v[i].name);
+	}
 	free(s->v);
 	*s = (struct bn_seen){ 0 };
 }

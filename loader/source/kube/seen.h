@@ -2,7 +2,7 @@
 #ifndef BN_KUBE_SEEN_H
 #define BN_KUBE_SEEN_H
 
-/* The objects of one list: a set of interned (namespace, name). */
+/* The objects of one list: a set of interned (namespace, name), with references. */
 
 #include <stdbool.h>
 #include <stddef.h>
