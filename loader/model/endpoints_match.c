@@ -208,19 +208,25 @@ static struct ep_pod *by_namespace(const struct bn_endpoints *e, const struct ep
 	return many ? freepod : found;
 }
 
-/* Does the namespace of an interface, asked now, still have an address of its pod? */
+/* Does the namespace of an interface, asked now, still have an address of its pod? The ones that it
+ * had first count as well, unless the Pod object has none of them any more: then the name was
+ * given to another pod (a StatefulSet's next one), or the pod to other addresses.
+ */
 static bool still_there(struct bn_endpoints *e, const struct ep_if *f)
 {
 	_cleanup_(bn_ns_peer_done) struct bn_ns_peer p = {};
+	bool first = !f->pod->obj->nips;
 	uint32_t i;
 
 	if (f->l->link_nsid < 0)
 		return true;
 	if (bn_netstate_ask_peer(e->net, f->l, &p) < 0)
 		return false;
+	for (i = 0; i < f->nids; i++)
+		first |= has(f->pod->obj->ips, f->pod->obj->nips, &f->ids[i]);
 	for (i = 0; i < p.naddrs; i++)
 		if (has(f->pod->obj->ips, f->pod->obj->nips, &p.addrs[i].addr) ||
-		    has(f->ids, f->nids, &p.addrs[i].addr))
+		    (first && has(f->ids, f->nids, &p.addrs[i].addr)))
 			return true;
 	return false;
 }

@@ -104,6 +104,24 @@ def test_hostile_pod():
         assert reaches(bad, c.web) == {4, 6}, "its own addresses still work"
 
 
+def test_name_with_other_addresses():
+    """A pod's name comes back with the addresses of another interface (a StatefulSet's next pod, in one look at
+    the lists): the pod is there, although the old interface is not gone yet."""
+    with cluster("epa", "bridge") as c:
+        c.policy("all", DENY_ALL)
+        old = c.pod("n1", "db")
+        wait_for("known", lambda: reaches(old, c.web) == {4, 6})
+        new = c.pod("n1", "spare", manifest=False)
+        new.serve(8080)
+        assert reaches(new, c.web) == set()
+        o = old.object()
+        o["status"] = dict(new.object()["status"])
+        c.put(o)
+        wait_for("at its new interface", lambda: endpoints(c.n1)["default/db"]["interface"] == new.host_if)
+        wait_for("which works", lambda: reaches(new, c.web) == {4, 6} and reaches(c.web, new) == {4, 6})
+        assert reaches(old, c.web) == set(), "the old one is nobody's"
+
+
 def test_containers_of_others():
     """A container on a bridge of its own is none of bpfnet's business, whatever the policies."""
     with cluster("epd") as c:
