@@ -30,6 +30,8 @@ static int parse_values(struct bn_rd *rd, const struct bn_at *at, const json_t *
 		const struct bn_at *here = BN_AT_I(BN_AT(at, "values"), i);
 
 		r = bn_rd_text(rd, here, json_array_get(list, i), 63, &s);
+		if (!r && !bn_label_value(s))
+			return bn_rd_fail(rd, here, "'%.64s' is not a label value", s);
 		r = r ?: bn_rd_intern(rd, s, &q->vals[i]);
 	}
 	q->nvals = (uint32_t)n;
@@ -56,6 +58,8 @@ static int parse_expression(struct bn_rd *rd, const struct bn_at *at, const json
 		return r;
 	if (!q->key || !*q->key)
 		return bn_rd_fail(rd, BN_AT(at, "key"), "is required");
+	if (!bn_label_key(q->key))
+		return bn_rd_fail(rd, BN_AT(at, "key"), "'%.64s' is not a label key", q->key);
 	r = bn_rd_enum(rd, at, e, "operator", ops, ARRAY_SIZE(ops), -1, &op);
 	if (r < 0)
 		return r;
@@ -84,6 +88,12 @@ static int parse_match_labels(struct bn_rd *rd, const struct bn_at *at, const js
 		r = bn_rd_label(rd, at, key, v, &label);
 		if (r < 0)
 			return r;
+		/* Labels of objects are taken as they are; a selector's must be ones that exist. */
+		if (!bn_label_key(key))
+			return bn_rd_fail(rd, BN_AT_K(at, key), "is not a label key");
+		if (!bn_label_value(label.val))
+			return bn_rd_fail(rd, BN_AT_K(at, key), "'%.64s' is not a label value",
+					  label.val);
 		q->key = label.key;
 		q->op = BN_SEL_IN;
 		q->nvals = 1;

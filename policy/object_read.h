@@ -90,6 +90,9 @@ int bn_rd_labels(struct bn_rd *rd, const struct bn_at *at, const json_t *map,
  */
 bool bn_addr_unusable(const struct bn_addr *a, const char **why);
 bool bn_dns_subdomain(const char *s);
+/* What the API takes as a label's key and value. */
+bool bn_label_key(const char *s);
+bool bn_label_value(const char *s);
 bool bn_dns_label(const char *s);
 bool bn_port_name(const char *s);
 

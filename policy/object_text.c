@@ -191,6 +191,40 @@ bool bn_dns_subdomain(const char *s)
 	}
 }
 
+/* [A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?, at most 63 bytes */
+static bool label_part(const char *s)
+{
+	size_t n = strlen(s), i;
+
+	if (!n || n > 63 || !isalnum((unsigned char)s[0]) || !isalnum((unsigned char)s[n - 1]))
+		return false;
+	for (i = 0; i < n; i++) {
+		if (!isalnum((unsigned char)s[i]) && !strchr("-_.", s[i]))
+			return false;
+	}
+	return true;
+}
+
+bool bn_label_key(const char *s)
+{
+	const char *slash = strchr(s, '/');
+	char prefix[254];
+	size_t n = slash ? (size_t)(slash - s) : 0;
+
+	if (!slash)
+		return label_part(s);
+	if (n >= sizeof(prefix))
+		return false;
+	memcpy(prefix, s, n);
+	prefix[n] = 0;
+	return bn_dns_subdomain(prefix) && label_part(slash + 1);
+}
+
+bool bn_label_value(const char *s)
+{
+	return !*s || label_part(s);
+}
+
 bool bn_port_name(const char *s)
 {
 	bool letter = false;

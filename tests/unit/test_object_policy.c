@@ -171,6 +171,17 @@ static void test_selectors(void **state)
 		  "spec.podSelector.matchExpressions[0].values[1]" },
 		{ "{'matchExpressions':[{'key':'a','operator':'In','values':['x',null]}]}",
 		  "spec.podSelector.matchExpressions[0].values[1]" },
+		{ "{'matchExpressions':[{'key':'a','operator':'NotIn','values':['','x-']}]}",
+		  "spec.podSelector.matchExpressions[0].values[1]" },
+		{ "{'matchExpressions':[{'key':'a b','operator':'DoesNotExist'}]}",
+		  "spec.podSelector.matchExpressions[0].key" },
+		{ "{'matchExpressions':[{'key':'x.io/a_B.c-1','operator':'Exists'}]}", NULL },
+		{ "{'matchLabels':{'X.io/a':'1'}}", "spec.podSelector.matchLabels[X.io/a]" },
+		{ "{'matchLabels':{'/a':'1'}}", "spec.podSelector.matchLabels[/a]" },
+		{ "{'matchLabels':{'a/b/c':'1'}}", "spec.podSelector.matchLabels[a/b/c]" },
+		{ "{'matchLabels':{'a':'in valid'}}", "spec.podSelector.matchLabels[a]" },
+		{ "{'matchLabels':{'a':'-x'}}", "spec.podSelector.matchLabels[a]" },
+		{ "{'matchLabels':{'a':'A_.-9'}}", NULL },
 	};
 
 	(void)state;
