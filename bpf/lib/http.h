@@ -300,9 +300,9 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	bn_http_deny_at(p, w, c, next);
 	if (c->outstanding)
 		bn_http_res_begin(c);
-	if (!bn_before(c->deny, w->end) || w->reason == BN_HTTP_TABLE) {
-		/* What is denied was let pass out of order: the segment that closes the gap must not, also where
-		 * it ends just before.
+	if (!bn_before(c->deny, w->end) || w->reason == BN_HTTP_TABLE || bn_http_known(w, c, c->deny)) {
+		/* What is denied was let pass out of order: the segment that closes the gap must not, nor the part
+		 * of it that ends just before.
 		 */
 		c->phase = BN_HTTP_ANSWERED;
 		c->flags |= BN_HTTP_CONN_F_RESET;

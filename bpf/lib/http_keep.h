@@ -72,6 +72,14 @@ static __always_inline struct bn_http_block *bn_http_block_get(struct bn_http_wo
 	return bpf_map_lookup_elem(&http_blocks, &w->block_key);
 }
 
+/* Was this byte, which is not in turn yet, let pass? */
+static __always_inline bool bn_http_known(struct bn_http_work *w, const struct bn_http_conn *c, __u32 at)
+{
+	struct bn_http_block *b = c->nblocks ? bn_http_block_get(w, c, at / BN_HTTP_BLOCK) : NULL;
+
+	return b && b->known[at % BN_HTTP_BLOCK / 64] >> (at % 64) & 1;
+}
+
 /* Blocks in use, roughly: those of an earlier version of the programs are not counted. */
 static __s32 bn_http_blocks_used;
 

@@ -2,15 +2,7 @@
 /* HTTP rules in the kernel programs: streams cut at every position come to what the parser says of the whole,
  * and what TCP allows a hostile client does not bring other bytes past it.
  */
-#include "maps/http_access.h"
-#include "tests/bpf/pod_env.h"
-#include "tests/unit/http_policy.h"
-
-#define SET 7
-#define PORT 80
-#define FIRST 1000u /* of the client's bytes */
-#define SRV 5000u   /* of the server's */
-#define STATS 100
+#include "tests/bpf/http_env.h"
 
 static const char rules_text[] =
 	"[{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"}},"
@@ -18,125 +10,9 @@ static const char rules_text[] =
 	"\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},"
 	"{\"method\":\"HEAD\",\"path\":{\"type\":\"RegularExpression\",\"value\":\"/[a-c]+\"}}]";
 
-struct conn {
-	struct env *e;
-	int v6;
-	uint16_t sport;
-	uint32_t ack;
-};
-
-static struct bn_http_rules *rules;
-
-static struct env *http_env_sized(uint32_t conns)
-{
-	const struct env_opts opts = {};
-	struct bn_maps_sizes sz = {.entries[BN_MAP_http_conns] = conns};
-	struct env *e = calloc(1, sizeof(*e));
-	struct bn_netpol *np = netpol(rules_text);
-	struct bn_http_view v;
-	struct bn_http_image i;
-	uint32_t set = SET, id = 16;
-	struct bn_peer_key k = {.policy = id, .identity = 310};
-	struct bn_peer_val row = {.row = 0, .check = BN_PEER_CHECK(id, 310)};
-
-	assert_non_null(e);
-	assert_int_equal(bn_maps_create(&sz, &e->m), 0);
-	assert_int_equal(pod_load(e->m, &opts, &e->skel), 0);
-	cluster(e, false);
-	if (!rules)
-		rules = rules_of(np);
-	bn_http_rules_view(rules, &v);
-	i = (struct bn_http_image){.tab = v.tab, .cells = v.cells, .words = v.words, .ncells = v.ncells,
-				   .nwords = v.nwords, .gen = 3, .stats = STATS};
-	assert_int_equal(bn_http_sets_put(e->m, &set, &i, 1), 0);
-	*(struct bn_pol *)bn_map_at(e->m, BN_MAP_pols, id) =
-		(struct bn_pol){.nports = 1, .nclasses = 1, .check = id, .ports = 0, .cells = 0};
-	*(uint32_t *)bn_map_at(e->m, BN_MAP_pol_ports, 0) = BN_PORT_START(0, 0);
-	*(struct bn_cell *)bn_map_at(e->m, BN_MAP_pol_cells, 0) =
-		(struct bn_cell){.action = BN_ACT_HTTP, .rule = 1, .http = SET};
-	assert_int_equal(bn_map_put(e->m, BN_MAP_pol_peers, &k, &row), 0);
-	pod_of(e, 1)->word = BN_POD_WORD(id, BN_POL_OPEN);
-	state_of(e)->epoch++;
-	return e;
-}
-
 static struct env *http_env(void)
 {
-	return http_env_sized(0);
-}
-
-/* A segment of the client into pod A. */
-static struct result *data(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
-{
-	static struct result res;
-	struct pk p = {REMOTE, A, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
-		       .seq = FIRST + at, .ack = c->ack};
-	struct frame f;
-
-	build(&f, &p, c->v6);
-	if (n)
-		memcpy(f.b + f.l4 + 20, bytes, n);
-	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
-	if (getenv("DBG"))
-		for (int i = 1; i < BN_DROP__MAX; i++)
-			if (res.drops[i])
-				printf("at %u n %zu: verdict %d drop %s\n", at, n, res.verdict, drop_name(i));
-	return &res;
-}
-
-/* The server acknowledges up to `at` and says n bytes. */
-static struct result *answer(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
-{
-	static struct result res;
-	struct pk p = {A, REMOTE, PORT, c->sport, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD, .seq = c->ack,
-		       .ack = FIRST + at};
-	struct frame f;
-
-	build(&f, &p, c->v6);
-	if (n)
-		memcpy(f.b + f.l4 + 20, bytes, n);
-	run_frame(c->e, &(struct run){.ifindex = IF_A}, &f, &res);
-	c->ack += (uint32_t)n;
-	return &res;
-}
-
-static struct conn begin(struct env *e, int v6)
-{
-	static uint16_t sport = 1024;
-	struct conn c = {e, v6, ++sport, 0};
-	struct pk p = {REMOTE, A, c.sport, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
-	static struct result res;
-	struct frame f;
-
-	build(&f, &p, v6);
-	run_frame(e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
-	assert_int_equal(res.verdict, PASS);
-	c.ack = SRV - 1;
-	assert_int_equal(answer(&c, 0, NULL, 0, SYN | ACK)->verdict, PASS);
-	c.ack = SRV;
-	assert_int_equal(data(&c, 0, NULL, 0, ACK)->verdict, PASS);
-	return c;
-}
-
-static int followed(struct conn *c, struct bn_http_conn *ret)
-{
-	struct bn_http_key k = {.client = addr_of(REMOTE, c->v6), .server = addr_of(A, c->v6),
-				.cport = htons(c->sport), .sport = htons(PORT), .side = BN_DIR_INGRESS};
-
-	return bn_map_get(c->e->m, BN_MAP_http_conns, &k, ret);
-}
-
-/* The server ends it: what was answered 403 is kept for the client, everything else forgotten. */
-static void over(struct conn *c)
-{
-	struct bn_http_conn f;
-	bool denied = followed(c, &f) == 0 && f.phase == BN_HTTP_ANSWERED;
-
-	answer(c, 0, NULL, 0, RST | ACK);
-	if (denied)
-		assert_int_equal(f.nblocks, 0);
-	else
-		assert_int_equal(followed(c, &f), -ENOENT);
+	return http_env_of(rules_text, 0);
 }
 
 /* --- Streams ---------------------------------------------------------------------------------- */
@@ -370,7 +246,7 @@ static void pipelined(void **state)
 /* No room: the connection is refused, those that are followed go on, and what ends makes room. */
 static void table_full(void **state)
 {
-	struct env *e = http_env_sized(8);
+	struct env *e = http_env_of(rules_text, 8);
 	struct conn c[9];
 
 	(void)state;

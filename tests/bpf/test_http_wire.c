@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: MIT
+/* Random TCP against HTTP rules, with a model of the server: segments of any cut, in any order, twice, overlapping,
+ * with other bytes than before, some of which the server does not take (a wrong checksum). What the server's application
+ * then reads is judged by the parser once more: nothing that it denies may be in it. And the honest half: of what is
+ * allowed everything arrives, whatever is lost. BN_SEED and BN_CONNS choose; a failure names the seed of its connection.
+ */
+#include <stdlib.h>
+
+#include "tests/bpf/http_env.h"
+
+#define TEXT_MAX 12000
+
+static const char plain_text[] =
+	"[{\"method\":\"GET\",\"path\":{\"value\":\"/ok\"}},"
+	"{\"method\":\"POST\",\"path\":{\"value\":\"/ok\"},\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},"
+	"{\"method\":\"HEAD\",\"path\":{\"value\":\"/ok\"}}]";
+static const char switch_text[] =
+	"[{\"method\":\"GET\",\"path\":{\"value\":\"/ok\"}},"
+	"{\"method\":\"POST\",\"path\":{\"value\":\"/ok\"},\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},"
+	"{\"method\":\"HEAD\",\"path\":{\"value\":\"/ok\"}},"
+	"{\"path\":{\"value\":\"/ws\"},\"headers\":[{\"name\":\"Upgrade\",\"value\":\"websocket\"}]}]";
+
+struct text {
+	uint8_t b[TEXT_MAX];
+	uint32_t n;
+	uint32_t upgrade; /* end of the Upgrade, which the honest client waits behind; 0: none */
+	bool switches;
+};
+
+/* The server: takes what passes, in turn, and answers. */
+struct server {
+	struct bn_http_state ref;
+	uint8_t b[2 * TEXT_MAX];
+	uint8_t known[2 * TEXT_MAX];
+	uint32_t next;	/* the first byte that it has not got */
+	uint32_t begin; /* of the request in progress */
+	uint32_t heads, answered;
+	char kinds[TEXT_MAX / 16];
+	bool last_wins, dead, switched;
+};
+
+struct game {
+	struct conn c;
+	struct text *s, *other;
+	struct server srv;
+	uint32_t seed, rnd, acked; /* acked: of the server's bytes */
+	bool honest;
+};
+
+static uint32_t rnd(struct game *g, uint32_t below)
+{
+	g->rnd = g->rnd * 1664525u + 1013904223u;
+	return (uint32_t)((uint64_t)g->rnd * below >> 32);
+}
+
+/* --- Streams ----------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf((char *)t->b + t->n, TEXT_MAX - t->n, fmt, ap);
+	va_end(ap);
+	if (n > 0 && t->n + (uint32_t)n < TEXT_MAX)
+		t->n += (uint32_t)n;
+}
+
+static void chunks(struct game *g, struct text *t)
+{
+	for (uint32_t k = rnd(g, 30); k; k--) {
+		uint32_t n = 1 + rnd(g, 40);
+
+		put(t, rnd(g, 2) ? "%x\r\n%.*s\r\n" : "0%X;e\r\n%.*s\r\n", n, (int)n,
+		    "GET /no HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\n");
+	}
+	put(t, "0\r\n%s\r\n", rnd(g, 2) ? "T: 1\r\n" : "");
+}
+
+static void request(struct game *g, struct text *t, bool ws)
+{
+	switch (rnd(g, g->honest ? 7 : 11)) {
+	case 0:
+	case 1:
+		put(t, "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+		break;
+	case 2:
+		put(t, "POST /ok HTTP/1.1\r\nHost: a\r\nX-Team: red\r\nContent-Length: 35\r\n\r\n"
+		       "GET /no HTTP/1.1\r\nHost: aaaaaaaaa\r\n\r\n");
+		break;
+	case 3:
+		put(t, "POST /ok HTTP/1.1\r\nHost: a\r\nX-Team: red\r\nTransfer-Encoding: chunked\r\n\r\n");
+		chunks(g, t);
+		break;
+	case 4:
+		put(t, "HEAD /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+		break;
+	case 5:
+		put(t, "GET /ok HTTP/1.1\r\nHost: a\r\nX: %0*u\r\nY: %0*u\r\n\r\n", (int)rnd(g, 900), 1, (int)rnd(g, 900), 2);
+		break;
+	case 6:
+		if (!ws || t->upgrade)
+			break;
+		put(t, "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n");
+		t->upgrade = t->n;
+		t->switches = rnd(g, 2);
+		if (t->switches)
+			put(t, "%0*u not HTTP at all \r\n\r\n", (int)rnd(g, 400), 3);
+		break;
+	case 7:
+		put(t, "GET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+		break;
+	case 8:
+		put(t, "POST /ok HTTP/1.1\r\nHost: a\r\nX-Team: blue\r\nContent-Length: 3\r\n\r\nyes");
+		break;
+	case 9:
+		put(t, "GET /ok HTTP/1.1\r\nHost: a\nX: y\r\n\r\n");
+		break;
+	default:
+		put(t, "POST /ok HTTP/1.1\r\nHost: a\r\nX-Team: red\r\nContent-Length: 999\r\n\r\n");
+	}
+}
+
+static void stream(struct game *g, struct text *t, bool ws)
+{
+	t->n = t->upgrade = 0;
+	t->switches = false;
+	do {
+		request(g, t, ws);
+	} while (rnd(g, 5) && t->n < TEXT_MAX - 3000 && !(t->upgrade && t->switches));
+}
+
+/* --- The server's side --------------------------------------------------------------------------- */
+
+static void segment(struct game *g, bool to_pod, uint32_t at, const void *bytes, uint32_t n, uint8_t flags,
+		    struct frame *out, int *verdict)
+{
+	struct pk p = {to_pod ? REMOTE : A, to_pod ? A : REMOTE, to_pod ? g->c.sport : PORT, to_pod ? PORT : g->c.sport,
+		       TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD};
+	struct __sk_buff ctx = {.ifindex = IF_A, .ingress_ifindex = to_pod ? IF_UP : 0};
+	LIBBPF_OPTS(bpf_test_run_opts, o, .data_out = out->b, .data_size_out = sizeof(out->b), .ctx_in = &ctx,
+		    .ctx_size_in = sizeof(ctx), .repeat = 1);
+	struct frame f;
+
+	p.seq = to_pod ? FIRST + at : g->c.ack;
+	p.ack = to_pod ? g->acked : FIRST + g->srv.next;
+	build(&f, &p, g->c.v6);
+	if (n)
+		memcpy(f.b + f.l4 + 20, bytes, n);
+	o.data_in = f.b;
+	o.data_size_in = (uint32_t)f.len;
+	assert_int_equal(bpf_prog_test_run_opts(bpf_program__fd(to_pod ? g->c.e->skel->progs.to_pod
+									: g->c.e->skel->progs.from_pod), &o), 0);
+	out->len = o.data_size_out;
+	out->l4 = f.l4;
+	*verdict = (int)o.retval;
+	if (!to_pod)
+		g->c.ack += n;
+}
+
+/* What the application reads. */
+static void reads(struct game *g)
+{
+	struct server *s = &g->srv;
+
+	for (; s->known[s->next]; s->next++) {
+		size_t used;
+		int r = bn_http_feed(rules, &s->ref, s->b + s->next, 1, &used);
+
+		if (r < 0)
+			fail_msg("seed %u: the server has read what is denied (%s) at %u: ...%.*s", g->seed,
+				 bn_http_reason_name((enum bn_http_reason)-r), s->next, (int)(s->next - s->begin) + 1,
+				 s->b + s->begin);
+		if (r > 0)
+			s->kinds[s->heads++] = memcmp(s->b + s->begin, "GET /ws", 7) ? (char)s->b[s->begin] : 'U';
+		if (bn_http_feed_idle(&s->ref))
+			s->begin = s->next + 1;
+	}
+}
+
+static void takes(struct game *g, const struct frame *f)
+{
+	struct server *s = &g->srv;
+	uint32_t seq, at, n;
+
+	memcpy(&seq, f->b + f->l4 + 4, 4);
+	at = ntohl(seq) - FIRST;
+	if (f->b[f->l4 + 13] & RST) {
+		s->dead |= at == s->next;
+		return;
+	}
+	n = (uint32_t)(f->len - f->l4 - (f->b[f->l4 + 12] >> 4) * 4u);
+	for (uint32_t k = 0; k < n && !s->dead; k++) {
+		uint32_t i = at + k;
+
+		if (i < s->next || i >= TEXT_MAX || (s->known[i] && !s->last_wins))
+			continue;
+		s->b[i] = f->b[f->len - n + k];
+		s->known[i] = 1;
+	}
+	reads(g);
+}
+
+/* The next answer that is due, or an acknowledgement. */
+static void says(struct game *g)
+{
+	static const char trap[] = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+	struct server *s = &g->srv;
+	struct frame out;
+	char text[200] = "";
+	int verdict;
+	char kind = s->answered < s->heads ? s->kinds[s->answered] : 0;
+	bool complete = s->answered + 1 < s->heads || bn_http_feed_idle(&s->ref) || kind == 'U';
+
+	if (s->dead)
+		return;
+	if (kind && complete && rnd(g, 3)) {
+		bool sw = kind == 'U' && (g->honest ? g->s->switches : rnd(g, 2));
+
+		if (sw)
+			strcpy(text, trap);
+		else if (kind == 'H')
+			snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", strlen(trap));
+		else if (rnd(g, 2))
+			snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(trap), trap);
+		else
+			snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n%s\r\n0\r\n\r\n",
+				 strlen(trap), trap);
+		s->answered++;
+		if (kind == 'U') {
+			bn_http_feed_answer(&s->ref, sw);
+			s->switched |= sw;
+			s->begin = s->next;
+		}
+	}
+	segment(g, false, 0, text, (uint32_t)strlen(text), ACK, &out, &verdict);
+	if (rnd(g, 2))
+		g->acked = g->c.ack;
+}
+
+/* --- The client's side --------------------------------------------------------------------------- */
+
+static void one_segment(struct game *g)
+{
+	struct text *t = g->honest || rnd(g, 3) ? g->s : g->other;
+	uint32_t near = rnd(g, 3) ? g->srv.next : 0, at, n, end = t->n;
+	struct frame out;
+	int verdict;
+
+	if (g->honest && t->upgrade && g->srv.next <= t->upgrade && !(g->srv.answered && g->srv.kinds[g->srv.answered - 1] == 'U'))
+		end = t->upgrade;
+	at = near + (rnd(g, 2) ? 0 : rnd(g, rnd(g, 2) ? 60 : 2000));
+	if (at >= end)
+		at = near < end ? near : 0;
+	n = 1 + rnd(g, rnd(g, 2) ? 30 : 1300);
+	if (n > end - at)
+		n = end - at;
+	if (!rnd(g, 10))
+		g->acked = g->c.ack;
+	segment(g, true, at, t->b + at, n, ACK, &out, &verdict);
+	if (verdict == PASS && rnd(g, 4))
+		takes(g, &out);
+}
+
+static void play(struct env *e, uint32_t seed, bool honest, bool ws)
+{
+	static struct text s, other;
+	struct game *g = calloc(1, sizeof(*g));
+	struct bn_http_conn f;
+	uint32_t steps = 0;
+
+	assert_non_null(g);
+	*g = (struct game){.s = &s, .other = &other, .seed = seed, .rnd = seed * 2654435761u, .honest = honest};
+	g->srv.last_wins = rnd(g, 2);
+	stream(g, &s, ws);
+	stream(g, &other, ws);
+	if (rnd(g, 2)) { /* the same but for a few bytes */
+		other = s;
+		for (uint32_t k = 1 + rnd(g, 4); k; k--)
+			other.b[rnd(g, other.n ?: 1)] = (uint8_t)("/n\r\n :0G"[rnd(g, 8)]);
+	}
+	g->c = begin(e, seed & 1);
+	g->acked = g->c.ack;
+	while (!g->srv.dead && s.n && ++steps < (honest ? 4000u : 150u)) {
+		if (honest && g->srv.next == s.n && g->srv.answered == g->srv.heads)
+			break;
+		if (rnd(g, 4))
+			one_segment(g);
+		else
+			says(g);
+	}
+	if (honest && (g->srv.dead || g->srv.next != s.n))
+		fail_msg("seed %u: %u of %u bytes arrived%s: %.*s", seed, g->srv.next, s.n, g->srv.dead ? ", then a reset" : "",
+			 (int)s.n, s.b);
+	g->c.ack = g->acked;
+	answer(&g->c, g->srv.next, NULL, 0, RST | ACK);
+	if (!followed(&g->c, &f) && f.phase != BN_HTTP_ANSWERED)
+		fail_msg("seed %u: still followed after the reset", seed);
+	free(g);
+}
+
+static void games(bool honest, const char *text, bool ws)
+{
+	const char *seed = getenv("BN_SEED"), *conns = getenv("BN_CONNS");
+	uint32_t first = seed ? (uint32_t)atoi(seed) : 1, n = conns ? (uint32_t)atoi(conns) : 600;
+	struct env *e;
+
+	bn_http_rules_freep(&rules);
+	e = http_env_of(text, 0);
+	for (uint32_t k = 0; k < n; k++)
+		play(e, first + k, honest, ws);
+	env_free(e);
+}
+
+static void hostile(void **state)
+{
+	(void)state;
+	games(false, plain_text, false);
+}
+
+static void hostile_upgrade(void **state)
+{
+	(void)state;
+	games(false, switch_text, true);
+}
+
+static void honest(void **state)
+{
+	(void)state;
+	games(true, plain_text, false);
+}
+
+static void honest_upgrade(void **state)
+{
+	(void)state;
+	games(true, switch_text, true);
+}
+
+static int links_up(void **state)
+{
+	int r = net_setup(state);
+
+	return r ?: system("ip link set dpv11 up && ip link set dpp11 up");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hostile),
+		cmocka_unit_test(hostile_upgrade),
+		cmocka_unit_test(honest),
+		cmocka_unit_test(honest_upgrade),
+	};
+
+	return cmocka_run_group_tests(tests, links_up, NULL);
+}
