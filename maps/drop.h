@@ -48,7 +48,9 @@
 	X(HTTP_BUSY, "HTTP connection that another CPU works on")                                  \
 	X(HTTP_TABLE, "HTTP rule set that is not there")                                           \
 	X(TUNNEL, "tunnel packet of a pod to a node, which would unpack it")                    \
-	X(DSR, "direct server return from an address that is no peer, malformed, or to no backend of this node")
+	X(DSR, "direct server return from an address that is no peer, malformed, or to no backend of this node") \
+	X(HTTP_CHECKSUM, "segment of an HTTP connection that was damaged on its way") \
+	X(HTTP_SHARE, "pod that takes more of the room for HTTP connections than is left for all others")
 
 enum bn_drop {
 	BN_DROP_NONE,

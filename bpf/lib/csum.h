@@ -5,6 +5,7 @@
 /* Internet checksums as sums that are folded late: differences add up. */
 
 #include <linux/types.h>
+#include <stdbool.h>
 
 static __always_inline __u32 bn_csum_fold32(__u64 s)
 {
@@ -20,6 +21,12 @@ static __always_inline __u16 bn_csum_fold16(__u64 s)
 	v = (v & 0xffff) + (v >> 16);
 	v = (v & 0xffff) + (v >> 16);
 	return v;
+}
+
+/* Two folded sums: 0 has two forms. */
+static __always_inline bool bn_csum_same(__u16 a, __u16 b)
+{
+	return a == b || ((a ^ b) == 0xffff && (!a || !b));
 }
 
 /* A checksum field after data under it changed by `diff`. */

@@ -10,10 +10,11 @@
  */
 
 #include "bpf/lib/http_answer.h"
-#include "bpf/lib/http_say.h"
+#include "bpf/lib/http_segment.h"
 
 #define BN_TCP_URG (1 << 5)
 #define BN_HTTP_QUIET_MS 300
+#define BN_HTTP_GAP_MS 800	 /* for a lost part of an answer to come again */
 #define BN_HTTP_STRIKES 4	 /* about 3 s of an honest client's retransmissions */
 #define BN_HTTP_WAIT_S 30	 /* for answers that stand before a 403 */
 
@@ -136,83 +137,18 @@ static __always_inline void bn_http_deny_at(struct bn_pkt *p, struct bn_http_wor
 		c->flags |= BN_HTTP_CONN_F_HEAD;
 }
 
-/* Sums of a trimmed segment's bytes, where the device does not compute them. */
-struct bn_http_sum {
-	bn_ctx *ctx;
-	__u32 at, to;
-	__u64 sum;
-	__u32 bad;
-};
-
-static long bn_http_sum_one(__u32 i, struct bn_http_sum *g)
+/* A retransmission that says something else than what was let pass. That may be what was never received: then
+ * this would not come to an end.
+ */
+static __always_inline int bn_http_changed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
-	struct bn_http_work *w = bn_http_work_get();
-	__u32 n = g->to - g->at, last;
-
-	if (!w || !n)
-		return 1;
-	last = (n < BN_HTTP_PIECE ? n - 1 : BN_HTTP_PIECE - 1) & (BN_HTTP_PIECE - 1);
-	BN_OPAQUE(last);
-	last &= BN_HTTP_PIECE - 1;
-	__builtin_memset(w->image, 0, BN_HTTP_PIECE);
-	if (bpf_skb_load_bytes(g->ctx, g->at, w->image, last + 1)) {
-		g->bad = 1;
-		return 1;
-	}
-	g->sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)w->image, BN_HTTP_PIECE, 0);
-	g->at += last + 1;
-	return 0;
-}
-
-/* Cuts the segment to its first n bytes of payload, without FIN. 0: it goes on so. */
-__noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
-{
-	struct bn_http_work *w = bn_http_work_get();
-	struct bn_http_sum g = {.ctx = ctx};
-	bool v6;
-	__u32 gso = ctx->gso_size, len, l3;
-	__be16 was, is;
-	__u8 flags;
-
-	if (!w || !p || bn_http_look(ctx, p))
-		return -BN_DROP_INTERNAL;
-	if (p->l4_len > 65535 - 128) /* BIG TCP: no length in the header to change; it comes again */
-		return -BN_DROP_HTTP_WAITING;
-	/* What is left is one segment: the rest comes again. */
-	if (gso && n > gso)
-		n = gso;
-	v6 = p->flags & BN_PKT_F_V6;
-	l3 = p->l4 - p->l3;
-	len = (w->tcp.doff >> 4) * 4 + n;
-	if (bpf_skb_change_tail(ctx, p->l4 + len, 0))
-		return -BN_DROP_NAT_WRITE;
-	was = bpf_htons(v6 ? p->l4_len : p->l4_len + l3);
-	is = bpf_htons(v6 ? len : len + l3);
-	if (v6) {
-		if (bn_http_say_put(ctx, p->l3 + 4, &is, 2))
-			return -BN_DROP_NAT_WRITE;
-	} else if (bpf_l3_csum_replace(ctx, p->l3 + 10, was, is, 2) || bn_http_say_put(ctx, p->l3 + 2, &is, 2)) {
-		return -BN_DROP_NAT_WRITE;
-	}
-	flags = w->tcp.flags & ~BN_TCP_FIN;
-	if (bn_http_say_put(ctx, p->l4 + 13, &flags, 1))
-		return -BN_DROP_NAT_WRITE;
-	if (w->partial)
-		return bpf_l4_csum_replace(ctx, p->l4 + 16, bpf_htons(p->l4_len), bpf_htons(len),
-					   BPF_F_PSEUDO_HDR | 2)
-			       ? -BN_DROP_NAT_WRITE
-			       : 0;
-	is = 0;
-	if (bn_http_say_put(ctx, p->l4 + 16, &is, 2))
-		return -BN_DROP_NAT_WRITE;
-	/* In the packet the addresses are still those of p->t, whatever the pod sees. */
-	w->v = p->t;
-	g.sum = bn_http_pseudo(w, v6, len);
-	g.at = p->l4;
-	g.to = p->l4 + len;
-	bpf_loop(BN_HTTP_STEPS / BN_HTTP_PIECE, bn_http_sum_one, &g, 0);
-	is = ~bn_csum_fold16(g.sum);
-	return g.bad || g.at != g.to || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : 0;
+	if (bn_http_damaged(ctx, p))
+		return -BN_DROP_HTTP_CHECKSUM;
+	if (++c->strikes < BN_HTTP_STRIKES)
+		return -BN_DROP_HTTP_CHANGED;
+	c->phase = BN_HTTP_ANSWERED;
+	c->flags |= BN_HTTP_CONN_F_RESET;
+	return bn_http_reset(ctx, p, c->una);
 }
 
 /* A packet of a connection with a denied request whose turn may not have come yet. */
@@ -236,7 +172,8 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 	/* What was allowed and got lost behind us. */
 	if (w->plen && bn_before(w->seq, c->deny) && bn_before(c->una, c->deny)) {
 		if (!bn_http_same(ctx, c, bn_later(w->seq, c->una), bn_before(w->end, c->deny) ? w->end : c->deny))
-			return -BN_DROP_HTTP_CHANGED;
+			return bn_http_changed(ctx, p, c);
+		c->strikes = 0;
 		return bn_before(c->deny, w->end) || (w->tcp.flags & BN_TCP_FIN) ? bn_http_trim(ctx, p, c->deny - w->seq)
 										  : 0;
 	}
@@ -269,17 +206,16 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
-	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)) {
-		/* What was let pass may have been damaged on its way here: then this would never come to an end. */
-		if (++c->strikes < BN_HTTP_STRIKES)
-			return -BN_DROP_HTTP_CHANGED;
-		c->phase = BN_HTTP_ANSWERED;
-		c->flags |= BN_HTTP_CONN_F_RESET;
-		return bn_http_reset(ctx, p, una);
-	}
+	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
+		return bn_http_changed(ctx, p, c);
 	c->strikes = 0;
 	if (!bn_before(next, w->end))
 		return 0;
+	if (bn_http_damaged(ctx, p))
+		return -BN_DROP_HTTP_CHECKSUM;
+	/* The answer cannot be followed: whatever the server made of it, what comes now is judged. */
+	if (c->res_at >= BN_HTTP_RES_CLOSE)
+		bn_http_answered(&c->st, 0);
 	if (c->nblocks)
 		bn_http_release(c, 0);
 	if (bn_before(next, w->seq))
@@ -289,6 +225,8 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		return -(int)w->fail;
 	if (!w->reason) {
 		bn_http_commit(w, c);
+		if (c->st.at == BN_HTTP_AT_ANSWER)
+			c->spoke_ms = p->now_ns >> 20;
 		if (c->outstanding > 1 || c->st.at == BN_HTTP_AT_ANSWER || (w->switches && c->outstanding))
 			bn_http_res_begin(c);
 		if (c->st.at != BN_HTTP_AT_ANSWER || !bn_before(c->next, w->end))
@@ -483,10 +421,15 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 	if (!w || !p)
 		return -BN_DROP_INTERNAL;
 	if ((w->tcp.flags & (BN_TCP_SYN | BN_TCP_ACK)) == (BN_TCP_SYN | BN_TCP_ACK))
-		return bn_http_syn_ack(p);
+		return bn_http_note(p, 0);
 	c = bn_http_conn_get(w);
-	if (!c || !bn_http_conn_is(p, c))
+	if (!c || !bn_http_conn_is(p, c)) {
+		/* It speaks first. What it says and acknowledges tells in which of its SYN-ACKs it believes. */
+		if (w->plen && (p->first || p->srv_first) && w->seq == p->srv_first && w->ack == p->first &&
+		    !(p->http[w->side & 1] & BN_CT_HTTP_MADE))
+			bn_http_begin_conn(p);
 		return 0;
+	}
 	if (c->phase == BN_HTTP_ANSWERED) {
 		if (w->tcp.flags & BN_TCP_RST)
 			return -BN_DROP_HTTP_CLOSING;
@@ -495,18 +438,26 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 			return -BN_DROP_INTERNAL;
 		return bn_http_tell(ctx, p, &s);
 	}
-	if ((w->tcp.flags & BN_TCP_ACK) && bn_before(c->una, w->ack))
+	desync = c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE;
+	if (desync && bn_http_damaged(ctx, p))
+		return -BN_DROP_HTTP_CHECKSUM;
+	if ((w->tcp.flags & BN_TCP_ACK) && bn_before(c->una, w->ack) && !desync)
 		*(volatile __u32 *)&c->una = w->ack;
 	end = w->end + !!(w->tcp.flags & BN_TCP_FIN);
 	if (bn_before(c->srv_end, end))
 		*(volatile __u32 *)&c->srv_end = end;
-	desync = c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE;
+	follow = w->plen && c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE;
+	/* While an answer to an Upgrade or CONNECT is due none of its bytes is left out, as far as that can be. */
+	if (follow && c->st.at == BN_HTTP_AT_ANSWER && bn_before(c->res_next, w->seq) &&
+	    (__u32)(p->now_ns >> 20) - c->spoke_ms < BN_HTTP_GAP_MS)
+		return -BN_DROP_HTTP_WAITING;
 	if (w->plen)
 		c->spoke_ms = p->now_ns >> 20;
-	follow = w->plen && c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE;
 	if (!desync && !follow && !(w->tcp.flags & (BN_TCP_FIN | BN_TCP_RST)) && !(c->flags & BN_HTTP_CONN_F_SRV_FIN))
 		return 0;
-	return bn_http_claim(p, c) ? 0 : bn_http_reply_claimed(ctx, p, c, desync);
+	if (bn_http_claim(p, c))
+		return desync || (follow && c->st.at == BN_HTTP_AT_ANSWER) ? -BN_DROP_HTTP_BUSY : 0;
+	return bn_http_reply_claimed(ctx, p, c, desync);
 }
 
 /* --- Entry ------------------------------------------------------------------------------------ */

@@ -66,43 +66,34 @@ __noinline int bn_http_forget(struct bn_http_conn *c)
 	return 0;
 }
 
-/* The flow's entry, as the other stages found it. */
-static __always_inline struct bn_ct_entry *bn_http_entry(const struct bn_pkt *p, struct bn_scratch *s)
-{
-	struct bn_ct_hit hit;
-
-	bn_ct_ref(&s->ref, &p->t, BN_PROTO_TCP, p->zone);
-	bn_ct_find(&s->ref, &hit);
-	return hit.e;
-}
-
-/* From the server's SYN-ACK: where both streams begin, into both entries of the flow. */
-__noinline int bn_http_syn_ack(struct bn_pkt *p)
+/* Of both entries of the flow: where the streams begin, as of now (made 0); or that the judges' state was made. */
+__noinline int bn_http_note(struct bn_pkt *p, __u32 made)
 {
 	struct bn_http_work *w = bn_http_work_get();
 	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_entry *e;
 	struct bn_ct_hit hit;
 	__u32 flags;
 
 	if (!p || !w || !s)
 		return -BN_DROP_INTERNAL;
-	e = bn_http_entry(p, s);
-	if (!e)
-		return -BN_DROP_INTERNAL;
-	e->first = w->ack;
-	e->srv_first = w->seq + 1;
-	flags = e->flags;
-	if (!(flags & BN_CT_F_NAT))
-		return 0;
-	bn_ct_other(e, &s->ends.t);
-	bn_ct_ref(&s->ref, &s->ends.t, BN_PROTO_TCP,
-		  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED ? BN_CT_ZONE_SHIFTED
-										  : BN_CT_ZONE_MAIN);
-	bn_ct_find(&s->ref, &hit);
-	if (hit.e) {
-		hit.e->first = w->ack;
-		hit.e->srv_first = w->seq + 1;
+	bn_ct_ref(&s->ref, &p->t, BN_PROTO_TCP, p->zone);
+	for (int i = 0; i < 2; i++) {
+		bn_ct_find(&s->ref, &hit);
+		if (!hit.e)
+			return i ? 0 : -BN_DROP_INTERNAL;
+		if (made) {
+			__sync_fetch_and_or(&hit.e->http, made);
+		} else {
+			hit.e->first = w->ack;
+			hit.e->srv_first = w->seq + 1;
+		}
+		flags = hit.e->flags;
+		if (i || !(flags & BN_CT_F_NAT))
+			return 0;
+		bn_ct_other(hit.e, &s->ends.t);
+		bn_ct_ref(&s->ref, &s->ends.t, BN_PROTO_TCP,
+			  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED ? BN_CT_ZONE_SHIFTED
+											  : BN_CT_ZONE_MAIN);
 	}
 	return 0;
 }
@@ -144,18 +135,13 @@ __noinline int bn_http_sweep(struct bn_pkt *p)
 	return 0;
 }
 
-/* The client's first byte is here: from now on the connection is followed. Once in a flow's life. */
+/* The first byte of either is here: from now on the connection is followed. Once in a flow's life. */
 __noinline int bn_http_begin_conn(struct bn_pkt *p)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	struct bn_scratch *s = bn_scratch_get();
 	struct bn_http_conn *c;
-	struct bn_ct_entry *e;
 
-	if (!p || !w || !s)
-		return -BN_DROP_INTERNAL;
-	e = bn_http_entry(p, s);
-	if (!e)
+	if (!p || !w)
 		return -BN_DROP_INTERNAL;
 	c = &w->fresh;
 	__builtin_memset(c, 0, offsetof(struct bn_http_conn, recent));
@@ -164,7 +150,7 @@ __noinline int bn_http_begin_conn(struct bn_pkt *p)
 	c->next = c->una = c->kept = c->end = c->head = c->recent_from = c->recent_to = c->top = p->first;
 	c->first = p->first;
 	c->srv_first = p->srv_first;
-	c->srv_end = c->srv_acked = c->srv_base = w->ack;
+	c->srv_end = c->srv_acked = c->srv_base = p->flags & BN_PKT_F_REPLY ? w->end : w->ack;
 	/* Of an earlier connection with these ports: its flow is gone. Or another CPU has just made this one's. */
 	c = bn_http_conn_get(w);
 	if (c) {
@@ -179,8 +165,7 @@ __noinline int bn_http_begin_conn(struct bn_pkt *p)
 		if (bpf_map_update_elem(&http_conns, &w->key, &w->fresh, BPF_NOEXIST))
 			return -BN_DROP_HTTP_FULL;
 	}
-	__sync_fetch_and_or(&e->http, BN_CT_HTTP_MADE << BN_CT_HTTP_SHIFT(w->side));
-	return 0;
+	return bn_http_note(p, BN_CT_HTTP_MADE << BN_CT_HTTP_SHIFT(w->side));
 }
 
 #endif

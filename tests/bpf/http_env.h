@@ -19,6 +19,7 @@ struct conn {
 	int v6;
 	uint16_t sport;
 	uint32_t ack;
+	enum { RIGHT, DAMAGED, PARTIAL } sum; /* what the checksum field of the segments says */
 };
 
 static struct bn_http_rules *rules;
@@ -39,8 +40,7 @@ static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
 	assert_int_equal(bn_maps_create(&sz, &e->m), 0);
 	assert_int_equal(pod_load(e->m, &opts, &e->skel), 0);
 	cluster(e, false);
-	if (!rules)
-		rules = rules_of(np);
+	rules = rules_of(np);
 	bn_http_rules_view(rules, &v);
 	i = (struct bn_http_image){.tab = v.tab, .cells = v.cells, .words = v.words, .ncells = v.ncells,
 				   .nwords = v.nwords, .gen = 3, .stats = STATS};
@@ -56,6 +56,27 @@ static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
 	return e;
 }
 
+static _unused_ void tell(const char *what, uint32_t at, size_t n, const struct result *r)
+{
+	for (uint32_t i = 1; i < BN_DROP__MAX && getenv("DBG"); i++)
+		if (r->drops[i])
+			printf("%s at %u n %zu: verdict %d drop %s\n", what, at, n, r->verdict, drop_name(i));
+}
+
+/* The payload was written after the checksum. */
+static _unused_ void sum_put(struct conn *c, const struct pk *p, struct frame *f)
+{
+	struct bn_addr s = addr_of(p->s, c->v6), d = addr_of(p->d, c->v6);
+	uint32_t sum = pseudo(&s, &d, c->v6, TCP, f->len - f->l4);
+	uint8_t *h = f->b + f->l4;
+
+	h[16] = h[17] = 0;
+	sum = c->sum == PARTIAL ? sum16(h, 0, sum) : ~sum16(h, f->len - f->l4, sum);
+	sum ^= c->sum == DAMAGED ? 0x400 : 0;
+	h[16] = (uint8_t)(sum >> 8);
+	h[17] = (uint8_t)sum;
+}
+
 /* A segment of the client into pod A. */
 static _unused_ struct result *data(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
 {
@@ -67,11 +88,9 @@ static _unused_ struct result *data(struct conn *c, uint32_t at, const void *byt
 	build(&f, &p, c->v6);
 	if (n)
 		memcpy(f.b + f.l4 + 20, bytes, n);
+	sum_put(c, &p, &f);
 	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
-	if (getenv("DBG"))
-		for (int i = 1; i < BN_DROP__MAX; i++)
-			if (res.drops[i])
-				printf("at %u n %zu: verdict %d drop %s\n", at, n, res.verdict, drop_name(i));
+	tell("data", at, n, &res);
 	return &res;
 }
 
@@ -86,7 +105,9 @@ static _unused_ struct result *answer(struct conn *c, uint32_t at, const void *b
 	build(&f, &p, c->v6);
 	if (n)
 		memcpy(f.b + f.l4 + 20, bytes, n);
+	sum_put(c, &p, &f);
 	run_frame(c->e, &(struct run){.ifindex = IF_A}, &f, &res);
+	tell("answer", at, n, &res);
 	c->ack += (uint32_t)n;
 	return &res;
 }
@@ -94,7 +115,7 @@ static _unused_ struct result *answer(struct conn *c, uint32_t at, const void *b
 static _unused_ struct conn begin(struct env *e, int v6)
 {
 	static uint16_t sport = 1024;
-	struct conn c = {e, v6, ++sport, 0};
+	struct conn c = {e, v6, ++sport, 0, RIGHT};
 	struct pk p = {REMOTE, A, c.sport, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
 	static struct result res;
 	struct frame f;

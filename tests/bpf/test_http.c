@@ -10,6 +10,10 @@ static const char rules_text[] =
 	"\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},"
 	"{\"method\":\"HEAD\",\"path\":{\"type\":\"RegularExpression\",\"value\":\"/[a-c]+\"}}]";
 
+static const char rules_upgrade[] =
+	"[{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"}},"
+	"{\"path\":{\"value\":\"/ws\"},\"headers\":[{\"name\":\"Upgrade\",\"value\":\"websocket\"}]}]";
+
 static struct env *http_env(void)
 {
 	return http_env_of(rules_text, 0);
@@ -122,7 +126,12 @@ static void out_of_order(void **state)
 
 /* --- Hostile TCP ------------------------------------------------------------------------------ */
 
-#define DROPS(res, which) assert_int_equal((res)->verdict, SHOT), assert_int_equal((res)->drops[BN_DROP_##which], 1)
+#define DROPS(res, which)                                                                          \
+	do {                                                                                       \
+		const struct result *r_ = (res);                                                   \
+		assert_int_equal(r_->verdict, SHOT);                                               \
+		assert_int_equal(r_->drops[BN_DROP_##which], 1);                                   \
+	} while (0)
 
 static void changed_bytes(void **state)
 {
@@ -200,6 +209,137 @@ static void odd_packets(void **state)
 		assert_int_equal(r->verdict, PASS); /* as a reset */
 		assert_int_equal(r->out.b[(v6 ? 54 : 34) + 13] & RST, RST);
 		assert_int_equal(followed(&c, &f), -ENOENT);
+	}
+	env_free(e);
+}
+
+/* What a damaged segment says is not taken for what was said: the right bytes come again and pass. */
+static void damaged(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n", hurt[] = "GET /ok HTTP/1.1\r\nHost: b\r\n\r\n";
+	static const char post[] = "POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nContent-Length: 9\r\n\r\n";
+	const uint32_t n = sizeof(good) - 1;
+	struct env *e = http_env();
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		c.sum = DAMAGED;
+		DROPS(data(&c, 0, hurt, n, ACK), HTTP_CHECKSUM);
+		c.sum = RIGHT;
+		assert_int_equal(data(&c, 0, good, 1, ACK)->verdict, PASS);
+		c.sum = DAMAGED; /* in front of a gap; all of it; and again what was let pass */
+		DROPS(data(&c, 7, hurt + 7, n - 7, ACK), HTTP_CHECKSUM);
+		DROPS(data(&c, 1, hurt + 1, n - 1, ACK), HTTP_CHECKSUM);
+		c.sum = RIGHT;
+		assert_int_equal(data(&c, 7, good + 7, n - 7, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, 1, good + 1, n - 1, ACK)->verdict, PASS);
+		c.sum = DAMAGED;
+		for (int i = 0; i < 9; i++)
+			DROPS(data(&c, 0, hurt, n, ACK), HTTP_CHECKSUM);
+		c.sum = RIGHT;
+		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
+		DROPS(data(&c, 0, hurt, n, ACK), HTTP_CHANGED);
+		/* A sender on this machine leaves the sum to a device. */
+		c.sum = PARTIAL;
+		assert_int_equal(data(&c, n, post, sizeof(post) - 1, ACK)->verdict, PASS);
+		c.sum = DAMAGED; /* nobody judges a body */
+		assert_int_equal(data(&c, n + sizeof(post) - 1, "123456789", 9, ACK)->verdict, PASS);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.st.requests, 2);
+		assert_int_equal(f.phase, BN_HTTP_FOLLOWED);
+		over(&c);
+	}
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), 0);
+	env_free(e);
+}
+
+/* What its acknowledgement says of bytes that were never sent is not believed; a damaged one is not even noted. */
+static void server_acknowledges(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n";
+	struct env *e = http_env();
+	struct conn c = begin(e, 0);
+	struct bn_http_conn f;
+
+	(void)state;
+	assert_int_equal(data(&c, 0, good, 10, ACK)->verdict, PASS);
+	DROPS(answer(&c, 5000, NULL, 0, ACK), HTTP_MIDSTREAM);
+	assert_int_equal(followed(&c, &f), 0);
+	assert_int_equal(f.una, FIRST);
+	assert_int_equal(f.phase, BN_HTTP_ANSWERED);
+	env_free(e);
+}
+
+/* A server that greets is followed from its first byte on. */
+static void server_speaks_first(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n", bad[] = "GET /no HTTP/1.1\r\n" H "\r\n";
+	const uint32_t n = sizeof(good) - 1;
+	struct env *e = http_env();
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		assert_int_equal(answer(&c, 0, "220 hello\r\n", 11, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.st.requests, 1);
+		answer(&c, n, "HTTP/1.1 204 No\r\n\r\n", 19, ACK);
+		data(&c, n, bad, n, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
+		over(&c);
+		/* Not what it says it heard: another of its SYN-ACKs. */
+		c = begin(e, v6);
+		assert_int_equal(answer(&c, 9, "220 hello\r\n", 11, ACK)->verdict, PASS);
+		assert_int_equal(followed(&c, &f), -ENOENT);
+	}
+	env_free(e);
+}
+
+/* Data behind an Upgrade comes to an end, whatever is known of the answer. */
+static void upgrade(void **state)
+{
+	static const char ask[] = "GET /ws HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n";
+	static const char yes[] = "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n";
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n";
+	const uint32_t n = sizeof(ask) - 1, m = sizeof(yes) - 1;
+	struct env *e = http_env_of(rules_upgrade, 0);
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		assert_int_equal(data(&c, 0, ask, n, ACK)->verdict, PASS);
+		DROPS(data(&c, n, "\x81\x01x", 3, ACK), HTTP_WAITING);
+		c.ack += 20; /* the first part got lost: the others wait for it */
+		DROPS(answer(&c, n, yes + 20, m - 20, ACK), HTTP_WAITING);
+		c.ack -= m;
+		assert_int_equal(answer(&c, n, yes, m, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, n, "\x81\x01x", 3, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, n + 3, "GET /no HTTP/1.1\r\n\r\n", 20, ACK)->verdict, PASS); /* opaque */
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_FOLLOWED);
+		over(&c);
+
+		/* It never came again: what follows is judged, as if the server had not switched. */
+		c = begin(e, v6);
+		assert_int_equal(data(&c, 0, ask, n, ACK)->verdict, PASS);
+		c.ack += 20;
+		usleep(1100000);
+		assert_int_equal(answer(&c, n, yes + 20, m - 20, ACK)->verdict, PASS);
+		assert_int_equal(data(&c, n, good, sizeof(good) - 1, ACK)->verdict, PASS);
+		data(&c, n + (uint32_t)sizeof(good) - 1, "\x81\x01x", 3, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.st.requests, 2);
+		assert_int_equal(f.reason, BN_HTTP_METHOD);
+		over(&c);
 	}
 	env_free(e);
 }
@@ -314,6 +454,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(out_of_order), cmocka_unit_test(changed_bytes),
 		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),    cmocka_unit_test(table_full),
+		cmocka_unit_test(damaged),
+		cmocka_unit_test(server_acknowledges), cmocka_unit_test(server_speaks_first), cmocka_unit_test(upgrade),
 		cmocka_unit_test(cost),
 	};
 

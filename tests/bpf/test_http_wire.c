@@ -148,6 +148,7 @@ static void segment(struct game *g, bool to_pod, uint32_t at, const void *bytes,
 	build(&f, &p, g->c.v6);
 	if (n)
 		memcpy(f.b + f.l4 + 20, bytes, n);
+	sum_put(&g->c, &p, &f);
 	o.data_in = f.b;
 	o.data_size_in = (uint32_t)f.len;
 	assert_int_equal(bpf_prog_test_run_opts(bpf_program__fd(to_pod ? g->c.e->skel->progs.to_pod

@@ -2,6 +2,7 @@
 """HTTP rules against a client that makes its own TCP: decoys that the server drops, retransmissions with other bytes,
 overlaps, urgent data, SYN, FIN and RST tricks, SYN cookies, every order. What is denied never reaches the server."""
 import contextlib
+import itertools
 import random
 import socket
 import struct
@@ -15,6 +16,11 @@ BAD = b"GET /secret2 HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /v1/aaaa HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
+
+# None twice: the server may remember the connection that had it.
+PORTS = itertools.count(random.randint(20000, 30000))
+# A checksum that looks as that of a sender on the same machine: not for the server's stack, which knows where it is from.
+FORGED = "forged"
 
 SERVER = """
 import socket, sys, threading
@@ -50,7 +56,7 @@ class Raw:
     def __init__(self, host, dst, isn=None):
         self.fam = 6 if ":" in dst else 4
         self.af = socket.AF_INET6 if self.fam == 6 else socket.AF_INET
-        self.src, self.dst, self.port = host.addr(self.fam), dst, random.randint(20000, 30000)
+        self.src, self.dst, self.port = host.addr(self.fam), dst, next(PORTS)
         self.seq, self.ack, self.rx = isn or random.randint(1, 1 << 31), 0, b""
         with host.enter():
             self.sock = socket.socket(self.af, socket.SOCK_RAW, socket.IPPROTO_TCP)
@@ -72,7 +78,9 @@ class Raw:
     def send(self, data, flags=PSH | ACK, at=0, bad=False, urg=0):
         h = struct.pack("!HHIIBBHHH", self.port, 8080, (self.seq + at) & 0xffffffff, self.ack, 5 << 4, flags, 60000, 0, urg)
         pseudo = socket.inet_pton(self.af, self.src) + socket.inet_pton(self.af, self.dst) + struct.pack("!IHBB", len(h) + len(data), 0, 0, 6)
-        c = csum(pseudo + h + data) ^ (0x5555 if bad else 0)
+        c = csum(pseudo + h + data) ^ (0x5555 if bad is True else 0)
+        if bad == FORGED:  # as if a device were to compute it
+            c = csum(pseudo) ^ 0xffff
         self.sock.sendto(h[:16] + struct.pack("!H", c) + h[18:] + data, (self.dst, 0))
 
     def until(self, fn, timeout):
@@ -94,34 +102,40 @@ class Raw:
                 return seq
         return None
 
+    def answered(self, n=1):
+        """Waits for so many answers of the server."""
+        end = time.monotonic() + 3
+        while self.rx.count(b"HTTP/1.1 ") < n and time.monotonic() < end:
+            self.until(lambda f: True, 0.1)
+
     def drain(self, timeout=0.3):
         self.sock.settimeout(timeout)
         self.until(lambda f: False, timeout)
         return self.rx
 
 
-def decoy(r):
-    r.send(OK, bad=True)
+def decoy(r, bad=FORGED):
+    r.send(OK, bad=bad)
     time.sleep(0.05)
     r.send(BAD)
     r.send(OK)
 
 
-def overlap(r):
-    r.send(OK[:10], bad=True)
+def overlap(r, bad=FORGED):
+    r.send(OK[:10], bad=bad)
     r.send(BAD)
 
 
-def early_decoy(r):
+def early_decoy(r, bad=FORGED):
     r.send(OK[:1])
-    r.send(OK[5:], at=5, bad=True)
+    r.send(OK[5:], at=5, bad=bad)
     r.send(BAD[1:], at=1)
     time.sleep(0.05)
     r.send(OK[1:], at=1)
 
 
-def body_decoy(r):
-    r.send(POST, bad=True)
+def body_decoy(r, bad=FORGED):
+    r.send(POST, bad=bad)
     r.send(OK)
     r.send(BAD, at=len(OK))
     r.send(BAD, at=len(POST))
@@ -134,7 +148,7 @@ def urgent(r):
 
 def syn_inside(r):
     r.send(OK)
-    r.drain(0.1)
+    r.answered()
     r.seq += len(OK)
     r.send(b"", SYN, at=5000)
     r.send(BAD, SYN)
@@ -164,7 +178,7 @@ def urgent_ahead(r):
 def not_yet_said(r):
     """Acknowledges what the server has not said: dropped there, with the part that was let pass."""
     r.send(OK)
-    r.drain(0.1)
+    r.answered()
     r.seq += len(OK)
     r.ack += 1000
     r.send(OK + BAD)
@@ -196,15 +210,39 @@ class CookiesBehind(Cookies):
     other = -len(POST.replace(b"1000", b"34"))
 
 
-def damaged(r):
-    """As by a wire that flips a bit: what comes again is never what was let pass. A reset, not a stall."""
-    r.send(OK.replace(b"a\r", b"b\r"), bad=True)
+def refused(r):
+    """What comes again is never what was let pass, and the server has not got that. A reset, not a stall."""
+    r.send(OK.replace(b"a\r", b"b\r"), bad=FORGED)
     flags = []
     for _ in range(4):
         time.sleep(0.02)
         r.send(OK)
     r.until(lambda f: flags.append(f), 0.3)
     assert any(f & RST for f in flags), flags
+
+
+def damaged(r):
+    """As by a wire that flips a bit, in every segment's first copy: the right bytes come again."""
+    for at in range(0, len(OK), 9):
+        part = OK[at:at + 9]
+        r.send(bytes([part[0] ^ 4]) + part[1:], at=at, bad=True)
+        r.send(part, at=at)
+
+
+def damaged_later(r):
+    """A copy of what has passed, damaged."""
+    r.send(OK[:20])
+    for _ in range(9):
+        r.send(OK[:19] + b"x", bad=True)
+    r.send(OK[:25])
+    r.send(OK[25:], at=25)
+
+
+def with_damage(fn):
+    def damaged_form(r):
+        fn(r, bad=True)
+    damaged_form.__name__ = fn.__name__ + "_damaged"
+    return damaged_form
 
 
 def pieces(r):
@@ -237,7 +275,9 @@ def behind_upgrade(r):
 
 # How many requests are answered 200, how many 403.
 CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
-         (in_turn, 0, 0), (behind_upgrade, 0, None), (damaged, 0, 0), (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
+         (in_turn, 0, 0), (behind_upgrade, 0, None), (refused, 0, 0), (damaged, 1, 0), (damaged_later, 1, 0),
+         (with_damage(decoy), 0, 1), (with_damage(overlap), 0, 1), (with_damage(early_decoy), 0, 1), (with_damage(body_decoy), 1, 0),
+         (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
 
 
 def policy(c, http):
@@ -273,6 +313,7 @@ def test_own_tcp():
             for k, (fn, ok, denied) in enumerate(CASES):
                 r = Raw(h, web.addr(4 if (k & 1) ^ (h.name == "near") else 6), None if h.name == "near" else 2**32 - random.randint(1, 80))
                 fn(r)
+                r.answered(ok + (denied or 0))
                 rx = r.drain()
                 r.sock.close()
                 assert rx.count(b" 200 OK") == ok, (h.name, fn.__name__, rx)
