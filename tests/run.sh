@@ -1,86 +1,185 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Runs the test suites and counts: tests/run.sh [unit|san|fuzz|bpf|e2e|cli]... (default: all).
-# The last line is "N passed, N failed". Nothing is skipped: what cannot run has failed.
+# Each line begins with the time since the check began. The last line is "N passed, N failed", come what
+# may. Nothing is skipped: what cannot run has failed, and so has what is not through when the time is
+# over ($CHECK_LIMIT seconds after $CHECK_BEGAN; none by default).
+#
+# All runs in mount and process namespaces of its own where it may (as root): processes, network
+# namespaces, mounts and pins that a test leaves go with them, also when the run is killed.
 set -u
 cd "$(dirname "$0")/.." || exit 2
-passed=0 failed=0
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+export CHECK_BEGAN=${CHECK_BEGAN:-$(date +%s)} CHECK_LIMIT=${CHECK_LIMIT:-0}
 
-count() { # exit status, passed, failed
-	passed=$((passed + $2)) failed=$((failed + $3))
-	if [ "$1" != 0 ] && [ "$3" = 0 ]; then failed=$((failed + 1)); fi
+now() {
+	local s=$(($(date +%s) - CHECK_BEGAN))
+	printf '[%02d:%02d]' $((s / 60)) $((s % 60))
 }
 
-# Many tests wait more than they compute: a few at a time. What needs quiet runs alone, first.
-cmocka_all() { # suite, jobs, binaries...
-	local suite=$1 jobs=$2 t
-	shift 2
-	for t in "$@"; do
+left() { # of the time, at most $1 seconds
+	local s=$1
+	[ "$CHECK_LIMIT" = 0 ] || s=$((CHECK_BEGAN + CHECK_LIMIT - $(date +%s)))
+	echo $((s < $1 ? s : $1))
+}
+
+programs() { # suite: lines "weight suite program"; the heavier, the longer it waits
+	local t w files
+	case $1 in
+	unit | bpf) files=(build/tests/"$1"/test_*) ;;
+	san) files=(build/san/tests/unit/test_*) ;;
+	fuzz) files=(build/san/tests/fuzz/fuzz_*) ;;
+	cli) files=(tests/cli/test_*) ;;
+	esac
+	for t in "${files[@]}"; do
 		[ -x "$t" ] && [ "${t%.d}" = "$t" ] || continue
-		while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
-		(
-			began=$SECONDS
-			timeout 600 "$t" >"$out/$suite.$(basename "$t")" 2>&1 </dev/null
-			echo "$? $((SECONDS - began))" >"$out/$suite.$(basename "$t").rc"
-		) &
-	done
-	wait
-	for t in "$@"; do
-		[ -e "$out/$suite.$(basename "$t").rc" ] && cmocka_report "$suite" "$t"
+		case $t in
+		*_kube_away | *_kube_faults) w=3 ;;
+		*_kube_* | *_control | *_policy) w=2 ;;
+		*) w=1 ;;
+		esac
+		echo "$w $1 $t"
 	done
 }
 
-cmocka_report() { # suite, binary
-	local log="$out/$1.$(basename "$2")" rc secs p f
-	read -r rc secs <"$log.rc"
-	p=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s).*/\1/p' "$log" | awk '{s+=$1} END {print s+0}')
-	f=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test(s), listed.*/\1/p' "$log" | awk '{s+=$1} END {print s+0}')
-	count "$rc" "$p" "$f"
-	if [ "$rc" = 0 ] && [ "$p" = 0 ]; then
-		printf '%-6s %-34s not run: %s\n' "$1" "$(basename "$2")" "$(grep -v '^\[' "$log" | head -1)"
-		return
-	fi
-	printf '%-6s %-34s %3d passed, %d failed (%d s)\n' "$1" "$(basename "$2")" "$p" "$f" "$secs"
-	if [ "$rc" != 0 ]; then
-		echo "--- $2: exit $rc"
-		grep -vE '^\[ (RUN|      OK) ' "$log" | tail -60
-	fi
-}
+# --- one program: DIR/SUITE.NAME is what it said, .count "passed failed", .secs how long it took ---------
 
-script() { # suite, command...: prints its own "N passed, N failed" or counts as one test
-	local suite=$1 began=$SECONDS rc p=0 f=0 line log=$out/script
-	shift
-	timeout 1800 "$@" >"$log" 2>&1 </dev/null
-	rc=$?
-	line=$(grep -oE '[0-9]+ passed, [0-9]+ failed' "$log" | tail -1)
+run_one() { # suite, seconds, program, arguments...
+	local of="$out/$1.$(basename "$3")" secs rc t p=0 f=0 line
+	secs=$(left "$2") t=$(date +%s)
+	[ "$1" != e2e ] || secs=$(((secs > 0 ? secs : 0) + 90)) # knows the time itself, and names the rest
+	shift 2
+	echo "0 1" >"$of.count" # until it is through
+	if [ "$secs" -le 0 ]; then
+		echo "no time left" >>"$of"
+		rc=124
+	else
+		# A shell's background job ignores INT, and so would all that comes of it.
+		env --default-signal=INT,QUIT timeout --kill-after=30 "$secs" "$@" >>"$of" 2>&1 </dev/null
+		rc=$?
+	fi
+	line=$(grep -aoE '[0-9]+ passed, [0-9]+ failed' "$of" | tail -1)
 	if [ -n "$line" ]; then
-		p=${line%% *}
-		f=${line#*, }
-		f=${f%% *}
-	elif [ $rc = 0 ]; then
+		p=${line%% *} f=${line#*, } f=${f%% *}
+	elif grep -aq '^\[==*\]' "$of"; then # cmocka's, of one group or several
+		p=$(awk '/^\[  PASSED  \] [0-9]+ test/ {s += $4} END {print s + 0}' "$of")
+		f=$(awk '/^\[  FAILED  \] [0-9]+ test\(s\), listed/ {s += $4} END {print s + 0}' "$of")
+	elif [ $rc = 0 ] && ! grep -aq '^not run: ' "$of"; then
 		p=1
 	fi
-	count "$rc" "$p" "$f"
-	printf '%-6s %-34s %s (%d s)\n' "$suite" "$(basename "$1")" "${line:-exit $rc}" $((SECONDS - began))
-	if [ $rc != 0 ]; then
-		echo "--- $*: exit $rc"
-		tail -200 "$log"
-	fi
+	[ $rc = 0 ] || [ "$f" != 0 ] || f=1
+	case $rc in 124 | 137) [ "$secs" -le 0 ] || echo "not through within $secs s" >>"$of" ;; esac
+	echo "$p $f" >"$of.count"
+	echo "$(($(date +%s) - t))" >"$of.secs"
+	return $rc
 }
 
-suites=${*:-unit san fuzz bpf cli e2e}
-for suite in $suites; do
-	case $suite in
-	unit) cmocka_all unit 6 build/tests/unit/test_* ;;
-	san) cmocka_all san 6 build/san/tests/unit/test_* ;;
-	fuzz) for t in build/san/tests/fuzz/fuzz_*; do [ "${t%.d}" = "$t" ] && script fuzz "$t" ${FUZZ_ARGS:+"$FUZZ_ARGS"}; done ;;
-	bpf) cmocka_all bpf 1 build/tests/bpf/test_* ;;
-	cli) for t in tests/cli/test_*; do [ -x "$t" ] && script cli "$t"; done ;;
-	e2e) script e2e /usr/bin/python3 tests/e2e/run.py -j 3 ;;
-	*) echo "unknown suite $suite" >&2; exit 2 ;;
-	esac
+job() { # as run_one, and tells
+	local rc p f secs of="$out/$1.$(basename "$3")"
+	run_one "$@"
+	rc=$?
+	read -r p f <"$of.count"
+	read -r secs <"$of.secs"
+	( # one at a time: they run side by side
+		flock 9
+		printf '%s %-5s %-26s ' "$(now)" "$1" "$(basename "$3")"
+		if [ $rc = 0 ] && [ "$p" = 0 ]; then
+			grep -av '^\[' "$of" | head -1
+		else
+			printf '%3d passed, %d failed (%d s)\n' "$p" "$f" "$secs"
+		fi
+		[ $rc = 0 ] && exit
+		echo "--- ${*:3}: exit $rc"
+		grep -avE '^\[ (RUN|      OK) ' "$of" | tail -200
+	) 9>>"$out/lock"
+}
+
+# Those that wait more than they compute: a few at a time, the longest first.
+beside() { # jobs, suites...
+	local jobs=$1 n=0 s suite program args list
+	shift
+	list=$(for s in "$@"; do programs "$s"; done | sort -srn -k1,1)
+	while read -r _ suite program; do
+		[ "$n" -lt "$jobs" ] || { wait -n; n=$((n - 1)); }
+		args=()
+		[ "$suite" != fuzz ] || read -ra args <<<"${FUZZ_ARGS-}"
+		job "$suite" 600 "$program" "${args[@]}" &
+		n=$((n + 1))
+	done <<<"$list"
+	wait
+}
+
+run_suites() {
+	local s t together=()
+	for s in "$@"; do
+		case $s in unit | san | fuzz) together+=("$s") ;; esac
+	done
+	[ ${#together[@]} = 0 ] || beside 6 "${together[@]}"
+	for s in "$@"; do
+		case $s in
+		bpf | cli) for t in $(programs "$s" | cut -d' ' -f3); do job "$s" 600 "$t"; done ;;
+		e2e) # tells as it goes
+			: >"$out/e2e.run.py"
+			tail -n +1 -f "$out/e2e.run.py" &
+			t=$!
+			run_one e2e 3600 tests/e2e/run.py -j 3
+			sleep 1.5 # tail looks once a second
+			kill $t
+			wait $t 2>/dev/null
+			;;
+		esac
+	done
+}
+
+# --- inside -----------------------------------------------------------------------------------------------
+
+if [ -n "${CHECK_DIR-}" ]; then
+	out=$CHECK_DIR
+	if [ $$ = 1 ]; then
+		mkdir -p /run/netns && mount -t tmpfs check /run/netns || exit 2
+		mount -t bpf check /sys/fs/bpf || exit 2
+	fi
+	export TMPDIR=$out/tmp
+	mkdir -p "$TMPDIR"
+	unset CHECK_DIR
+	run_suites "$@"
+	: >"$out/through"
+	exit 0
+fi
+
+# --- outside: a place for results, the namespaces, a clock ------------------------------------------------
+
+[ $# != 0 ] || set -- unit san fuzz bpf cli e2e
+for s in "$@"; do
+	case $s in unit | san | fuzz | bpf | cli | e2e) ;; *) echo "unknown suite $s" >&2; exit 2 ;; esac
 done
+out=$(mktemp -d "${TMPDIR:-/tmp}/bpfnet-check.XXXXXX") || exit 2
+apart=(unshare --mount --pid --fork --kill-child --mount-proc)
+[ "$(id -u)" = 0 ] && "${apart[@]}" true 2>/dev/null && apart=(setpriv --pdeathsig KILL "${apart[@]}") || apart=()
+CHECK_DIR=$out "${apart[@]}" "$0" "$@" &
+inner=$!
+dog=""
+if [ "$CHECK_LIMIT" != 0 ]; then # each program has its limit: this is for what no signal ends
+	( read -rt $(($(left 86400) + 120)) -u 8; kill -KILL $inner ) 8<> <(:) &
+	dog=$!
+	disown $dog
+fi
+# shellcheck disable=SC2317
+end() {
+	kill -KILL $inner $dog 2>/dev/null
+	wait 2>/dev/null
+	rm -rf "$out"
+}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
+wait $inner
+passed=0 failed=0
+for s in "$out"/*.count; do
+	read -r p f <"$s" && passed=$((passed + p)) failed=$((failed + f))
+	[ -e "${s%.count}.secs" ] || echo "FAILED $(basename "${s%.count}"): not through"
+done
+if [ ! -e "$out/through" ]; then
+	echo "FAILED: the run was ended before its last test"
+	failed=$((failed + 1))
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
