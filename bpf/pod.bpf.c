@@ -8,6 +8,7 @@
 #include <linux/pkt_cls.h>
 
 #include "bpf/lib/entry.h"
+#include "bpf/lib/flow_new.h"
 #include "bpf/lib/http.h"
 #include "bpf/lib/icmp.h"
 
@@ -37,7 +38,7 @@ static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const str
 /* A UDP flow whose backend left its service begins anew at once, and so does one whose service is gone:
  * its destination is an address like any other then. So is a TCP client that begins anew.
  */
-static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
+static __always_inline int bn_pod_moved(struct __sk_buff *skb, struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	struct bn_ct_entry *e = hit->e;
 	struct bn_scratch *s;
@@ -58,7 +59,7 @@ static __always_inline int bn_pod_moved(struct bn_pkt *p, struct bn_ct_hit *hit)
 	if ((hit->flags & BN_CT_F_FOREIGN) && !s->svc.idx)
 		return 0; /* through a rule that was none of a service's */
 	p->rnd = bpf_get_prandom_u32();
-	return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
+	return bn_flow_out(skb, p, 0, 1) ?: BN_DONE_PASS;
 }
 
 /* A flow that was never answered, to an address that is a service's now: it began before the
@@ -73,7 +74,7 @@ __noinline int bn_pod_unserved(struct bn_pkt *p)
 }
 
 /* A packet of the original direction, of a flow that is known. */
-static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *hit)
+static __always_inline int bn_pod_out_orig(struct __sk_buff *skb, struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	struct bn_ct_entry *e = hit->e;
 	__u32 need = 0;
@@ -93,12 +94,12 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 	}
 	if (!(hit->flags & (BN_CT_F_NAT | BN_CT_F_REPLIED)) && bn_pod_unserved(p)) {
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(p, 0, 1) ?: BN_DONE_PASS;
+		return bn_flow_out(skb, p, 0, 1) ?: BN_DONE_PASS;
 	}
 	if (hit->flags & BN_CT_F_ALIAS) {
 		if ((e->svc_idx || (hit->flags & BN_CT_F_FOREIGN)) &&
 		    (p->proto == BN_PROTO_UDP || (p->tcp & BN_TCP_SYN))) {
-			r = bn_pod_moved(p, hit);
+			r = bn_pod_moved(skb, p, hit);
 			if (r)
 				return r;
 		}
@@ -109,6 +110,8 @@ static __always_inline int bn_pod_out_orig(struct bn_pkt *p, struct bn_ct_hit *h
 	}
 	if (hit->flags & BN_CT_F_HAIRPIN)
 		p->todo |= BN_DO_BACK;
+	else if (hit->flags & BN_CT_F_MASQ)
+		p->todo |= BN_DO_ROUTED;
 	p->to_ifindex = e->rifindex;
 	return 0;
 }
@@ -136,7 +139,7 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 		hit->flags = *(volatile __u32 *)&e->flags;
 	}
 	if ((hit->flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT &&
-	    ((hit->flags & (bypassed | BN_CT_F_HAIRPIN)) ||
+	    ((hit->flags & (bypassed | BN_CT_F_HAIRPIN | BN_CT_F_MASQ)) ||
 	     (!e->ifindex && !(hit->flags & BN_CT_F_NET)))) {
 		p->x.src = e->xd;
 		p->x.dst = e->xs;
@@ -146,6 +149,8 @@ static __always_inline int bn_pod_out_reply(struct bn_pkt *p, struct bn_ct_hit *
 	}
 	if (hit->flags & BN_CT_F_HAIRPIN)
 		p->todo |= BN_DO_BACK;
+	else if (hit->flags & BN_CT_F_MASQ)
+		p->todo |= BN_DO_ROUTED;
 	p->to_ifindex = e->ifindex;
 	return 0;
 }
@@ -155,7 +160,7 @@ static __always_inline void bn_pod_bypass(struct bn_pkt *p, const struct bn_ct_h
 	if (!cfg_bypass || !(hit->flags & BN_CT_F_BYPASS) || !p->to_ifindex)
 		return;
 	if (p->ttl <= 1) { /* the stack says so to the sender */
-		if (hit->reply)
+		if (hit->reply && !(hit->flags & BN_CT_F_MASQ))
 			p->todo &= ~BN_DO_NAT;
 		return;
 	}
@@ -180,12 +185,12 @@ static __always_inline bool bn_pod_begins(const struct bn_ct_hit *hit, const str
 	       (p->proto != BN_PROTO_TCP || !bn_flow_mid(p));
 }
 
-static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
+static __always_inline int bn_pod_known(struct __sk_buff *skb, struct bn_pkt *p, struct bn_ct_hit *hit)
 {
-	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(p, hit);
+	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(skb, p, hit);
 
 	if (bn_pod_turns(p, hit, r))
-		return bn_flow_out(p, 0, 1);
+		return bn_flow_out(skb, p, 0, 1);
 	if (r)
 		return r == BN_DONE_PASS ? 0 : r;
 	if (!bn_ct_same(hit))
@@ -194,21 +199,21 @@ static __always_inline int bn_pod_known(struct bn_pkt *p, struct bn_ct_hit *hit)
 	    bn_pod_begins(hit, p)) {
 		p->todo = 0;
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(p, !!(hit->flags & BN_CT_F_SHIFTED), 1);
+		return bn_flow_out(skb, p, !!(hit->flags & BN_CT_F_SHIFTED), 1);
 	}
 	bn_pod_bypass(p, hit);
 	bn_ct_count(hit->e, p, hit->reply);
 	return 0;
 }
 
-static __always_inline int bn_pod_out(struct bn_pkt *p)
+static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 {
 	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
 	bool shifted = false, taken;
 
 	if (p->flags & BN_PKT_F_ICMP_ERR) {
-		int r = bn_flow_out(p, 0, 0);
+		int r = bn_flow_out(skb, p, 0, 0);
 
 		return r == -BN_DROP_UNSUPPORTED ? -BN_DROP_ICMP_UNRELATED : r;
 	}
@@ -231,9 +236,23 @@ static __always_inline int bn_pod_out(struct bn_pkt *p)
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(p, shifted, shifted || hit.e);
+		return bn_flow_out(skb, p, shifted, shifted || hit.e);
 	}
-	return bn_pod_known(p, &hit);
+	return bn_pod_known(skb, p, &hit);
+}
+
+/* A packet of the node's own in mid-stream, of a flow that was moved aside for a pod's masqueraded one, which
+ * has ended since.
+ */
+__noinline int bn_pod_aside(struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit = {};
+
+	if (!p || !s || !bn_pkt_has_ports(p) || !bn_flow_started(p))
+		return 0;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	return hit.e && !hit.reply;
 }
 
 static __always_inline int bn_pod_in(struct bn_pkt *p)
@@ -249,8 +268,14 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&ref, &hit);
 	if (!hit.e || bn_ct_expired(hit.e, p->now_s) ||
-	    (!(hit.flags & BN_CT_F_NAT) && bn_pod_reborn(&hit, p)))
+	    (!(hit.flags & BN_CT_F_NAT) && bn_pod_reborn(&hit, p))) {
+		if (cfg_masquerade_all && !p->in_ifindex && bn_pod_aside(p))
+			return bn_net_shift(p, 0);
 		return bn_flow_in(p, !!hit.e);
+	}
+	/* The node's own, with the ports of a pod's masqueraded flow. It may reach its pods whatever their policy. */
+	if (!p->in_ifindex && !hit.reply && (hit.flags & BN_CT_F_MASQ) && !(hit.flags & BN_CT_F_ALIAS))
+		return bn_net_shift(p, 0);
 	e = hit.e;
 	if (hit.reply) {
 		need |= BN_NEED_REPLY;
@@ -283,6 +308,27 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	return 0;
 }
 
+/* What was masqueraded, and answers to it, go on by their own route. */
+__noinline int bn_pod_forward(struct __sk_buff *skb, struct bn_pkt *p)
+{
+	int r = 0;
+
+	if (!p)
+		return -BN_DROP_INTERNAL;
+	if (!(p->todo & BN_DO_WAY))
+		r = bn_net_way(skb, p);
+	if (!r && (p->todo & BN_DO_NAT))
+		r = bn_nat_write(skb, p, true);
+	return r ?: bn_deliver_way(skb, p);
+}
+
+static __always_inline int bn_pod_deliver(struct __sk_buff *skb, struct bn_pkt *p)
+{
+	if ((p->todo & (BN_DO_ROUTED | BN_DO_DELIVER)) == BN_DO_ROUTED)
+		return bn_pod_forward(skb, p);
+	return bn_deliver(skb, p);
+}
+
 /* An ICMP error with its flow; BN_ICMP_OTHER: any other packet. */
 static __always_inline int bn_pod_icmp(struct __sk_buff *skb, struct bn_pkt *p)
 {
@@ -301,7 +347,7 @@ int http_pod(struct __sk_buff *skb)
 	if (!s)
 		return TC_ACT_SHOT;
 	r = bn_http_stage(skb, &s->p);
-	return bn_entry_end(skb, &s->p, r ?: bn_deliver(skb, &s->p));
+	return bn_entry_end(skb, &s->p, r ?: bn_pod_deliver(skb, &s->p));
 }
 
 /* Filled when the object is loaded, so that both programs and this one are of one version. The loader pins
@@ -338,12 +384,12 @@ int from_pod(struct __sk_buff *skb)
 	if (!r)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
-		r = bn_pod_out(p);
+		r = bn_pod_out(skb, p);
 	if (!r && (p->http[0] | p->http[1]) && (!(p->flags & BN_PKT_F_OURS) || (p->tcp & BN_TCP_RST))) {
 		bpf_tail_call(skb, &http_jump, 0);
 		r = -BN_DROP_HTTP_UNSUPPORTED;
 	}
-	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
+	return bn_entry_end(skb, p, r ?: bn_pod_deliver(skb, p));
 }
 
 SEC("tc")
@@ -368,7 +414,7 @@ int to_pod(struct __sk_buff *skb)
 		bpf_tail_call(skb, &http_jump, 0);
 		r = -BN_DROP_HTTP_UNSUPPORTED;
 	}
-	return bn_entry_end(skb, p, r ?: bn_deliver(skb, p));
+	return bn_entry_end(skb, p, r ?: bn_pod_deliver(skb, p));
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -73,7 +73,7 @@ static const struct opt_def defs[] = {
 	{ O_CNI_CACHE, "cni-cache", "DIR", "libcni's result cache (default /var/lib/cni/results)" },
 	{ O_DENY_WITH, "deny-with", "drop|reject", "answer to what policy denies (default drop)" },
 	{ O_POLICY_AUDIT, "policy-audit", NULL, "record denials of policy, and pass the packets" },
-	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "refused: not in this version" },
+	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "masquerade what pods and outside clients send to ClusterIPs" },
 	{ O_CT_MAX, "ct-max", "N", "flows that the connection table has room for (default 131072)" },
 	{ O_MAX_BACKENDS, "max-backends", "N", "backend slots, all services together (default 524288)" },
 	{ O_PROXY_NAME, "service-proxy-name", "NAME", "serve the Services with this service-proxy-name label" },
@@ -255,7 +255,7 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 		o->deny_reject = i;
 		return r;
 	case O_POLICY_AUDIT: o->policy_audit = true; return 0;
-	case O_MASQUERADE_ALL: return bad(d, "", "not in this version");
+	case O_MASQUERADE_ALL: o->masquerade_all = true; return 0;
 	case O_CT_MAX: return parse_number(d, v, 64, 16u << 20, &o->ct_flows);
 	case O_MAX_BACKENDS: return parse_number(d, v, 64, 64u << 20, &o->max_backends);
 	case O_PROXY_NAME: o->service_proxy_name = v; return 0;

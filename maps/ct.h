@@ -133,6 +133,7 @@ enum {
 	BN_CT_F_FOREIGN = 1 << 16,
 	/* To a backend on another node by DSR: without NAT, the entry of the client's tuple is the only one. */
 	BN_CT_F_DSR = 1 << 17,
+	BN_CT_F_MASQ = 1 << 18,      /* to a ClusterIP under this node's address (--masquerade-all) */
 	BN_CT_F_INTERNAL = 1 << 12,  /* chose from svcs.range_int where the service has SPLIT */
 };
 

@@ -23,6 +23,9 @@ const volatile bool cfg_weak_order = false;
 const volatile bool cfg_dsr_tcp = false;
 const volatile bool cfg_dsr_other = false;
 
+/* --masquerade-all: what pods and outside clients send to a ClusterIP leaves in the name of this node. */
+const volatile bool cfg_masquerade_all = false;
+
 /* Denials and drops are reported through the ring buffer. */
 const volatile bool cfg_events = true;
 

@@ -9,6 +9,7 @@
 
 #include "bpf/lib/addr.h"
 #include "bpf/lib/nat.h"
+#include "bpf/lib/route.h"
 
 #define BN_PACKET_HOST 0
 
@@ -60,6 +61,26 @@ __noinline int bn_deliver_back(bn_ctx *ctx, struct bn_pkt *p)
 		return bn_deliver_peer(ctx, p->ifindex);
 	return bpf_redirect(p->ifindex, 0) == TC_ACT_REDIRECT ? BN_DONE_REDIRECT
 							      : -BN_DROP_REDIRECT;
+}
+
+/* Out by the way that bn_net_route found. */
+static __always_inline int bn_deliver_way(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	long r;
+
+	if (!s)
+		return -BN_DROP_INTERNAL;
+	/* The kernel takes off an Ethernet header in any case, and drops what has none (IPIP). */
+	if (!p->l3 && bpf_skb_change_head(ctx, ETH_HLEN, 0))
+		return -BN_DROP_REDIRECT;
+	/* What leaves the stack has a route already. While the next hop's address is being asked for, the
+	 * kernel keeps the packet, and then addresses it by that route (neigh_update), unless it has
+	 * looked up the new one itself.
+	 */
+	r = p->hook == BN_HOOK_TO_NET ? bpf_redirect_neigh(s->fib.ifindex, NULL, 0, 0)
+				      : bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0);
+	return r == TC_ACT_REDIRECT ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
 }
 
 /* 0: the stack carries it on; BN_DONE_REDIRECT; -BN_DROP_x. */

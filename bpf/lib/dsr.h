@@ -15,7 +15,7 @@
  * from_net has packed.
  */
 
-#include "bpf/lib/flow.h"
+#include "bpf/lib/flow_new.h"
 #include "bpf/lib/nat.h"
 
 /* On what was packed, from from_net to to_net; it does not cross namespaces. */
@@ -31,13 +31,6 @@ static __always_inline const struct bn_dsr_peer *bn_dsr_peer(const struct bn_add
 	s->dsr_key = *a; /* neither on the stack nor in another function's memory, which 6.1 takes for no key */
 	v = bpf_map_lookup_elem(&dsr, &s->dsr_key);
 	return v && (v->flags & flag) ? v : NULL;
-}
-
-static __always_inline __u32 bn_dsr_overhead(const struct bn_pkt *p)
-{
-	if (!(p->todo & BN_DO_DSR))
-		return 0;
-	return p->flags & BN_PKT_F_V6 ? BN_DSR_OVERHEAD6 : BN_DSR_OVERHEAD4;
 }
 
 /* Does a new flow to the backend in s->svc go by DSR? Not one of a node's or pod's that speaks it, too: the

@@ -181,6 +181,8 @@ static __always_inline bool bn_icmp_translate(struct bn_pkt *p, struct bn_inner 
 		in->x.dport = e->xsp;
 		if (bn_addr_same(&p->t.dst, &in->t.src))
 			p->x.dst = e->xd;
+		if (hit->flags & BN_CT_F_SNAT)
+			p->x.src = e->xs; /* the server knows nobody else */
 		return true;
 	}
 	if (!alias && !hit->reply && here_in) {
@@ -205,7 +207,7 @@ static __always_inline int bn_icmp_related(bn_ctx *ctx, struct bn_pkt *p, struct
 	bool client = in ? !hit->reply : hit->reply;
 	__u32 need = (hit->reply ? 0 : BN_NEED_REPLY) | (in ? BN_NEED_HERE_IN : 0) |
 		     (client ? BN_NEED_EGRESS : BN_NEED_INGRESS);
-	bool moved;
+	bool moved, node;
 	int r;
 
 	r = bn_flow_prove(p, hit->e, hit->gen, need);
@@ -215,15 +217,26 @@ static __always_inline int bn_icmp_related(bn_ctx *ctx, struct bn_pkt *p, struct
 	s = bn_scratch_get();
 	if (!s)
 		return -BN_DROP_INTERNAL;
-	/* The node has no hook behind its stack: what is about its own packets is turned back here. */
+	/* The node has no hook behind its stack: what is about its own packets is turned back here, and so is
+	 * what is addressed to it in the place of a pod.
+	 */
+	node = (hit->flags & (BN_CT_F_HAIRPIN | BN_CT_F_MASQ)) && !(hit->flags & BN_CT_F_ALIAS);
 	moved = bn_icmp_translate(p, &s->inner, hit,
-				  p->hook == BN_HOOK_TO_POD || bn_ct_of_node(hit));
+				  p->hook == BN_HOOK_TO_POD || bn_ct_of_node(hit) || node);
 	if (!bn_ct_same(hit))
 		return -BN_DROP_INTERNAL;
 	if (!moved)
 		return BN_DONE_PASS;
 	r = bn_icmp_write(ctx, p, &s->inner);
 	p->todo &= ~BN_DO_NAT;
+	if (!r && p->hook == BN_HOOK_FROM_POD && hit->e->ifindex) {
+		if (hit->flags & BN_CT_F_HAIRPIN)
+			p->todo |= BN_DO_BACK;
+		if (hit->flags & BN_CT_F_MASQ)
+			p->todo |= BN_DO_ROUTED;
+		if (p->todo & (BN_DO_BACK | BN_DO_ROUTED))
+			return 0;
+	}
 	return r ? r : BN_DONE_PASS;
 }
 
@@ -244,6 +257,12 @@ __noinline int bn_icmp_error(bn_ctx *ctx, struct bn_pkt *p)
 		return BN_ICMP_OTHER;
 	bn_ct_ref_far(&s->ref, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN);
 	bn_ct_find(&s->ref, &hit);
+	/* No client is sent anything under a translated tuple: a direct flow that was moved aside. */
+	if (hit.e && p->hook == BN_HOOK_FROM_POD && hit.reply &&
+	    (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT) {
+		bn_ct_ref_far(&s->ref, &s->inner.t, s->inner.proto, BN_CT_ZONE_SHIFTED);
+		bn_ct_find(&s->ref, &hit);
+	}
 	if (!hit.e || bn_ct_expired(hit.e, p->now_s))
 		return BN_ICMP_OTHER;
 	return bn_icmp_related(ctx, p, &hit);

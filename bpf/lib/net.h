@@ -21,127 +21,10 @@
  */
 
 #include "bpf/lib/dsr.h"
-#include "bpf/lib/flow.h"
+#include "bpf/lib/flow_new.h"
 #include "bpf/lib/nat.h"
+#include "bpf/lib/route.h"
 #include "bpf/lib/straight.h"
-
-#define BN_AF_INET 2
-#define BN_AF_INET6 10
-
-/* Length of the IP packet, or of the longest one that GSO will make of it. */
-static __always_inline __u32 bn_net_len(bn_ctx *ctx, const struct bn_pkt *p)
-{
-	__u32 head = p->l4 - p->l3;
-	__u8 doff = 5 << 4;
-
-	if (!bn_ctx_gso(ctx))
-		return head + p->l4_len;
-	if (p->proto != BN_PROTO_TCP)
-		return head + 8 + bn_ctx_gso_size(ctx);
-	bn_ctx_load(ctx, p->l4 + 12, &doff, 1);
-	return head + (doff >> 4) * 4 + bn_ctx_gso_size(ctx);
-}
-
-/* Can XDP send by s->fib? On the interface that the frame came in on, or on one whose driver takes
- * frames from others; the neighbour has to be known.
- */
-static __always_inline bool bn_net_sendable(const struct bn_pkt *p, struct bn_scratch *s, long r)
-{
-	const struct bn_iface *f = bn_iface_get(s->fib.ifindex);
-	__u16 can = BN_IF_F_XDP_XMIT | (s->fib.ifindex == p->ifindex ? BN_IF_F_XDP_TX : 0);
-
-	if (r != BPF_FIB_LKUP_RET_SUCCESS || !f || f->l2_len != ETH_HLEN || !(f->flags & can))
-		return false;
-	s->xdp_tx = f->flags & can & BN_IF_F_XDP_TX;
-	return true;
-}
-
-/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. What is too long for
- * that way (its MTU or what path-MTU discovery has learned about it) is answered: nobody behind
- * bpf_redirect_neigh looks. BN_DO_UP: XDP cannot send it there.
- */
-__noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
-{
-	struct bn_scratch *s = bn_scratch_get();
-	struct bpf_fib_lookup *f;
-	long r;
-
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
-	f = &s->fib;
-	__builtin_memset(f, 0, sizeof(*f));
-	__builtin_memset(&s->nh, 0, sizeof(s->nh));
-	f->l4_protocol = p->proto;
-	f->ifindex = p->ifindex;
-	f->tot_len = bn_net_len(ctx, p) + bn_dsr_overhead(p);
-	if (p->flags & BN_PKT_F_V6) {
-		f->family = BN_AF_INET6;
-		__builtin_memcpy(f->ipv6_src, &p->x.src, 16);
-		__builtin_memcpy(f->ipv6_dst, &p->x.dst, 16);
-	} else {
-		f->family = BN_AF_INET;
-		f->ipv4_src = p->x.src.w[3];
-		f->ipv4_dst = p->x.dst.w[3];
-	}
-	r = bpf_fib_lookup(ctx, f, sizeof(*f), 0);
-	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		p->refuse = BN_REFUSE_TOO_BIG;
-		f->mtu_result -= bn_dsr_overhead(p);
-		return -BN_DROP_MTU;
-	}
-	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return -BN_DROP_NO_ROUTE;
-	p->todo |= BN_DO_WAY;
-	if (bn_ctx_early && !bn_net_sendable(p, s, r))
-		p->todo |= BN_DO_UP;
-	s->nh.nh_family = f->family;
-	if (f->family == BN_AF_INET)
-		s->nh.ipv4_nh = f->ipv4_dst;
-	else
-		__builtin_memcpy(s->nh.ipv6_nh, f->ipv6_dst, 16);
-	return 0;
-}
-
-/* The way of a packet that goes out again; before anything is noted about it. */
-static __always_inline int bn_net_way(bn_ctx *ctx, struct bn_pkt *p)
-{
-	if (p->ttl <= 1) {
-		p->refuse = BN_REFUSE_TTL;
-		return -BN_DROP_TTL;
-	}
-	return bn_net_route(ctx, p);
-}
-
-/* The address that stands for outside clients behind the interface towards the backend, into x.src.
- * Asked with the node's address, which it is on most nodes: then that was the packet's way, too.
- */
-static __always_inline int bn_net_source(bn_ctx *ctx, struct bn_pkt *p, struct bn_scratch *s)
-{
-	bool v6 = p->flags & BN_PKT_F_V6;
-	const struct bn_iface *f;
-	const struct bn_addr *a;
-	struct bn_state *st;
-	__u32 zero = 0;
-	int r;
-
-	st = bpf_map_lookup_elem(&state, &zero);
-	if (!st)
-		return -BN_DROP_INTERNAL;
-	p->x.src = v6 ? st->node6 : st->node4;
-	r = bn_net_way(ctx, p);
-	if (r)
-		return r;
-	f = bn_iface_get(s->fib.ifindex);
-	if (f) {
-		a = v6 ? &f->addr6 : &f->addr4;
-		if (!bn_addr_is_zero(a) && !bn_addr_same(a, &p->x.src)) {
-			p->x.src = *a;
-			p->todo &= ~(BN_DO_WAY | BN_DO_UP);
-			r = bn_net_way(ctx, p);
-		}
-	}
-	return bn_addr_is_zero(&p->x.src) ? -BN_DROP_NAT_PORTS : r;
-}
 
 /* Both entries of the flow p->t -> p->x. */
 __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
@@ -224,7 +107,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	__u32 flags = BN_CT_F_NAT | (host ? BN_CT_F_INTERNAL : BN_CT_F_NET);
-	bool sent = !bn_ctx_early && !host && s && s->dsr_in.set;
+	bool sent = !bn_ctx_early && !host && s && s->dsr_in.set, masq;
 	int r, m = 0;
 
 	if (!p || !s)
@@ -244,15 +127,16 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 	p->x = p->t;
 	p->x.dst = s->svc.be.addr;
 	p->x.dport = s->svc.be.port;
-	if (!host && !(s->svc.be.flags & BN_BE_F_LOCAL) && !bn_net_here(s)) {
+	masq = cfg_masquerade_all && !host && !sent && !s->svc.external && !bn_net_self(s);
+	if (masq || (!host && !(s->svc.be.flags & BN_BE_F_LOCAL) && !bn_net_here(s))) {
 		if (sent)
 			return -BN_DROP_DSR; /* it is not here */
-		if (bn_dsr_wanted(p, s))
+		if (!masq && bn_dsr_wanted(p, s))
 			return bn_net_begin_dsr(ctx, p);
 		r = bn_net_source(ctx, p, s);
 		if (r)
 			return r;
-		flags |= BN_CT_F_SNAT;
+		flags |= BN_CT_F_SNAT | (masq ? BN_CT_F_MASQ : 0);
 		p->todo |= BN_DO_ROUTED;
 	} else if (bn_ctx_early) {
 		p->todo |= BN_DO_UP;
@@ -299,48 +183,6 @@ static __always_inline void bn_net_turn_back(struct bn_pkt *p, const struct bn_c
 	p->x.sport = e->xdp;
 	p->x.dport = e->xsp;
 	p->todo |= BN_DO_NAT;
-}
-
-static __always_inline int bn_net_done(struct bn_pkt *p, struct bn_ct_hit *hit)
-{
-	if (!bn_ct_same(hit))
-		return -BN_DROP_INTERNAL;
-	if (bn_ct_due(hit, p))
-		bn_ct_track(hit->e, p, hit->flags, hit->reply);
-	bn_ct_count(hit->e, p, hit->reply);
-	return 0;
-}
-
-/* A new SYN on a tuple whose old life is over. */
-static __always_inline bool bn_net_reborn(const struct bn_ct_hit *hit, const struct bn_pkt *p)
-{
-	const __u32 over = BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
-
-	return (p->proto == BN_PROTO_TCP || p->proto == BN_PROTO_SCTP) && (hit->flags & over) &&
-	       (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) == BN_TCP_SYN;
-}
-
-/* The flow of a packet; e NULL when it has none that lives. */
-static __always_inline void bn_net_find(struct bn_scratch *s, const struct bn_pkt *p,
-					const struct bn_tuple *t, __u8 proto, __u8 zone,
-					struct bn_ct_hit *hit)
-{
-	bn_ct_ref(&s->ref, t, proto, zone);
-	bn_ct_find(&s->ref, hit);
-	if (hit->e && bn_ct_expired(hit->e, p->now_s))
-		hit->e = NULL;
-}
-
-/* A packet in mid-stream without a flow of its own: was its flow moved aside (zone SHIFTED) for one that
- * has ended since? Then it keeps the port that it was given.
- */
-static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_pkt *p,
-					 struct bn_ct_hit *hit)
-{
-	if (!bn_flow_started(p))
-		return false;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, hit);
-	return hit->e && !hit->reply;
 }
 
 /* A packet of a flow that goes by DSR, under the client's tuple. */
@@ -441,38 +283,7 @@ static __always_inline bool bn_net_forged(const struct bn_pkt *p, const struct b
 
 /* --- The two directions ---------------------------------------------------------------------- */
 
-/* A direct flow whose tuple a translated flow has: its own entry is in the other zone, and it goes on
- * under another port. net: BN_CT_F_NET when it comes in from outside, 0 when it is the node's own.
- */
-__noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
-{
-	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_hit hit;
-
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
-	if (hit.e && !bn_net_reborn(&hit, p)) {
-		bn_ct_other(hit.e, &p->x);
-		p->todo |= BN_DO_NAT;
-		return bn_net_done(p, &hit);
-	}
-	if (p->flags & BN_PKT_F_LATER)
-		return 0;
-	p->rnd = bpf_get_prandom_u32();
-	p->x = p->t;
-	s->n.e.ifindex = net ? p->ifindex : 0;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
-	p->todo |= BN_DO_NAT | BN_DO_NEW;
-	return bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), 1);
-}
-
-/* The same, from outside: a client that speaks to the service and to its backend itself may use one port
+/* A direct flow from outside whose tuple a translated one has (bn_net_shift): a client that speaks to the service and to its backend itself may use one port
  * for both, its stack sees two destinations. A new connection takes the tuple of one that is over.
  */
 __noinline int bn_net_direct(struct bn_pkt *p, __u32 over)
@@ -501,7 +312,7 @@ static __always_inline int bn_net_reply(bn_ctx *ctx, struct bn_pkt *p, struct bn
 	if (bn_ctx_early && !(hit->flags & BN_CT_F_NET))
 		return BN_DONE_PASS;
 	bn_net_turn_back(p, hit->e);
-	if (hit->flags & BN_CT_F_NET) {
+	if (hit->flags & (BN_CT_F_NET | BN_CT_F_MASQ)) {
 		p->todo |= BN_DO_ROUTED;
 		r = bn_net_way(ctx, p);
 		if (r || (p->todo & BN_DO_UP))
@@ -539,6 +350,7 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	struct bn_ct_hit hit;
+	int r;
 
 	if (!s)
 		return -BN_DROP_INTERNAL;
@@ -551,8 +363,9 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 		return bn_net_orig(ctx, p, &hit, 0);
 	} else if (hit.e && hit.reply &&
 		   (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_FOREIGN)) == BN_CT_F_NAT &&
-		   ((hit.flags & BN_CT_F_NET) || !hit.e->ifindex)) {
-		return bn_net_reply(ctx, p, &hit);
+		   ((hit.flags & (BN_CT_F_NET | BN_CT_F_MASQ)) || !hit.e->ifindex)) {
+		r = (hit.flags & BN_CT_F_MASQ) ? bn_net_pod(p, &hit) : 0;
+		return r || (p->todo & BN_DO_DELIVER) ? r : bn_net_reply(ctx, p, &hit);
 	} else if (hit.e && bn_net_forged(p, &hit)) {
 		return -BN_DROP_MARTIAN;
 	} else if (hit.e && !hit.reply && (hit.flags & (BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_NET)) ==

@@ -27,16 +27,7 @@ __noinline int bn_net_forward(bn_ctx *ctx, struct bn_pkt *p)
 		r = bn_nat_write(ctx, p, true);
 	if (r)
 		return r;
-	/* The kernel takes off an Ethernet header in any case, and drops what has none (IPIP). */
-	if (!p->l3 && bpf_skb_change_head(ctx, ETH_HLEN, 0))
-		return -BN_DROP_REDIRECT;
-	/* What leaves the stack has a route already. While the next hop's address is being asked for, the
-	 * kernel keeps the packet, and then addresses it by that route (neigh_update), unless it has
-	 * looked up the new one itself.
-	 */
-	r = p->hook == BN_HOOK_TO_NET ? bpf_redirect_neigh(s->fib.ifindex, NULL, 0, 0)
-				      : bpf_redirect_neigh(s->fib.ifindex, &s->nh, sizeof(s->nh), 0);
-	return r == TC_ACT_REDIRECT ? BN_DONE_REDIRECT : -BN_DROP_REDIRECT;
+	return bn_deliver_way(ctx, p);
 }
 
 /* An ICMP error about a translated flow that began outside, or here: 0 with BN_DO_ROUTED, BN_DONE_PASS, or
@@ -54,7 +45,7 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	if ((p->flags & BN_PKT_F_LATER) || bn_icmp_inner(ctx, p, &s->inner))
 		return BN_ICMP_OTHER;
 	bn_net_find(s, p, &s->inner.t, s->inner.proto, BN_CT_ZONE_MAIN, &hit);
-	if (!hit.e || !((hit.flags & BN_CT_F_NET) || bn_ct_of_node(&hit)))
+	if (!hit.e || !((hit.flags & (BN_CT_F_NET | BN_CT_F_MASQ)) || bn_ct_of_node(&hit)))
 		return BN_ICMP_OTHER;
 	alias = hit.flags & BN_CT_F_ALIAS;
 	if ((hit.flags & BN_CT_F_DSR) && hit.reply && p->hook == BN_HOOK_FROM_NET) {
@@ -72,7 +63,10 @@ __noinline int bn_net_icmp(bn_ctx *ctx, struct bn_pkt *p)
 	if (r)
 		return r;
 	/* Towards the client it may carry an address of this node: the stack would not take it. */
-	if (!alias && p->hook == BN_HOOK_FROM_NET && (hit.flags & BN_CT_F_NET))
+	if (!alias && p->hook == BN_HOOK_FROM_NET && (hit.flags & (BN_CT_F_NET | BN_CT_F_MASQ)))
+		p->todo |= BN_DO_ROUTED;
+	/* And so it does towards a server that knows the client as this node. */
+	if (alias && p->hook == BN_HOOK_FROM_NET && !bn_addr_same(&p->x.src, &p->t.src))
 		p->todo |= BN_DO_ROUTED;
 	return p->todo & BN_DO_ROUTED ? 0 : BN_DONE_PASS;
 }
@@ -155,7 +149,7 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 			p->todo |= BN_DO_BACK;
 		return bn_net_own(p, r);
 	}
-	if ((hit.flags & (BN_CT_F_NAT | BN_CT_F_NET)) == (BN_CT_F_NAT | BN_CT_F_NET))
+	if ((hit.flags & BN_CT_F_NAT) && (hit.flags & (BN_CT_F_NET | BN_CT_F_MASQ)))
 		return bn_net_shift(p, 0);
 	if (!(hit.flags & BN_CT_F_NAT) && !hit.e->ifindex)
 		return bn_net_done(p, &hit);

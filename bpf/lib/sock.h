@@ -14,11 +14,13 @@
  *    one memory (here only the namespace is known, there the address);
  *  - what would be dropped (a Local policy without local endpoint), and sources outside
  *    loadBalancerSourceRanges: the packet leaves and is dropped as a packet;
+ *  - with --masquerade-all, what pods send to a ClusterIP: only a packet can be masqueraded;
  *  - ports of service addresses that are no frontend.
  */
 
 #include <linux/in.h>
 
+#include "bpf/lib/cfg.h"
 #include "bpf/lib/select.h"
 
 #define BN_ECONNREFUSED 111
@@ -203,6 +205,8 @@ static __always_inline bool bn_sock_left_to_packets(const struct bn_sock_call *c
 						    const struct bn_svc *svc, enum bn_sock_op op)
 {
 	if (!c->host && c->proto == IPPROTO_UDP && (op == BN_SOCK_CONNECT || svc->affinity_s))
+		return true;
+	if (cfg_masquerade_all && !c->host && !(svc->flags & BN_SVC_F_EXTERNAL))
 		return true;
 	return !bn_sock_source_ok(c, svc);
 }

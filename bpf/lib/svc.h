@@ -13,7 +13,7 @@ struct bn_svc_hit {
 	struct bn_backend be;
 	__u32 idx; /* of svcs; 0: the destination is no service */
 	__u16 gen; /* of the range that was chosen from */
-	__u16 pad;
+	__u16 external; /* the frontend is none of a ClusterIP's */
 };
 
 /* Same on every node and every start: Maglev wants that. Mixing as in MurmurHash3. */
@@ -110,6 +110,7 @@ __noinline int bn_svc_choose(struct bn_pkt *p, struct bn_svc_hit *h, __u32 inter
 		p->refuse = BN_REFUSE_UNREACH;
 		return -BN_DROP_NO_BACKEND;
 	}
+	h->external = !!(svc->flags & BN_SVC_F_EXTERNAL);
 	h->idx = idx;
 	return 0;
 }

@@ -236,6 +236,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	uint64_t weak = bn_weak_order();
 	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets;
 	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
+	uint64_t masquerade = opts->masquerade_all;
 	struct bn_meta_val meta;
 	__u32 zero = 0;
 	int r;
@@ -250,6 +251,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		{"cfg_bypass", &bypass, 0},
 		{"cfg_weak_order", &weak, 0},
 		{"cfg_events", &events, 0},
+		{"cfg_masquerade_all", &masquerade, 0},
 		{"cfg_dsr_tcp", &dsr_tcp, 0},
 		{"cfg_dsr_other", &dsr_other, 0},
 		{"cfg_netns_cookie", &cookie, 0},
