@@ -97,7 +97,7 @@ _Static_assert(sizeof(struct bn_ct_bucket) == 2240, "map ABI");
  */
 #define BN_CT_STAMP_HTTP ((__u64)1 << 32)
 /* In `http`, by enum bn_event_dir: a rule set, and that the judge's state was made once in the flow's life:
- * it is never made anew in the middle of it.
+ * it is never made anew in the middle of it. The latter without the former: packets passed unjudged since.
  */
 #define BN_CT_HTTP_SHIFT(side) ((side) * 16)
 #define BN_CT_HTTP_SET 0x7fffu

@@ -219,11 +219,17 @@ static __always_inline int bn_flow_stamp(struct bn_pkt *p, struct bn_scratch *s,
 		return http ? -BN_DROP_HTTP_UNSUPPORTED : 0;
 	if (http) {
 		if ((e->http >> shift & BN_CT_HTTP_SET) != http) {
+			/* It went on unjudged for a time: as one that was open before the rules. */
+			if ((e->http >> shift & 0xffff) == BN_CT_HTTP_MADE)
+				e->first = e->srv_first = 0;
 			__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_SET << shift));
 			__sync_fetch_and_or(&e->http, http << shift);
 		}
 		bn_flow_http(p, e, side);
 		stamp |= BN_CT_STAMP_HTTP;
+	} else if (e->http >> shift & BN_CT_HTTP_SET) {
+		__sync_fetch_and_or(&e->http, BN_CT_HTTP_MADE << shift);
+		__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_SET << shift));
 	}
 	*(volatile __u64 *)(side == BN_DIR_EGRESS ? &e->eg_stamp : &e->in_stamp) = stamp;
 	return 0;

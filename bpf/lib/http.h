@@ -10,6 +10,7 @@
  */
 
 #include "bpf/lib/http_answer.h"
+#include "bpf/lib/http_own.h"
 #include "bpf/lib/http_segment.h"
 
 #define BN_TCP_URG (1 << 5)
@@ -171,6 +172,8 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 		return 0; /* acknowledges answers */
 	/* What was allowed and got lost behind us. */
 	if (w->plen && bn_before(w->seq, c->deny) && bn_before(c->una, c->deny)) {
+		if (bn_http_own(ctx))
+			return -BN_DROP_INTERNAL;
 		if (!bn_http_same(ctx, c, bn_later(w->seq, c->una), bn_before(w->end, c->deny) ? w->end : c->deny))
 			return bn_http_changed(ctx, p, c);
 		c->strikes = 0;
@@ -203,9 +206,12 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		return -BN_DROP_INTERNAL;
 	una = *(volatile __u32 *)&c->una;
 	next = c->next;
+	bn_http_far_behind(c, una);
 	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
+	if ((bn_before(a, c->kept) || bn_before(next, w->end)) && bn_http_own(ctx))
+		return -BN_DROP_INTERNAL;
 	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
 		return bn_http_changed(ctx, p, c);
 	c->strikes = 0;

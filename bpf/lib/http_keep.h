@@ -15,6 +15,8 @@
 
 #include "bpf/lib/http_work.h"
 
+#define BN_HTTP_FAR (1 << 30)
+
 struct bn_http_range {
 	bn_ctx *ctx;
 	struct bn_http_work *w;
@@ -266,6 +268,15 @@ __noinline int bn_http_keep(bn_ctx *ctx, struct bn_http_conn *c, __u32 a, __u32 
 	}
 	w->kept = bn_later(w->kept, b);
 	return a == b ? 0 : bn_http_put(ctx, c, a, b);
+}
+
+/* In the body of 4 GiB the sequence numbers of its head come again: what lies so far back is forgotten. */
+static __always_inline void bn_http_far_behind(struct bn_http_conn *c, __u32 una)
+{
+	if ((__s32)(una - c->kept) > BN_HTTP_FAR)
+		c->kept = c->recent_from = c->recent_to = una;
+	if ((__s32)(una - c->head) > BN_HTTP_FAR)
+		c->head = una;
 }
 
 static long bn_http_release_one(__u32 i, struct bn_http_range *g)

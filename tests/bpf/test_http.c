@@ -344,6 +344,67 @@ static void upgrade(void **state)
 	env_free(e);
 }
 
+/* A body of 5 GiB: the numbers of the head come again in the middle of it, and mean nothing then. */
+static void long_body(void **state)
+{
+	static const char head[] = "POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nContent-Length: 5368709120\r\n\r\n";
+	char body[200];
+	struct env *e = http_env();
+
+	(void)state;
+	memset(body, 'b', sizeof(body));
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+		struct bn_http_conn f;
+
+		assert_int_equal(data(&c, 0, head, sizeof(head) - 1, ACK)->verdict, PASS);
+		for (uint32_t k = 1; k <= 9; k++) {
+			answer(&c, (k - 1) * (1u << 29) + (k == 1 ? (uint32_t)sizeof(head) - 1 : 200), NULL, 0, ACK);
+			assert_int_equal(data(&c, k * (1u << 29), body, sizeof(body), ACK)->verdict, PASS);
+			assert_int_equal(followed(&c, &f), 0);
+			assert_int_equal(f.strikes, 0);
+			assert_int_equal(f.phase, BN_HTTP_FOLLOWED);
+		}
+		over(&c);
+	}
+	env_free(e);
+}
+
+/* A connection that went on while no rules were in force is not followed any more: it is reset when they are again,
+ * and nothing of it passes as if it had come out of order.
+ */
+static void off_and_on(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n", bad[] = "GET /no HTTP/1.1\r\n" H "\r\n";
+	const uint32_t n = sizeof(good) - 1;
+	struct env *e = http_env();
+
+	(void)state;
+	for (int used = 0; used < 2; used++) {
+		struct conn c = begin(e, used);
+		struct result *r;
+		uint32_t at = 0;
+
+		if (used) {
+			assert_int_equal(data(&c, at, good, n, ACK)->verdict, PASS);
+			at += n;
+			answer(&c, at, "HTTP/1.1 204 No\r\n\r\n", 19, ACK);
+		}
+		pod_of(e, 1)->word = BN_POD_WORD(BN_POL_OPEN, BN_POL_OPEN);
+		state_of(e)->epoch++;
+		r = data(&c, at, bad, n, ACK);
+		assert_int_equal(r->verdict, PASS);
+		assert_int_equal(r->out.b[(c.v6 ? 54 : 34) + 13] & RST, 0);
+		pod_of(e, 1)->word = BN_POD_WORD(16, BN_POL_OPEN);
+		state_of(e)->epoch++;
+		r = data(&c, at + n, bad, n, ACK);
+		assert_int_equal(r->drops[BN_DROP_HTTP_MIDSTREAM], 1);
+		assert_int_equal(r->out.b[(c.v6 ? 54 : 34) + 13] & RST, RST);
+		answer(&c, at, NULL, 0, RST | ACK);
+	}
+	env_free(e);
+}
+
 /* The part before a denied request passes, the answer waits for those before it. */
 static void pipelined(void **state)
 {
@@ -453,7 +514,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(out_of_order), cmocka_unit_test(changed_bytes),
-		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),    cmocka_unit_test(table_full),
+		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),
+		cmocka_unit_test(off_and_on),	 cmocka_unit_test(long_body),    cmocka_unit_test(table_full),
 		cmocka_unit_test(damaged),
 		cmocka_unit_test(server_acknowledges), cmocka_unit_test(server_speaks_first), cmocka_unit_test(upgrade),
 		cmocka_unit_test(cost),

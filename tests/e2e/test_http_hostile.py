@@ -3,6 +3,8 @@
 overlaps, urgent data, SYN, FIN and RST tricks, SYN cookies, every order. What is denied never reaches the server."""
 import contextlib
 import itertools
+import mmap
+import os
 import random
 import socket
 import struct
@@ -338,3 +340,46 @@ def test_own_tcp():
         with open(seen, "rb") as f:
             got = f.read()
         assert b"/secret" not in got.replace(POST.replace(b"1000", b"34") + BAD, b"") and b"/.." not in got, got
+
+
+SLOW = SERVER.replace("while d := c.recv(65536):", "while time.sleep(0.2) or (d := c.recv(65536)):").replace("import socket", "import time, socket")
+
+
+def test_pages_of_the_client():
+    """sendfile and splice put the client's own pages into packets: what it writes there behind the verdict is not what is read."""
+    other = b"GET /secret HTTP/1.1\r\nHost: a\r\n\r\n".ljust(len(OK), b"\n")
+    with Cluster("hp") as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        clients = c.pod("n1", "near"), c.pod("n2", "far")
+        seen = f"{c.dir}/seen"
+        web.popen(["/usr/bin/python3", "-c", SLOW, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        policy(c, [{"path": {"value": "/v1"}}])
+        c.start()
+
+        def judged():
+            with contextlib.closing(clients[0].socket(4)) as s:
+                s.connect((web.addr(4), 8080))
+                s.sendall(BAD)
+                return s.recv(100).startswith(b"HTTP/1.1 403")
+        wait_for("rules in force", judged)
+        for h in clients:
+            for fam in (4, 6):
+                for way in ("sendfile", "splice"):
+                    fd = os.memfd_create("bnhp")
+                    os.ftruncate(fd, 4096)
+                    with mmap.mmap(fd, 4096) as m, contextlib.closing(h.socket(fam)) as s:
+                        m[:len(OK)] = OK
+                        s.connect((web.addr(fam), 8080))
+                        if way == "sendfile":
+                            os.sendfile(s.fileno(), fd, 0, len(OK))
+                        else:
+                            pipe = os.pipe()
+                            os.splice(fd, pipe[1], len(OK), offset_src=0)
+                            os.splice(pipe[0], s.fileno(), len(OK))
+                            os.close(pipe[0])
+                            os.close(pipe[1])
+                        m[:len(OK)] = other
+                        assert s.recv(100).startswith(b"HTTP/1.1 200"), (h.name, fam, way)
+                    os.close(fd)
+        with open(seen, "rb") as f:
+            assert b"/secret" not in f.read()
