@@ -21,11 +21,23 @@ static void put_safe(const char *s)
 		putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
 }
 
+/* shop/web, 10.0.0.9:443, [fd00::9]:443. What ICMP has in the place of a port is none. */
+static void put_end(const char *pod, const char *addr, const char *proto, json_int_t port)
+{
+	bool with_port = port && strncmp(proto, "ICMP", 4);
+	bool brackets = with_port && !pod && strchr(addr, ':');
+
+	fputs(brackets ? "[" : "", stdout);
+	put_safe(pod ?: addr);
+	fputs(brackets ? "]" : "", stdout);
+	if (with_port)
+		printf(":%lld", (long long)port);
+}
+
 static void print_flow(const json_t *f)
 {
 	const char *time = str(f, "time") ?: "?", *t = strchr(time, 'T');
-	const char *src = str(f, "sourcePod") ?: str(f, "source") ?: "?";
-	const char *dst = str(f, "destinationPod") ?: str(f, "destination") ?: "?";
+	const char *proto = str(f, "protocol") ?: "?";
 	const json_t *http = json_object_get(f, "http");
 	json_int_t port = json_integer_value(json_object_get(f, "destinationPort"));
 	json_int_t lost = json_integer_value(json_object_get(f, "lost"));
@@ -34,12 +46,10 @@ static void print_flow(const json_t *f)
 		printf("... %lld flows were not shown: too many at once\n", (long long)lost);
 	printf("%-12.12s %-8s %-8s ", t ? t + 1 : time, str(f, "verdict") ?: "?",
 	       str(f, "direction") ?: "-");
-	put_safe(src);
+	put_end(str(f, "sourcePod"), str(f, "source") ?: "?", proto, 0);
 	fputs(" -> ", stdout);
-	put_safe(dst);
-	if (port)
-		printf(":%lld", (long long)port);
-	printf(" %s", str(f, "protocol") ?: "?");
+	put_end(str(f, "destinationPod"), str(f, "destination") ?: "?", proto, port);
+	printf(" %s", proto);
 	if (str(f, "reason"))
 		printf("  %s", str(f, "reason"));
 	if (str(f, "policy")) {
@@ -80,13 +90,17 @@ static bool follows(const struct bn_cli *c)
 
 static json_t *flow_args(const struct bn_cli *c)
 {
-	const char *last = bn_cli_opt(c, "last");
-	json_t *args = json_pack("{sb sb}", "drop", bn_cli_opt(c, "drop") != NULL, "follow",
-				 follows(c));
+	const char *last = bn_cli_opt(c, "last"), *pod = bn_cli_opt(c, "pod"), *name;
+	_cleanup_(freep) char *ns = NULL;
+	json_t *args;
 	long n;
 
-	if (bn_cli_opt(c, "pod"))
-		json_object_set_new(args, "pod", json_string(bn_cli_opt(c, "pod")));
+	if (pod && bn_cli_split_name(pod, &ns, &name) < 0)
+		return NULL;
+	args = json_pack("{sb sb}", "drop", bn_cli_opt(c, "drop") != NULL, "follow",
+			 follows(c));
+	if (pod)
+		json_object_set_new(args, "pod", json_string(pod));
 	if (last && bn_cli_number("--last", last, 0, 1000000, &n) < 0) {
 		json_decref(args);
 		return NULL;

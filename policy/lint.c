@@ -223,6 +223,16 @@ static int lint_ports(struct lint *l, enum bn_dir dir, uint32_t index, const str
 	return ret;
 }
 
+/* The API refuses both: an except has to be a part of its cidr. NULL: it is. */
+static const char *bad_except(const struct bn_cidr *block, const struct bn_cidr *e)
+{
+	if (e->prefix <= block->prefix && bn_cidr_contains(e, &block->addr))
+		return "covers the block's whole cidr: it allows nobody";
+	if (!bn_cidr_contains(block, &e->addr))
+		return "is outside of the block's cidr";
+	return NULL;
+}
+
 static int lint_blocks(struct lint *l, enum bn_dir dir, uint32_t index, const struct bn_rule *r)
 {
 	char text[300], a[BN_ADDR_STRLEN];
@@ -232,11 +242,13 @@ static int lint_blocks(struct lint *l, enum bn_dir dir, uint32_t index, const st
 		const struct bn_peer *p = &r->peers[k];
 
 		for (uint32_t j = 0; p->has_block && j < p->nexcept && !ret; j++) {
-			if (p->except[j].prefix >= p->block.prefix &&
-			    bn_cidr_contains(&p->block, &p->except[j].addr))
+			const struct bn_cidr *e = &p->except[j];
+			const char *why = bad_except(&p->block, e);
+
+			if (!why)
 				continue;
-			snprintf(text, sizeof(text), "except %s is outside of the block's cidr",
-				 bn_addr_format(&p->except[j].addr, a));
+			snprintf(text, sizeof(text), "except %s/%d %s", bn_addr_format(&e->addr, a),
+				 e->prefix - (bn_addr_is_v4(&e->addr) ? 96 : 0), why);
 			ret = finding(l, true, dir, index, "except", text);
 		}
 	}

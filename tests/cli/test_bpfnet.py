@@ -372,6 +372,11 @@ def test_flows():
         eq([json.loads(x) for x in r.out.splitlines()][0], FLOW)
         eq(d.requests[-1]["args"], {"drop": True, "follow": False, "pod": "a/x", "last": 3})
         eq((r.rc, r.err), (0, ""))
+        r = d.run("flows", "--pod", "x")
+        eq((r.rc, r.err), (2, "bpfnet: 'x' is not NAMESPACE/NAME\n"))
+        d.answers["flows"] = Stream(*(dict(FLOW, http=None, protocol=p, destination="fd00::2") for p in ("UDP", "ICMPV6")))
+        r = d.run("flows", "--no-follow")
+        eq([x.split("-> ")[1].split("  ")[0] for x in r.out.splitlines()], ["[fd00::2]:80 UDP", "fd00::2 ICMPV6"])
         for args, last in (([], {}), (["--last", "3", "-f"], {"last": 3})):
             r = d.run("flows", *args)
             eq(d.requests[-1]["args"], {"drop": False, "follow": True, **last})

@@ -234,6 +234,39 @@ static void lint(void **state _unused_)
 	parts_close(&p);
 }
 
+static void lint_except(void **state _unused_)
+{
+	static const struct {
+		const char *except, *message; /* NULL: nothing to find */
+	} t[] = {
+		{ "10.0.0.0/9", NULL },
+		{ "10.0.0.0/8", "except 10.0.0.0/8 covers the block's whole cidr: it allows nobody" },
+		{ "0.0.0.0/0", "except 0.0.0.0/0 covers the block's whole cidr: it allows nobody" },
+		{ "11.0.0.0/9", "except 11.0.0.0/9 is outside of the block's cidr" },
+		{ "fd00::/16", "except fd00::/16 is outside of the block's cidr" },
+	};
+	char policy[512];
+	struct parts p;
+	json_t *list;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(t); i++) {
+		snprintf(policy, sizeof(policy),
+			 POLICY("e", "podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "
+				     "10.0.0.0/8, except: ['%s']}}]}]"),
+			 t[i].except);
+		parts_open(&p, policy, NULL);
+		assert_int_equal(bn_policy_lint(p.ids, p.c, &list), 0);
+		assert_int_equal(json_array_size(list), t[i].message ? 1 : 0);
+		if (t[i].message)
+			assert_string_equal(json_string_value(json_object_get(
+						    json_array_get(list, 0), "message")),
+					    t[i].message);
+		json_decref(list);
+		parts_close(&p);
+	}
+}
+
 static void http_cells(void **state _unused_)
 {
 	struct bn_matrix *m = NULL;
@@ -336,7 +369,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words),  cmocka_unit_test(batch),	cmocka_unit_test(services),
-		cmocka_unit_test(lint),	  cmocka_unit_test(http_cells), cmocka_unit_test(refused),
+		cmocka_unit_test(lint),	  cmocka_unit_test(lint_except), cmocka_unit_test(http_cells), cmocka_unit_test(refused),
 		cmocka_unit_test(limits),
 	};
 
