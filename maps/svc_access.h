@@ -100,7 +100,9 @@ bool bn_svcmap_keeps(const struct bn_svcmap *m, const struct bn_front_key *key,
 int bn_svcmap_apply(struct bn_svcmap *m, struct bn_svc_owner *o, const struct bn_svc_want *want,
 		    struct bn_svc_applied *ret);
 
-/* Frees what waits for a grace period if enough of it waits (force: if anything does). */
+/* Frees what has waited for a grace period, and asks for the next one if enough waits for it: to be called after
+ * each batch of changes, never waits. force: waits (5 to 20 ms) and frees all.
+ */
 void bn_svcmap_reclaim(struct bn_svcmap *m, bool force);
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -137,7 +139,7 @@ struct bn_svcmap_stats {
 };
 void bn_svcmap_stats(const struct bn_svcmap *m, struct bn_svcmap_stats *ret);
 
-/* Tests: another wait instead of bn_maps_grace. */
+/* Tests: another wait instead of grace periods in the background. */
 void bn_svcmap_set_grace(struct bn_svcmap *m, int (*grace)(void *data), void *data);
 
 #endif

@@ -447,7 +447,7 @@ int bn_svcmap_repair(struct bn_svcmap *m)
 	int r = 0, e;
 
 	/* What the last daemon freed just before it died may still be in some reader's hands. */
-	e = m->grace(m->grace_data);
+	e = sv_grace(m);
 	if (e < 0)
 		return e;
 	if (!b->any)

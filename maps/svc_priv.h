@@ -8,6 +8,7 @@
 
 #include "maps/htab.h"
 #include "maps/ranges.h"
+#include "maps/reclaim.h"
 #include "maps/svc_access.h"
 #include "maps/util.h"
 
@@ -84,7 +85,10 @@ struct bn_svcmap {
 		uint32_t nfronts, nnames, nrecords;
 		bool any;
 	} broken;
-	int (*grace)(void *data);
+	struct bn_reclaim *reclaim;
+	uint64_t ticket;  /* of the grace period of the first nsealed in pend */
+	uint32_t nsealed; /* 0: none is asked for */
+	int (*grace)(void *data); /* tests: instead of reclaim, and waited for; else NULL */
 	void *grace_data;
 	uint64_t writes, graces, compactions;
 	uint32_t compact_skip; /* failures to take before compaction is tried again */
@@ -105,6 +109,7 @@ int sv_del(struct bn_svcmap *m, enum bn_map map, const void *key);
 int sv_idx_take(struct bn_svcmap *m, uint32_t *ret);
 int sv_range_take(struct bn_svcmap *m, uint32_t len, uint32_t *ret);
 void sv_pend(struct bn_svcmap *m, struct sv_pend p);
+int sv_grace(struct bn_svcmap *m); /* waits */
 
 /* Points one of the two words (range_int: which 1) of a record at a range of `count`, or says what
  * an empty one means; counts the references. False: it was so already.

@@ -134,25 +134,48 @@ static void pend_finish(struct bn_svcmap *m, const struct sv_pend *p)
 	}
 }
 
-/* Waits only when it is worth it: a wait takes 5 to 20 ms, so thousands of changes share one. */
+/* The first n of what waits are free. */
+static void pend_end(struct bn_svcmap *m, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (m->pend[i].what == SV_PEND_RANGE)
+			m->slots_pending -= m->pend[i].n;
+		if (m->pend[i].what == SV_PEND_IDX)
+			m->idx_pending--;
+		pend_finish(m, &m->pend[i]);
+	}
+	m->npend -= n;
+	memmove(m->pend, m->pend + n, m->npend * sizeof(*m->pend));
+	m->nsealed = 0;
+	m->graces++;
+}
+
+/* Is it worth a grace period, which a thread waits for? Thousands of changes share one. */
+static bool pend_enough(const struct bn_svcmap *m)
+{
+	return m->npend >= 512 || m->idx_pending >= 256 || m->slots_pending >= 4096 ||
+	       (m->slots_pending >= 512 && m->slots_pending >= bn_ranges_free(m->ra) / 4);
+}
+
+int sv_grace(struct bn_svcmap *m)
+{
+	return m->grace ? m->grace(m->grace_data) : bn_reclaim_wait(m->reclaim, bn_reclaim_ask(m->reclaim));
+}
+
 void bn_svcmap_reclaim(struct bn_svcmap *m, bool force)
 {
-	uint32_t n = m->npend;
-
-	if (!n)
+	if (m->nsealed && bn_reclaim_done(m->reclaim, m->ticket))
+		pend_end(m, m->nsealed);
+	if (!m->npend)
 		return;
-	if (!force && n < 8192 && m->idx_pending < 2048 &&
-	    (m->slots_pending < 512 ||
-	     (m->slots_pending < 16384 && m->slots_pending < bn_ranges_free(m->ra) / 2)))
-		return;
-	if (m->grace(m->grace_data) < 0)
-		return; /* it stays pending */
-	m->graces++;
-	for (uint32_t i = 0; i < n; i++)
-		pend_finish(m, &m->pend[i]);
-	m->npend = 0;
-	m->slots_pending = 0;
-	m->idx_pending = 0;
+	if (force || (m->grace && pend_enough(m))) {
+		if (sv_grace(m) < 0)
+			return; /* it stays pending */
+		pend_end(m, m->npend);
+	} else if (!m->nsealed && pend_enough(m)) {
+		m->ticket = bn_reclaim_ask(m->reclaim);
+		m->nsealed = m->npend;
+	}
 }
 
 void sv_pend(struct bn_svcmap *m, struct sv_pend p)

@@ -4,11 +4,6 @@
 
 #include "maps/svc_priv.h"
 
-static int default_grace(void *data _unused_)
-{
-	return bn_maps_grace();
-}
-
 int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
 {
 	_cleanup_(bn_svcmap_freep) struct bn_svcmap *m = calloc(1, sizeof(*m));
@@ -17,7 +12,6 @@ int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
 	if (!m)
 		return -ENOMEM;
 	m->maps = maps;
-	m->grace = default_grace;
 	m->idx_max = maps->entries[BN_MAP_svcs];
 	m->slots_max = maps->entries[BN_MAP_slots];
 	m->next_svc_id = m->next_set = 1;
@@ -29,6 +23,7 @@ int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
 		return -ENOMEM;
 	m->busy[0] = 1; /* index 0 means nothing */
 	r = bn_ranges_new(m->slots_max, &m->ra);
+	r = r ? r : bn_reclaim_new(&m->reclaim);
 	r = r ? r : sv_adopt(m);
 	if (r < 0)
 		return r;
@@ -77,6 +72,7 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 	bn_htab_clear(&m->addrs);
 	bn_htab_clear(&m->sets);
 	bn_ranges_freep(&m->ra);
+	bn_reclaim_freep(&m->reclaim);
 	free(m->by_idx);
 	free(m->busy);
 	free(m->refs);

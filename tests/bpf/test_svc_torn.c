@@ -150,8 +150,8 @@ static void run(unsigned ms, bool grace, struct outcome *ret)
 			full += put(&w, k, w.there[k] ? 0 : 5);
 		else
 			full += put(&w, k, 1 + (uint32_t)rand() % MOST);
-		if (!grace)
-			bn_svcmap_reclaim(w.map, true); /* what it would be to reuse at once */
+		/* In the background, as the daemon does; or what it would be to reuse at once. */
+		bn_svcmap_reclaim(w.map, !grace);
 	}
 	assert_true(full < changes / 10);
 	__atomic_store_n(&w.stop, true, __ATOMIC_RELEASE);

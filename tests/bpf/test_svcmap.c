@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -256,9 +259,76 @@ static void test_random(void **state _unused_)
 	free(w);
 }
 
+/* How often this thread has waited for something (that others get the processor does not count). */
+static long waits(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &u), 0);
+	return u.ru_nvcsw;
+}
+
+/* Nobody waits for a grace period while there is room; what waited is free after it; and what was let go
+ * behind the one that is under way is not.
+ */
+static void test_background(void **state _unused_)
+{
+	struct bn_maps_sizes sizes = {0};
+	struct world *w = calloc(1, sizeof(*w));
+	struct bn_svcmap_stats st;
+	uint32_t rounds = 0;
+	long waited = 0;
+	time_t end;
+
+	sizes.entries[BN_MAP_slots] = 65536;
+	sizes.entries[BN_MAP_svcs] = SERVICES * 4;
+	assert_int_equal(bn_maps_create(&sizes, &w->maps), 0);
+	assert_int_equal(bn_svcmap_open(w->maps, &w->map), 0);
+	for (end = time(NULL) + 2; time(NULL) < end; rounds++) {
+		uint32_t k = rnd(SERVICES);
+		long before;
+
+		w->s[k].n = 1 + rnd(60);
+		w->s[k].version++;
+		before = waits();
+		assert_int_equal(put(w, k), 0);
+		bn_svcmap_reclaim(w->map, false);
+		waited += waits() - before;
+		bn_svcmap_stats(w->map, &st);
+		while (st.slots_pending > 65536 / 2) { /* another's turn to work, on a busy machine */
+			usleep(1000);
+			bn_svcmap_reclaim(w->map, false);
+			bn_svcmap_stats(w->map, &st);
+		}
+	}
+	print_message("%u changes, grace periods in the background: %lu, waited %ld times\n", rounds, st.graces,
+		      waited);
+	assert_true(st.graces > 0);
+	assert_true(waited <= 2 + (long)st.graces / 4); /* the ticket's lock, at most */
+	while (st.slots_pending >= 4096 || !st.slots_pending) {
+		w->s[1].n = 50;
+		w->s[1].version++;
+		assert_int_equal(put(w, 1), 0);
+		bn_svcmap_reclaim(w->map, false);
+		bn_svcmap_stats(w->map, &st);
+	}
+	for (uint32_t k = 0; k < SERVICES; k++) {
+		w->s[k].n = 0;
+		assert_int_equal(put(w, k), 0);
+	}
+	bn_svcmap_reclaim(w->map, true);
+	bn_svcmap_stats(w->map, &st);
+	assert_int_equal(st.slots_pending, 0);
+	assert_int_equal(st.slots_free, 65536);
+	assert_int_equal(st.records_used, 0);
+	bn_svcmap_freep(&w->map);
+	bn_maps_freep(&w->maps);
+	free(w);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_background)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
