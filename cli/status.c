@@ -45,6 +45,15 @@ static const struct bn_col problem_cols[] = {
 	{ 0 },
 };
 
+static const struct bn_col refused_cols[] = {
+	{ "HTTP REFUSED", "namespace", 0 },
+	{ "POD", "name", 0 },
+	{ "CONNECTIONS", "connections", BN_COL_RIGHT },
+	{ "BLOCKS", "blocks", BN_COL_RIGHT },
+	{ "REFUSED", "refused", BN_COL_RIGHT },
+	{ 0 },
+};
+
 static const struct bn_col order_cols[] = {
 	{ "BEFORE OURS ON", "interface", 0 },
 	{ "HOOK", "hook", 0 },
@@ -67,7 +76,7 @@ static const struct {
 } tables[] = {
 	{ "sources", source_cols },	      { "rejected", rejected_cols },
 	{ "policyErrors", policy_cols },      { "endpointProblems", problem_cols },
-	{ "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
+	{ "httpRefused", refused_cols },      { "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
 };
 
 /* The contract's object when there is no daemon to make it. */

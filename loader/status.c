@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 #include <sys/utsname.h>
+#include <time.h>
 
 #include "loader/daemon.h"
+#include "maps/http_access.h"
 
 /* A source may fail this long before `status` says so; the contract is 20 s at most. */
 #define BN_FAILING_S 15
@@ -49,6 +51,37 @@ static json_t *endpoints_json(struct bn_daemon *d)
 			 s.uplinks, "tunnels", s.tunnels, "attachErrors", s.attach_errors);
 }
 
+/* Pods that were refused room for HTTP connections lately. */
+#define BN_REFUSED_S 600
+static json_t *http_refused_json(struct bn_daemon *d)
+{
+	const struct bn_maps *m = d->kernel->maps;
+	struct timespec now;
+	json_t *a = json_array();
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	for (uint32_t slot = 1; slot < m->entries[BN_MAP_http_shares]; slot++) {
+		struct bn_http_share s = bn_http_share_get(m, slot);
+		const char *ns, *name;
+
+		if (!s.refused_s || now.tv_sec - s.refused_s > BN_REFUSED_S ||
+		    !bn_endpoints_slot_pod(d->endpoints, slot, &ns, &name))
+			continue;
+		json_array_append_new(a, json_pack("{ss ss si si si}", "namespace", ns, "name", name, "connections",
+						   s.conns, "blocks", s.blocks, "refused", s.refused));
+	}
+	return a;
+}
+
+static json_t *http_json(const struct bn_daemon *d)
+{
+	struct bn_http_share s = bn_http_share_get(d->kernel->maps, 0);
+
+	return json_pack("{si si si si}", "connections", s.conns, "connectionsMax",
+			 d->kernel->maps->entries[BN_MAP_http_conns], "blocks", s.blocks, "blocksMax",
+			 d->kernel->maps->entries[BN_MAP_http_blocks]);
+}
+
 /* Which of the conditions of `ready` do not hold, in words. */
 static json_t *waiting_json(struct bn_daemon *d)
 {
@@ -92,6 +125,8 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "lbMode", bn_dsr_json(d->dsr));
 	json_object_set_new(o, "xdp", bn_endpoints_xdp(d->endpoints));
 	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
+	json_object_set_new(o, "http", http_json(d));
+	json_object_set_new(o, "httpRefused", http_refused_json(d));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));
 	if (bn_policies_errors(d->policies, &errors) == 0)
 		json_object_set_new(o, "policyErrors", errors);

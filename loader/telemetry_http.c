@@ -61,6 +61,10 @@ void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 	gauge(d, "bpfnet_http_rule_sets_pending", "Of these, those that are being compiled", s->pending);
 	gauge(d, "bpfnet_http_rule_sets_failed", "Of these, those that cannot be enforced: their ports are closed", s->failed);
 	gauge(d, "bpfnet_http_compile_last_seconds", "Time that compiling the last rule set took", s->last_compile_ns / 1e9);
+	gauge(d, "bpfnet_http_connections", "Connections that HTTP rules follow",
+	      bn_http_share_get(d->kernel->maps, 0).conns);
+	gauge(d, "bpfnet_http_kept_blocks", "Blocks of 256 bytes that are kept of them",
+	      bn_http_share_get(d->kernel->maps, 0).blocks);
 	if (bn_http_reason_counts(d->kernel->maps, counts) == 0) {
 		bn_metric_set(bn_metrics_counter(d->metrics, "bpfnet_http_allowed_total", "Requests allowed", ""),
 			      counts[BN_HTTP_OK]);

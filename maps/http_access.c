@@ -176,6 +176,13 @@ int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
 	return 0;
 }
 
+struct bn_http_share bn_http_share_get(const struct bn_maps *m, uint32_t slot)
+{
+	const volatile struct bn_http_share *v = bn_map_at(m, BN_MAP_http_shares, slot);
+
+	return v ? (struct bn_http_share){v->conns, v->blocks, v->refused_s, v->refused} : (struct bn_http_share){};
+}
+
 int64_t bn_http_conns_count(const struct bn_maps *m)
 {
 	return bn_map_count(m, BN_MAP_http_conns);

@@ -7,6 +7,7 @@
  *   http_sets    array of maps  set id -> array of struct bn_http_page   the daemon's
  *   http_stats   array          index -> __u64 requests                  mmapable; counted by the programs
  *   http_reasons per-CPU array  enum bn_http_reason -> __u64 requests    counted by the programs
+ *   http_shares  array          slot of a pod -> bn_http_share; 0: all    mmapable; the programs' alone
  *   http_conns   hash           bn_http_key -> bn_http_conn              the programs' alone
  *   http_blocks  hash           bn_http_block_key -> bn_http_block       the programs' alone
  *
@@ -26,7 +27,9 @@ enum {
 	BN_HTTP_BLOCK = 256,   /* bytes of a stream */
 	BN_HTTP_BLOCKS_PACKET = 2050,  /* in one packet (BIG TCP: 512 KiB) */
 	BN_HTTP_BLOCKS_CONN = 16384,   /* of one connection: 4 MiB */
-	BN_HTTP_BLOCKS_EARLY = 49152,  /* of 65,536: out of order, of all connections */
+	BN_HTTP_CONNS_ALL = 65536,
+	BN_HTTP_BLOCKS_ALL = 65536,
+	BN_HTTP_BLOCKS_EARLY = 49152,  /* out of order, of all connections */
 	BN_HTTP_RECENT = 512,
 	BN_HTTP_EVENT_HEAD = 512,
 	BN_HTTP_SET_MAGIC = 0x62706873,
@@ -113,9 +116,20 @@ struct bn_http_conn {
 	__u8 res_flags;
 	__u32 res_base; /* srv_end when the first of the outstanding requests was let pass */
 	__u32 spoke_ms; /* when the server spoke last, low bits */
-	__u32 spare[2];
+	__u32 slot;	/* of the pod whose share of the room it takes; 0: not counted */
+	__u32 spare;
 	/* Control bytes that are not acknowledged, as long as they are one run that fits. */
 	__u8 recent[BN_HTTP_RECENT];
+};
+
+/* What a pod takes of the room for connections and blocks (which pod: whose rules judge). It gets no more than
+ * is left for all others: one alone has at most half, and however many have all they can get, there
+ * is room for another one.
+ */
+struct bn_http_share {
+	__u32 conns, blocks;
+	__u32 refused_s; /* when it was refused more, seconds of boot time; 0: never */
+	__u32 refused;	 /* how often */
 };
 
 struct bn_http_block_key {

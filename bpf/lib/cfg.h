@@ -26,6 +26,9 @@ const volatile bool cfg_dsr_other = false;
 /* --masquerade-all: what pods and outside clients send to a ClusterIP leaves in the name of this node. */
 const volatile bool cfg_masquerade_all = false;
 
+/* Places for connections that HTTP rules follow: the size of the map. */
+const volatile __u32 cfg_http_conns = 65536;
+
 /* Denials and drops are reported through the ring buffer. */
 const volatile bool cfg_events = true;
 

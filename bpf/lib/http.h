@@ -186,12 +186,9 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 /* Data that comes before the one that is due: it passes, and is kept until the parser gets there. */
 static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, struct bn_http_conn *c)
 {
-	/* The last quarter is for heads in sequence: a few clients with gaps must not hold up all others. */
-	if (w->end - c->next > BN_HTTP_BLOCKS_CONN * BN_HTTP_BLOCK ||
-	    *(volatile __s32 *)&bn_http_blocks_used > BN_HTTP_BLOCKS_EARLY)
-		return -BN_DROP_HTTP_KEEP;
-	if (bn_http_put(ctx, c, w->seq, w->end))
-		return -BN_DROP_HTTP_KEEP;
+	if (w->end - c->next > BN_HTTP_BLOCKS_CONN * BN_HTTP_BLOCK || !bn_http_may_keep(w, c, true) ||
+	    bn_http_put(ctx, c, w->seq, w->end))
+		return w->over ? -BN_DROP_HTTP_SHARE : -BN_DROP_HTTP_KEEP;
 	c->kept = bn_later(c->kept, w->end);
 	return 0;
 }
@@ -532,6 +529,7 @@ static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
 	w->seq = bpf_ntohl(w->tcp.seq);
 	w->ack = bpf_ntohl(w->tcp.ack);
 	w->end = w->seq + w->plen;
+	w->over = 0;
 	if (p->flags & BN_PKT_F_OURS)
 		return bn_http_ours(p);
 	for (__u32 side = 0; side < 2 && !r; side++) {
@@ -540,6 +538,8 @@ static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
 		bn_http_key_set(p, w, side);
 		r = p->flags & BN_PKT_F_REPLY ? bn_http_reply(ctx, p) : bn_http_request(ctx, p);
 	}
+	if (r == -BN_DROP_HTTP_SHARE)
+		bn_http_refused(p, w);
 	return r;
 }
 

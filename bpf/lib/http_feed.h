@@ -143,7 +143,7 @@ static __always_inline int bn_http_run_end(bn_ctx *ctx, struct bn_http_work *w, 
 	__u32 to = bn_before(w->end, w->pos) ? w->end : w->pos;
 
 	if (bn_before(w->run, to) && bn_http_keep(ctx, c, w->run, to))
-		w->fail = BN_DROP_HTTP_KEEP;
+		w->fail = w->over ? BN_DROP_HTTP_SHARE : BN_DROP_HTTP_KEEP;
 	w->run = w->pos;
 	return w->fail;
 }

@@ -82,8 +82,38 @@ static __always_inline bool bn_http_known(struct bn_http_work *w, const struct b
 	return b && b->known[at % BN_HTTP_BLOCK / 64] >> (at % 64) & 1;
 }
 
-/* Blocks in use, roughly: those of an earlier version of the programs are not counted. */
-static __s32 bn_http_blocks_used;
+static __always_inline struct bn_http_share *bn_http_share(__u32 slot)
+{
+	return bpf_map_lookup_elem(&http_shares, &slot);
+}
+
+/* May the pod take another block? `early`: out of order. The last quarter of all and a third of what the pod may
+ * have are for heads in sequence: a few clients with gaps must not hold up all others.
+ */
+static __always_inline bool bn_http_may_keep(struct bn_http_work *w, const struct bn_http_conn *c, bool early)
+{
+	struct bn_http_share *all = bn_http_share(0), *own = bn_http_share(c->slot);
+	__u32 used, mine;
+
+	if (!all || !own)
+		return false;
+	used = *(volatile __u32 *)&all->blocks;
+	mine = *(volatile __u32 *)&own->blocks;
+	if (used >= (early ? BN_HTTP_BLOCKS_EARLY : BN_HTTP_BLOCKS_ALL))
+		return false;
+	w->over = mine * (early ? 2 : 1) + used >= BN_HTTP_BLOCKS_ALL;
+	return !w->over;
+}
+
+static __always_inline void bn_http_count_blocks(const struct bn_http_conn *c, __u32 n)
+{
+	struct bn_http_share *all = bn_http_share(0), *own = bn_http_share(c->slot);
+
+	if (!c->slot || !all || !own)
+		return;
+	__sync_fetch_and_add(&all->blocks, n);
+	__sync_fetch_and_add(&own->blocks, n);
+}
 
 static __always_inline struct bn_http_block *bn_http_block_new(struct bn_http_work *w, struct bn_http_conn *c,
 							       __u32 number)
@@ -91,9 +121,10 @@ static __always_inline struct bn_http_block *bn_http_block_new(struct bn_http_wo
 	struct bn_http_block *last;
 
 	w->block.next = number;
-	if (c->nblocks >= BN_HTTP_BLOCKS_CONN || bpf_map_update_elem(&http_blocks, &w->block_key, &w->block, BPF_NOEXIST))
+	if (c->nblocks >= BN_HTTP_BLOCKS_CONN || !bn_http_may_keep(w, c, false) ||
+	    bpf_map_update_elem(&http_blocks, &w->block_key, &w->block, BPF_NOEXIST))
 		return NULL;
-	__sync_fetch_and_add(&bn_http_blocks_used, 1);
+	bn_http_count_blocks(c, 1);
 	if (c->nblocks) {
 		last = bn_http_block_get(w, c, c->block_last);
 		if (last)
@@ -291,7 +322,7 @@ static long bn_http_release_one(__u32 i, struct bn_http_range *g)
 	b = bn_http_block_get(w, c, c->block_first);
 	next = b ? b->next : c->block_last;
 	if (!bpf_map_delete_elem(&http_blocks, &w->block_key))
-		__sync_fetch_and_add(&bn_http_blocks_used, -1);
+		g->at++;
 	c->nblocks--;
 	if (!b)
 		c->nblocks = 0; /* the pool was cleared by hand */
@@ -310,6 +341,8 @@ __noinline int bn_http_release(struct bn_http_conn *c, __u32 all)
 		return 0;
 	g.to = c->una;
 	bpf_loop(all ? BN_HTTP_BLOCKS_CONN : BN_HTTP_BLOCKS_PACKET, bn_http_release_one, &g, 0);
+	if (g.at)
+		bn_http_count_blocks(c, -g.at);
 	return 0;
 }
 

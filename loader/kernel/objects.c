@@ -234,7 +234,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 {
 	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
 	uint64_t weak = bn_weak_order();
-	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets;
+	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets, conns;
 	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
 	uint64_t masquerade = opts->masquerade_all;
 	struct bn_meta_val meta;
@@ -245,9 +245,11 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	if (r < 0)
 		return bn_kerr(err, r, "cannot read map 'meta': %s", strerror(-r));
 	buckets = k->maps->entries[BN_MAP_ct];
+	conns = k->maps->entries[BN_MAP_http_conns];
 	const struct cfg table[] = {
 		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
 		{"cfg_ct_buckets", &buckets, 0},
+		{"cfg_http_conns", &conns, 0},
 		{"cfg_bypass", &bypass, 0},
 		{"cfg_weak_order", &weak, 0},
 		{"cfg_events", &events, 0},

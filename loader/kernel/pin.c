@@ -155,6 +155,7 @@ static bool daemon_owned(enum bn_map map)
 	       map != BN_MAP_drops && map != BN_MAP_hook_stats &&
 	       map != BN_MAP_rule_stats && map != BN_MAP_events && map != BN_MAP_state &&
 	       map != BN_MAP_http_conns && map != BN_MAP_http_blocks && map != BN_MAP_http_sets &&
+	       map != BN_MAP_http_shares &&
 	       map != BN_MAP_http_stats && map != BN_MAP_http_reasons;
 }
 

@@ -20,6 +20,7 @@ struct conn {
 	uint16_t sport;
 	uint32_t ack;
 	enum { RIGHT, DAMAGED, PARTIAL } sum; /* what the checksum field of the segments says */
+	enum who pod;			      /* the server */
 };
 
 static struct bn_http_rules *rules;
@@ -81,7 +82,7 @@ static _unused_ void sum_put(struct conn *c, const struct pk *p, struct frame *f
 static _unused_ struct result *data(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
 {
 	static struct result res;
-	struct pk p = {REMOTE, A, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
+	struct pk p = {REMOTE, c->pod, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
 		       .seq = FIRST + at, .ack = c->ack};
 	struct frame f;
 
@@ -89,7 +90,7 @@ static _unused_ struct result *data(struct conn *c, uint32_t at, const void *byt
 	if (n)
 		memcpy(f.b + f.l4 + 20, bytes, n);
 	sum_put(c, &p, &f);
-	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
+	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A + c->pod, .in_ifindex = IF_UP}, &f, &res);
 	tell("data", at, n, &res);
 	return &res;
 }
@@ -98,7 +99,7 @@ static _unused_ struct result *data(struct conn *c, uint32_t at, const void *byt
 static _unused_ struct result *answer(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
 {
 	static struct result res;
-	struct pk p = {A, REMOTE, PORT, c->sport, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD, .seq = c->ack,
+	struct pk p = {c->pod, REMOTE, PORT, c->sport, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD, .seq = c->ack,
 		       .ack = FIRST + at};
 	struct frame f;
 
@@ -106,22 +107,22 @@ static _unused_ struct result *answer(struct conn *c, uint32_t at, const void *b
 	if (n)
 		memcpy(f.b + f.l4 + 20, bytes, n);
 	sum_put(c, &p, &f);
-	run_frame(c->e, &(struct run){.ifindex = IF_A}, &f, &res);
+	run_frame(c->e, &(struct run){.ifindex = IF_A + c->pod}, &f, &res);
 	tell("answer", at, n, &res);
 	c->ack += (uint32_t)n;
 	return &res;
 }
 
-static _unused_ struct conn begin(struct env *e, int v6)
+static _unused_ struct conn begin_to(struct env *e, int v6, enum who pod)
 {
 	static uint16_t sport = 1024;
-	struct conn c = {e, v6, ++sport, 0, RIGHT};
-	struct pk p = {REMOTE, A, c.sport, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
+	struct conn c = {e, v6, ++sport, 0, RIGHT, pod};
+	struct pk p = {REMOTE, pod, c.sport, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
 	static struct result res;
 	struct frame f;
 
 	build(&f, &p, v6);
-	run_frame(e, &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &f, &res);
+	run_frame(e, &(struct run){.to_pod = true, .ifindex = IF_A + pod, .in_ifindex = IF_UP}, &f, &res);
 	assert_int_equal(res.verdict, PASS);
 	c.ack = SRV - 1;
 	assert_int_equal(answer(&c, 0, NULL, 0, SYN | ACK)->verdict, PASS);
@@ -130,9 +131,14 @@ static _unused_ struct conn begin(struct env *e, int v6)
 	return c;
 }
 
+static _unused_ struct conn begin(struct env *e, int v6)
+{
+	return begin_to(e, v6, A);
+}
+
 static _unused_ int followed(struct conn *c, struct bn_http_conn *ret)
 {
-	struct bn_http_key k = {.client = addr_of(REMOTE, c->v6), .server = addr_of(A, c->v6),
+	struct bn_http_key k = {.client = addr_of(REMOTE, c->v6), .server = addr_of(c->pod, c->v6),
 				.cport = htons(c->sport), .sport = htons(PORT), .side = BN_DIR_INGRESS};
 
 	return bn_map_get(c->e->m, BN_MAP_http_conns, &k, ret);

@@ -197,6 +197,7 @@ static _unused_ int pod_load(struct bn_maps *m, const struct env_opts *o, struct
 		return -1;
 	memcpy((void *)s->rodata->cfg_ct_seed, meta.seed, sizeof(meta.seed));
 	s->rodata->cfg_ct_buckets = meta.ct_buckets;
+	s->rodata->cfg_http_conns = m->entries[BN_MAP_http_conns];
 	s->rodata->cfg_bypass = o->bypass;
 	s->rodata->cfg_events = !o->no_events;
 	if (pod_bpf__load(s) < 0) {
