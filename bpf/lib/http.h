@@ -196,7 +196,7 @@ static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, st
 static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	__u32 una, next, a;
+	__u32 una, next, kept, a;
 	int r;
 
 	if (!w || !p || !c)
@@ -204,6 +204,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	una = *(volatile __u32 *)&c->una;
 	next = c->next;
 	bn_http_far_behind(c, una);
+	kept = c->kept; /* behind next: of what came early */
 	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
@@ -241,7 +242,8 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	bn_http_deny_at(p, w, c, next);
 	if (c->outstanding)
 		bn_http_res_begin(c);
-	if (!bn_before(c->deny, w->end) || w->reason == BN_HTTP_TABLE || bn_http_known(w, c, c->deny)) {
+	if (!bn_before(c->deny, w->end) || w->reason == BN_HTTP_TABLE ||
+	    (bn_before(c->deny, kept) && bn_http_known(w, c, c->deny))) {
 		/* What is denied was let pass out of order: the segment that closes the gap must not, nor the part
 		 * of it that ends just before.
 		 */

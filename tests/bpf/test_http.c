@@ -439,7 +439,21 @@ static void pipelined(void **state)
 		assert_int_equal(r->out.b[(v6 ? 54 : 34) + 13] & RST, RST);
 		over(&c);
 	}
-	assert_int_equal(bn_http_stat(e->m, STATS), 2);
+	for (int v6 = 0; v6 < 2; v6++) { /* the same where it is denied in its body, behind a body */
+		static const char body[] = "POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nContent-Length: 3\r\n\r\nyes"
+					   "POST /ok HTTP/1.1\r\n" H "X-Team: red\r\nTransfer-Encoding: chunked\r\n\r\n"
+					   "3\r\nyes\r\n0\r\nHost: b\r\n\r\n";
+		struct conn c = begin(e, v6);
+		size_t ok = (size_t)(strstr(body, "yesPOST") + 3 - body);
+		struct result *r = data(&c, 0, body, sizeof(body) - 1, ACK);
+
+		assert_int_equal(r->verdict, PASS);
+		assert_int_equal(r->out.len, (v6 ? 74 : 54) + ok);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_WAITING);
+		over(&c);
+	}
+	assert_int_equal(bn_http_stat(e->m, STATS), 4);
 	assert_int_equal(bn_http_stat(e->m, STATS + 1), 2);
 	env_free(e);
 }
