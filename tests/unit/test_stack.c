@@ -3,6 +3,9 @@
  * up to 32 bytes, a chain has at most 8 frames and 512 bytes, and what a function that makes a tail call
  * was called through at most 256. Computed from the instructions, so that a chain that grows is seen
  * here and not under QEMU. A function whose branches the verifier takes away may count more here.
+ *
+ * And the loops that 6.1 refuses ("back-edge from insn"): there only a jump may close one, but clang 16 may rotate a
+ * loop so that its last instruction falls through into the middle of it. Later kernels do not mind.
  */
 #include <errno.h>
 #include <gelf.h>
@@ -124,6 +127,43 @@ static void frame(struct fn *f, const struct bpf_insn *in, size_t n)
 	f->stack = -low;
 }
 
+/* Depth first, what follows a jump before its target, as check_cfg of 6.1 goes. */
+static void loops(const struct fn *f, const struct bpf_insn *in, size_t n)
+{
+	enum { NEW, OPEN, FIRST, SECOND, DONE }; /* SECOND: both ways of a jump were taken */
+	uint8_t *state = calloc(n, 1);
+	size_t *path = calloc(n, sizeof(*path)), depth = 0;
+
+	assert_true(n > 0 && state && path);
+	path[depth++] = 0;
+	state[0] = OPEN;
+	while (depth) {
+		size_t i = path[depth - 1], to;
+		unsigned class = BPF_CLASS(in[i].code), op = BPF_OP(in[i].code);
+		bool jump = (class == BPF_JMP || class == BPF_JMP32) && op != BPF_CALL && op != BPF_EXIT;
+		bool end = class == BPF_JMP && op == BPF_EXIT, always = class == BPF_JMP && op == BPF_JA;
+
+		if (end || state[i] == SECOND || (state[i] == FIRST && (!jump || always))) {
+			state[i] = DONE;
+			depth--;
+			continue;
+		}
+		to = state[i] == FIRST || always ? i + 1 + in[i].off
+						 : i + 1 + (in[i].code == (BPF_LD | BPF_DW | BPF_IMM));
+		state[i]++;
+		assert_true(to < n);
+		if (!jump && state[to] != NEW && state[to] != DONE)
+			fail_msg("%s: a loop is closed without a jump, from instruction %zu to %zu; Linux 6.1 refuses it",
+				 f->name, i, to);
+		if (state[to] == NEW) {
+			state[to] = OPEN;
+			path[depth++] = to;
+		}
+	}
+	free(state);
+	free(path);
+}
+
 static void read_section(struct obj *o, size_t sec, const Elf_Data *d)
 {
 	const struct bpf_insn *in = d->d_buf;
@@ -135,6 +175,7 @@ static void read_section(struct obj *o, size_t sec, const Elf_Data *d)
 		if (f->sec != sec)
 			continue;
 		frame(f, in + f->at / sizeof(*in), f->size / sizeof(*in));
+		loops(f, in + f->at / sizeof(*in), f->size / sizeof(*in));
 		for (k = f->at / sizeof(*in); k < (f->at + f->size) / sizeof(*in); k++)
 			if (is_call(&in[k]) && in[k].imm != -1) /* -1: a relocation says whom */
 				add_call(f, at(o, sec, (k + 1 + in[k].imm) * sizeof(*in)));
