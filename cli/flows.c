@@ -97,8 +97,7 @@ static json_t *flow_args(const struct bn_cli *c)
 
 	if (pod && bn_cli_split_name(pod, &ns, &name) < 0)
 		return NULL;
-	args = json_pack("{sb sb}", "drop", bn_cli_opt(c, "drop") != NULL, "follow",
-			 follows(c));
+	args = json_pack("{sb sb}", "drop", bn_cli_opt(c, "drop") != NULL, "follow", follows(c));
 	if (pod)
 		json_object_set_new(args, "pod", json_string(pod));
 	if (last && bn_cli_number("--last", last, 0, 1000000, &n) < 0) {

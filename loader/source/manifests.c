@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "loader/log.h"
 #include "loader/source/files.h"
@@ -19,8 +20,12 @@
 	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CREATE | IN_ATTRIB |        \
 	 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
-/* Events of one change come together: half of 0.04 s is lost, and one reading done for all. */
+/* Events of one change come together, and one reading is done for all: of a change alone after a
+ * few milliseconds, which is most of what it takes until it is in force; of a train of them later.
+ */
+static const struct timeval settle_alone = { 0, 4000 };
 static const struct timeval settle = { 0, 20000 };
+#define ALONE_NS 100000000ull /* nothing was read for so long */
 /* The directory itself: made, removed, swapped by a symlink above it, which inotify does not say. */
 static const struct timeval look_again = { 0, 500000 };
 
@@ -32,6 +37,7 @@ struct bn_manifests {
 	int watch; /* -1: the directory is not there */
 	struct stat dir_stat;
 	struct event *readable, *due, *check;
+	uint64_t read_ns; /* when something was read last, monotonic */
 	bool rescan, pending;
 };
 
@@ -40,11 +46,19 @@ static struct bn_manifests *of_source(struct bn_source *s)
 	return (struct bn_manifests *)s; /* its first member */
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
 static void plan(struct bn_manifests *m)
 {
 	/* not put off by further events: what is seen is in force soon whatever comes */
 	if (!m->pending)
-		event_add(m->due, &settle);
+		event_add(m->due, now_ns() - m->read_ns > ALONE_NS ? &settle_alone : &settle);
 	m->pending = true;
 }
 
@@ -122,6 +136,7 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 		bn_laststate_flush(m->source.last);
 	if (work > 1000)
 		malloc_trim(0);
+	m->read_ns = now_ns();
 	m->source.cb.changed(m->source.cb.data);
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "loader/log.h"
 #include "loader/source/files.h"
@@ -222,6 +223,46 @@ static void test_life(void **state)
 	del(e, "a.yaml");
 	assert_true(wait_for(e, no_ns, "two"));
 	assert_true(has_ns(e, "three"));
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* A change that comes alone is read within milliseconds; several soon after another are read at once. */
+static void test_soon(void **state)
+{
+	struct env *e = *state;
+	uint64_t best = UINT64_MAX, began;
+	char text[128], arg[16];
+	unsigned i, calls;
+
+	for (i = 0; i < 8; i++) {
+		snprintf(arg, sizeof(arg), "ns%u", i);
+		snprintf(text, sizeof(text),
+			 "{apiVersion: v1, kind: Namespace, metadata: {name: %s}}\n", arg);
+		run(e, 150); /* nothing for a while */
+		put(e, "a.yaml", text);
+		began = now_us();
+		while (!has_ns(e, arg) && now_us() - began < 1000000)
+			run(e, 1);
+		assert_true(has_ns(e, arg));
+		if (now_us() - began < best)
+			best = now_us() - began;
+	}
+	if (best > 15000)
+		fail_msg("a lone change took %llu us, at best", (unsigned long long)best);
+	calls = e->calls;
+	for (i = 0; i < 8; i++) {
+		put(e, "a.yaml", text);
+		run(e, 1);
+	}
+	run(e, 40);
+	assert_in_range(e->calls - calls, 1, 5);
 }
 
 static void test_bad_text(void **state)
@@ -529,7 +570,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_life),	   T(test_bad_text),  T(test_bad_object), T(test_copies),
-		T(test_bad_text_at_start),
+		T(test_bad_text_at_start), T(test_soon),
 		T(test_configmap), T(test_directory), T(test_unreadable), T(test_random),
 	};
 
