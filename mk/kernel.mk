@@ -9,8 +9,8 @@ $(B)/tests/xdp_pass.bpf.o: tests/e2e/xdp_pass.bpf.c
 tools: $(B)/tests/xdp_pass.bpf.o
 
 # A program for a test only.
-$(B)/bpf/grace.bpf.o: tests/bpf/grace.bpf.c
+$(K)/bpf/grace.bpf.o: tests/bpf/grace.bpf.c
 	@mkdir -p $(@D)
 	@echo "  CLANG-BPF $@"
 	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@
-$(B)/obj/tests/bpf/test_grace.o: $(B)/skel/grace.skel.h
+$(B)/obj/tests/bpf/test_grace.o: $(K)/skel/grace.skel.h

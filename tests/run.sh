@@ -22,7 +22,7 @@ left() { # of the time, at most $1 seconds
 	echo $((s < $1 ? s : $1))
 }
 
-programs() { # suite: lines "weight suite program"; the heavier, the longer it waits
+programs() { # suite: lines "weight suite program"; the heavier, the longer it takes
 	local t w files
 	case $1 in
 	unit | bpf) files=(build/tests/"$1"/test_*) ;;
@@ -33,8 +33,9 @@ programs() { # suite: lines "weight suite program"; the heavier, the longer it w
 	for t in "${files[@]}"; do
 		[ -x "$t" ] && [ "${t%.d}" = "$t" ] || continue
 		case $t in
-		*_kube_away | *_kube_faults) w=3 ;;
-		*_kube_* | *_control | *_policy) w=2 ;;
+		*/bpf/test_pod_speed | */bpf/test_policies* | *_million | *_scale | *_torn) w=alone ;; # these measure time
+		*_kube_away | *_kube_faults | *_kernel | *_sock) w=3 ;;
+		*_kube_* | *_control | *_policy | *_replace | *_kill | *_random) w=2 ;;
 		*) w=1 ;;
 		esac
 		echo "$w $1 $t"
@@ -73,6 +74,7 @@ run_one() { # suite, seconds, program, arguments...
 	return $rc
 }
 
+crowd="" # what fails is tried again, alone
 job() { # as run_one, and tells
 	local rc p f secs of="$out/$1.$(basename "$3")"
 	run_one "$@"
@@ -81,6 +83,7 @@ job() { # as run_one, and tells
 	read -r secs <"$of.secs"
 	( # one at a time: they run side by side
 		flock 9
+		[ $rc = 0 ] || [ -z "$crowd" ] || echo "$1 $2 ${*:3}" >>"$out/again"
 		printf '%s %-5s %-26s ' "$(now)" "$1" "$(basename "$3")"
 		if [ $rc = 0 ] && [ "$p" = 0 ]; then
 			grep -av '^\[' "$of" | head -1
@@ -91,21 +94,40 @@ job() { # as run_one, and tells
 		echo "--- ${*:3}: exit $rc"
 		grep -avE '^\[ (RUN|      OK) ' "$of" | tail -200
 	) 9>>"$out/lock"
+	return $rc
 }
 
-# Those that wait more than they compute: a few at a time, the longest first.
+# Those that wait more than they compute: a few at a time, the longest first; those that measure time before.
 beside() { # jobs, suites...
 	local jobs=$1 n=0 s suite program args list
 	shift
-	list=$(for s in "$@"; do programs "$s"; done | sort -srn -k1,1)
-	while read -r _ suite program; do
+	list=$(for s in "$@"; do programs "$s"; done | sort -sr -k1,1)
+	while read -r s suite program; do
 		[ "$n" -lt "$jobs" ] || { wait -n; n=$((n - 1)); }
 		args=()
 		[ "$suite" != fuzz ] || read -ra args <<<"${FUZZ_ARGS-}"
-		job "$suite" 600 "$program" "${args[@]}" &
-		n=$((n + 1))
+		if [ "$s" = alone ]; then
+			crowd="" job "$suite" 600 "$program" "${args[@]}"
+		else
+			job "$suite" 600 "$program" "${args[@]}" &
+			n=$((n + 1))
+		fi
 	done <<<"$list"
 	wait
+}
+
+# That several run at a time, on a machine that may be slow, is the choice of this script and no test's: one
+# that failed then is tried again with nothing beside it. Twice failed is failed.
+once_more() {
+	local again
+	crowd=""
+	[ -e "$out/again" ] || return 0
+	while read -ra again; do
+		echo "$(now) ${again[0]} $(basename "${again[2]}"): once more, alone"
+		rm "$out/${again[0]}.$(basename "${again[2]}")"
+		job "${again[@]}" && echo "$(now) FLAKY: ${again[0]} $(basename "${again[2]}"), passed alone (what it" \
+			"said with others beside it stands above)"
+	done <"$out/again"
 }
 
 run_suites() {
@@ -116,7 +138,8 @@ run_suites() {
 	[ ${#together[@]} = 0 ] || beside 6 "${together[@]}"
 	for s in "$@"; do
 		case $s in
-		bpf | cli) for t in $(programs "$s" | cut -d' ' -f3); do job "$s" 600 "$t"; done ;;
+		bpf) crowd=1 beside 3 bpf && once_more ;;
+		cli) beside 1 cli ;;
 		e2e) # tells as it goes
 			: >"$out/e2e.run.py"
 			tail -n +1 -f "$out/e2e.run.py" &
