@@ -313,6 +313,16 @@ static int parse_stub(const json_t *json, enum bn_kind kind, struct bn_obj **ret
 	return r ?: bn_rd_finish(&rd, resource_version(json), ret);
 }
 
+int bn_object_stub(const json_t *json, struct bn_obj **ret)
+{
+	enum bn_kind kind;
+	int r = bn_kind_of(json, &kind);
+
+	if (r < 0)
+		return r;
+	return kind == BN_KIND_NETPOL || kind == BN_KIND_HTTPNETPOL ? parse_stub(json, kind, ret) : -EINVAL;
+}
+
 /* HTTP rules that cannot be enforced, like a bad regular expression, are errors of the object. */
 static int check_http(const struct bn_obj *o, struct bn_err *err)
 {

@@ -282,6 +282,9 @@ struct bn_err {
  */
 int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err);
 
+/* The stub of a policy (json: a policy kind with a name) of which no more than that can be read. */
+int bn_object_stub(const json_t *json, struct bn_obj **ret);
+
 /* What an object is called, interned, also when the rest of it is bad; nil namespace is "default".
  * -EINVAL when that cannot be read: then what could be is set, the rest NULL.
  */

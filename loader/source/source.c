@@ -256,7 +256,7 @@ static int apply_bad(struct bn_source *s, const struct bn_source_id *id, struct 
 	if (id->name)
 		r = keep_last_good(s, id, stub, &in_force);
 	if (!r && !id->name)
-		snprintf(key, sizeof(key), "?%s", origin ?: "");
+		snprintf(key, sizeof(key), "?%s", origin ?: kind_text(id->kind));
 	else if (!r)
 		id_key(id, key, sizeof(key));
 	r = r ?: bn_source_reject(s, key, id, origin, err, in_force);
@@ -315,6 +315,30 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 	if (s->judged && id.name && r != -ENOMEM)
 		s->judged(s, &id, json, parsed < 0 ? &err : NULL);
 	return r;
+}
+
+int bn_source_apply_broken(struct bn_source *s, const json_t *json, const struct bn_err *err,
+			   struct bn_source_id *ret)
+{
+	_cleanup_(bn_obj_unrefp) struct bn_obj *stub = NULL;
+	int r;
+
+	note_pending(s);
+	*ret = (struct bn_source_id){ 0 };
+	r = bn_object_id(json, &ret->kind, &ret->ns, &ret->name);
+	if (r == -ENOMEM)
+		return r;
+	if (ret->name && bn_object_stub(json, &stub) == -ENOMEM)
+		return -ENOMEM;
+	return apply_bad(s, ret, stub, NULL, err);
+}
+
+void bn_source_all_named(struct bn_source *s, enum bn_kind kind)
+{
+	char key[80];
+
+	snprintf(key, sizeof(key), "?%s", kind_text(kind));
+	bn_source_unreject(s, key);
 }
 
 void bn_source_gone(struct bn_source *s, const struct bn_source_id *id)

@@ -92,6 +92,13 @@ void bn_source_set_error(struct bn_source *s, enum bn_kind kind, const char *fmt
  */
 int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
 		    unsigned line, struct bn_source_id *ret);
+/* An object that cannot be read at all; json has what is known of it: apiVersion and kind, which are
+ * right, and of its name what there is. As bn_source_apply does with a bad one: -EINVAL.
+ */
+int bn_source_apply_broken(struct bn_source *s, const json_t *json, const struct bn_err *err,
+			   struct bn_source_id *ret);
+/* Of this kind there is no object any more whose name cannot be read. */
+void bn_source_all_named(struct bn_source *s, enum bn_kind kind);
 /* It is gone: from the store, the rejected list and the state directory. */
 void bn_source_gone(struct bn_source *s, const struct bn_source_id *id);
 

@@ -42,8 +42,8 @@ static int find_gone_rejected(struct sweep *s)
 	json_array_foreach(list, i, e)
 	{
 		const char *kind = json_string_value(json_object_get(e, "kind"));
-		const char *ns = bn_intern_find(json_string_value(json_object_get(e, "namespace")));
-		const char *name = bn_intern_find(json_string_value(json_object_get(e, "name")));
+		const char *ns = bn_intern(json_string_value(json_object_get(e, "namespace")));
+		const char *name = bn_intern(json_string_value(json_object_get(e, "name")));
 
 		if (kind && ns && name && *name && !strcmp(kind, bn_kind_name(s->in->kind)) &&
 		    !bn_seen_has(&s->in->seen, ns, name) && !s->r)
@@ -63,6 +63,7 @@ int bn_intake_list_end(struct bn_intake *in)
 		bn_seen_clear(&in->seen);
 		return 0;
 	}
+	bn_source_all_named(in->source, in->kind);
 	r = bn_store_each(in->source->store, in->kind, find_gone, &s) ?: find_gone_rejected(&s);
 	for (size_t i = 0; r == 0 && i < s.gone.cap; i++) {
 		struct bn_source_id id = { in->kind, s.gone.v[i].ns, s.gone.v[i].name };
@@ -77,6 +78,48 @@ int bn_intake_list_end(struct bn_intake *in)
 	return r;
 }
 
+/* --- objects ---------------------------------------------------------------------------------- */
+
+static const struct bn_json_mask names[] = { { "name", NULL },
+					     { "namespace", NULL },
+					     { "resourceVersion", NULL },
+					     { NULL, NULL } };
+/* What is needed to say which object it is that cannot be read. */
+static const struct bn_json_mask named_object[] = { { "metadata", names }, { NULL, NULL } };
+static const struct bn_json_mask named_event[] = { { "type", NULL },
+						   { "object", named_object },
+						   { NULL, NULL } };
+
+/* believed: its name is of an object of this kind. */
+static int note(struct bn_intake *in, const struct bn_source_id *id, bool believed)
+{
+	in->changed = true;
+	if (!in->listing)
+		return 0;
+	in->unreadable += !id->name || !believed;
+	return id->name ? bn_seen_add(&in->seen, id->ns, id->name) : 0;
+}
+
+/* o says what is known of an object that cannot be read (NULL: nothing). */
+static int broken(struct bn_intake *in, const json_t *o, const char *field, const char *msg,
+		  bool believed)
+{
+	json_t *meta = json_object_get(o, "metadata"), *stub;
+	struct bn_source_id id;
+	struct bn_err err;
+	int r;
+
+	stub = json_pack("{s:s,s:s,s:O*,s:s}", "kind", bn_kind_name(in->kind), "apiVersion",
+			 bn_kube_kinds[in->kind].api_version, "metadata", meta, "spec", "unreadable");
+	if (!stub)
+		return -ENOMEM;
+	snprintf(err.field, sizeof(err.field), "%s", field);
+	snprintf(err.msg, sizeof(err.msg), "%s", msg);
+	r = bn_source_apply_broken(in->source, stub, &err, &id);
+	json_decref(stub);
+	return r == -ENOMEM ? r : note(in, &id, believed);
+}
+
 /* The items of a list do not say what they are; what they say must be what was asked for. */
 static int say(json_t *o, const char *key, const char *want)
 {
@@ -89,34 +132,40 @@ static int say(json_t *o, const char *key, const char *want)
 
 static int apply(struct bn_intake *in, json_t *o)
 {
-	const struct bn_kube_kind *k = &bn_kube_kinds[in->kind];
+	static const char *const keys[] = { "kind", "apiVersion" };
+	const char *want[] = { bn_kind_name(in->kind), bn_kube_kinds[in->kind].api_version };
 	struct bn_source_id id = { 0 };
+	char msg[120];
 	int r;
 
-	r = say(o, "kind", bn_kind_name(in->kind)) ?: say(o, "apiVersion", k->api_version);
-	if (r < 0)
-		return r;
+	if (!json_is_object(o))
+		return broken(in, NULL, "", "the server's answer holds something that is no object",
+			      false);
+	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
+		r = say(o, keys[i], want[i]);
+		if (r == -ENOMEM)
+			return r;
+		snprintf(msg, sizeof(msg), "must be %s, which was asked for", want[i]);
+		if (r < 0)
+			return broken(in, o, keys[i], msg, false);
+	}
 	r = bn_source_apply(in->source, o, NULL, 0, &id);
-	if (r == -ENOMEM)
-		return r;
-	in->changed = true;
-	if (!in->listing)
-		return 0;
-	if (id.name)
-		return bn_seen_add(&in->seen, id.ns, id.name);
-	in->unreadable++;
-	return 0;
+	return r == -ENOMEM ? r : note(in, &id, true);
 }
 
 int bn_intake_item(struct bn_intake *in, const char *p, size_t n)
 {
-	json_t *o;
+	json_t *o = NULL;
 	int r;
 
 	r = bn_json_load(p, n, bn_kube_kinds[in->kind].object, &o);
-	if (r < 0)
-		return r;
-	r = apply(in, o);
+	if (r == -EBADMSG) {
+		if (bn_json_load(p, n, named_object, &o) == -ENOMEM)
+			return -ENOMEM;
+		r = broken(in, o, "", "is not valid JSON", true);
+	} else if (r == 0) {
+		r = apply(in, o);
+	}
 	json_decref(o);
 	return r;
 }
@@ -130,10 +179,10 @@ static int gone(struct bn_intake *in, const json_t *o)
 
 	if (!name || !*name)
 		return -EBADMSG;
-	id.name = bn_intern_find(name);
-	id.ns = bn_intern_find(ns ?: "");
+	id.name = bn_intern(name);
+	id.ns = bn_intern(ns ?: "");
 	if (!id.name || !id.ns)
-		return 0; /* of which nothing was ever heard */
+		return -ENOMEM;
 	bn_source_gone(in->source, &id);
 	in->changed = true;
 	return 0;
@@ -184,7 +233,8 @@ static void read_error(const json_t *o, struct bn_event *ret)
 	printable(ret->message, sizeof(ret->message), msg, strlen(msg));
 }
 
-static int read_event(struct bn_intake *in, json_t *ev, struct bn_event *ret)
+/* readable: else only what stands in named_event can be had of it. */
+static int read_event(struct bn_intake *in, json_t *ev, bool readable, struct bn_event *ret)
 {
 	const char *type = json_string_value(json_object_get(ev, "type"));
 	json_t *o = json_object_get(ev, "object"), *meta;
@@ -192,7 +242,7 @@ static int read_event(struct bn_intake *in, json_t *ev, struct bn_event *ret)
 
 	if (!type || !json_is_object(o))
 		return -EBADMSG;
-	if (!strcmp(type, "ERROR")) {
+	if (!strcmp(type, "ERROR") && readable) {
 		read_error(o, ret);
 		return 0;
 	}
@@ -201,7 +251,7 @@ static int read_event(struct bn_intake *in, json_t *ev, struct bn_event *ret)
 	if (!rv || !*rv || strlen(rv) > BN_RV_MAX)
 		return -EBADMSG;
 	memcpy(ret->rv, rv, strlen(rv) + 1);
-	if (!strcmp(type, "BOOKMARK")) {
+	if (!strcmp(type, "BOOKMARK") && readable) {
 		end = json_string_value(json_object_get(json_object_get(meta, "annotations"),
 							"k8s.io/initial-events-end"));
 		ret->type = end && !strcmp(end, "true") ? BN_EVENT_INITIAL_END : BN_EVENT_BOOKMARK;
@@ -212,19 +262,24 @@ static int read_event(struct bn_intake *in, json_t *ev, struct bn_event *ret)
 		return gone(in, o);
 	if (strcmp(type, "ADDED") && strcmp(type, "MODIFIED"))
 		return -EBADMSG;
-	return apply(in, o);
+	return readable ? apply(in, o) : broken(in, o, "", "is not valid JSON", true);
 }
 
 int bn_intake_event(struct bn_intake *in, const char *p, size_t n, struct bn_event *ret)
 {
+	bool readable = true;
 	json_t *ev;
 	int r;
 
 	*ret = (struct bn_event){ 0 };
 	r = bn_json_load(p, n, bn_kube_kinds[in->kind].event, &ev);
+	if (r == -EBADMSG) {
+		readable = false;
+		r = bn_json_load(p, n, named_event, &ev);
+	}
 	if (r < 0)
 		return r;
-	r = read_event(in, ev, ret);
+	r = read_event(in, ev, readable, ret);
 	json_decref(ev);
 	return r;
 }

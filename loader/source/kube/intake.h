@@ -32,7 +32,7 @@ struct bn_intake {
 	enum bn_kind kind;
 	bool listing;	     /* what comes is part of a list */
 	struct bn_seen seen; /* by this list */
-	unsigned unreadable; /* objects of this list whose names are not known */
+	unsigned unreadable; /* objects of this list whose names are not known, or not to be believed */
 	bool changed;	     /* something was put or deleted since it was last cleared */
 };
 
@@ -42,7 +42,9 @@ int bn_intake_list_end(struct bn_intake *in);
 /* It was never complete: forgets it. */
 void bn_intake_list_abort(struct bn_intake *in);
 
-/* 0, also for an object that was refused; -EBADMSG: this is not JSON or not an event; -ENOMEM. */
+/* 0, also for an object that was refused: one that cannot be read is named, as far as its name can be,
+ * and its last good version stays; the others do not suffer. -EBADMSG: not an event; -ENOMEM.
+ */
 int bn_intake_item(struct bn_intake *in, const char *p, size_t n);
 int bn_intake_event(struct bn_intake *in, const char *p, size_t n, struct bn_event *ret);
 

@@ -87,13 +87,19 @@ static const char *skip_string(struct bn_split *s, const char *p, const char *en
 	return p;
 }
 
-/* Inside an element. Returns where it stopped, with in_item cleared when the element is whole. */
+/* Inside an element. Returns where it stopped, with in_item cleared when the element is whole. Without
+ * brackets (depth 0) it ends before what separates it from the next.
+ */
 static const char *skip_item(struct bn_split *s, const char *p, const char *end)
 {
 	while (p < end) {
 		if (s->in_string) {
 			p = skip_string(s, p, end);
 			continue;
+		}
+		if (!s->depth && (is_space(*p) || *p == ',' || *p == ']' || *p == '}')) {
+			s->in_item = false;
+			return p;
 		}
 		switch (*p++) {
 		case '"':
@@ -105,7 +111,7 @@ static const char *skip_item(struct bn_split *s, const char *p, const char *end)
 			break;
 		case '}':
 		case ']':
-			if (!--s->depth) {
+			if (!--s->depth) { /* was not 0, see above */
 				s->in_item = false;
 				return p;
 			}
@@ -115,10 +121,20 @@ static const char *skip_item(struct bn_split *s, const char *p, const char *end)
 	return p;
 }
 
-static void item_begin(struct bn_split *s)
+/* Items that are no objects are handed out as well: the others must not suffer for them. */
+static bool item_begins(const struct bn_split *s, char c)
+{
+	if (c == '{')
+		return s->in_items || !s->list;
+	return s->in_items && (c == '[' || c == '"' || c == '-' || (c >= '0' && c <= '9') ||
+			       ((c | 32) >= 'a' && (c | 32) <= 'z'));
+}
+
+static void item_begin(struct bn_split *s, char c)
 {
 	s->in_item = true;
-	s->depth = 1;
+	s->depth = c == '{' || c == '[';
+	s->in_string = c == '"';
 }
 
 static bool last_string_is_items(const struct bn_split *s)
@@ -212,8 +228,8 @@ int bn_split_feed(struct bn_split *s, const char *p, size_t n)
 			p++;
 			continue;
 		}
-		if (*p == '{' && (s->in_items || !s->list)) {
-			item_begin(s);
+		if (item_begins(s, *p)) {
+			item_begin(s, *p);
 			from = p++;
 			p = skip_item(s, p, end);
 			r = s->in_item ? append(&s->part, from, p - from, BN_SPLIT_ITEM_MAX)
