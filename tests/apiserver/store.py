@@ -27,6 +27,17 @@ def dumps(o):
     return json.dumps(o, separators=(",", ":")).encode()
 
 
+def loads(data, ns, name):
+    """The object, or of one that was made bad (raw) what was meant."""
+    try:
+        o = json.loads(data)
+    except ValueError:
+        o = None
+    if isinstance(o, dict) and isinstance(o.get("metadata"), dict) and o["metadata"].get("name") == name:
+        return o
+    return {"metadata": {"name": name, "namespace": ns}}
+
+
 def parse_selector(text):
     """Label selectors: key, !key, k=v, k==v, k!=v, k in (a,b), k notin (a,b)."""
     reqs, depth, cur = [], 0, ""
@@ -93,7 +104,7 @@ class Store:
         self.present = {r: r != "httpnetworkpolicies" for r in RESOURCES}
 
     def put(self, obj, raw=None):
-        """Creates or replaces; raw: these bytes are sent instead (to be an object that is bad)."""
+        """Creates or replaces; raw: these bytes are sent instead (to be an object that is bad), @RV its version."""
         res = KINDS[obj["kind"]]
         with self.cond:
             self.rv += 1
@@ -102,14 +113,14 @@ class Store:
             meta["resourceVersion"] = str(self.rv)
             meta.setdefault("creationTimestamp", "2026-11-23T05:00:00Z")
             old = self.objects[res].get(key)
-            was = json.loads(old[0]) if old and res in self.UIDS and not raw else {"metadata": {}}
+            was = loads(old[0], *key) if old and res in self.UIDS and not raw else {"metadata": {}}
             meta.setdefault("uid", was["metadata"].get("uid", "uid-%d" % self.rv))
             if res == "httpnetworkpolicies":  # as the real one: counts the changes of the spec
                 meta["generation"] = was["metadata"].get("generation", 0) + \
                     (was.get("spec") != obj.get("spec"))
                 if was.get("status"):
                     obj.setdefault("status", was["status"])
-            data = raw.encode() if raw else dumps(obj)
+            data = raw.replace("@RV", str(self.rv)).encode() if raw else dumps(obj)
             labels = meta.get("labels") or {}
             self.objects[res][key] = (data, labels)
             self.log[res].append(Event(self.rv, "MODIFIED" if old else "ADDED", key, data, labels,
@@ -123,7 +134,7 @@ class Store:
             if old is None:
                 return None
             self.rv += 1
-            o = json.loads(old[0])
+            o = loads(old[0], ns, name)
             o["metadata"]["resourceVersion"] = str(self.rv)
             if not silent:
                 self.log[res].append(Event(self.rv, "DELETED", (ns, name), dumps(o), {}, old[1],

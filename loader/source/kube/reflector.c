@@ -250,7 +250,7 @@ static void on_timer(evutil_socket_t fd, short what, void *data)
 		bn_refl_next(r);
 		break;
 	case STREAMING:
-		if (!r->headed || bn_refl_now_ms() - r->heard_ms < STREAM_STALL_MS) {
+		if (bn_refl_now_ms() - r->heard_ms < (r->headed ? STREAM_STALL_MS : STREAM_HEAD_MS)) {
 			bn_refl_timer(r, STREAM_STALL_MS);
 			break;
 		}

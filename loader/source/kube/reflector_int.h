@@ -17,6 +17,10 @@
 #define SETTLE_MS 2000
 /* A streamed list that says nothing for so long will not come: some servers never end it. */
 #define STREAM_STALL_MS 10000
+/* One that is not even begun (behind a proxy that keeps the whole of an answer) neither; an API server
+ * lets a request wait for 15 s at most.
+ */
+#define STREAM_HEAD_MS 20000
 
 enum state {
 	WAITING, /* the timer will start the next request */

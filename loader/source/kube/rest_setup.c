@@ -268,6 +268,8 @@ int bn_rest_setup(CURL *e, const struct bn_kube_config *c, const struct bn_rest_
 		?: curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L)
 		?: curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L)
 		?: curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS)
+		/* Connections are few: the one after a failure asks where the server is now. */
+		?: curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, 0L)
 		?: curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket)
 		?: curl_easy_setopt(e, CURLOPT_USERAGENT, "bpfnetd/" BN_VERSION)
 		?: curl_easy_setopt(e, CURLOPT_PROXY, t->proxy)
