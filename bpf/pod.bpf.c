@@ -218,6 +218,8 @@ static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 		return r == -BN_DROP_UNSUPPORTED ? -BN_DROP_ICMP_UNRELATED : r;
 	}
 	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
+	if (!bn_flow_mid(p))
+		bn_ct_touch(&ref);
 	bn_ct_find(&ref, &hit);
 	if (hit.e && bn_ct_expired(hit.e, p->now_s))
 		hit.e = NULL;

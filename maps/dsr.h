@@ -14,6 +14,9 @@
 
 #include "maps/types.h"
 
+#define BN_DSR_NODES	 16384 /* addresses of nodes, when no outside traffic goes by DSR here */
+#define BN_DSR_ADDRS	 65536 /* of nodes and pods */
+
 #define BN_DSR_PORT	 8473
 #define BN_DSR_MAGIC	 0xb9f7 /* network order */
 #define BN_DSR_VERSION	 1

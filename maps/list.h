@@ -46,7 +46,7 @@
 	X(rule_stats, ARRAY,        __u32,               struct bn_rule_stat,  65536,   BN_MMAP)       \
 	X(drops,      PERCPU_ARRAY, __u32,               struct bn_drop_stat,  BN_DROP__MAX, 0)        \
 	X(hook_stats, PERCPU_ARRAY, __u32,               struct bn_hook_stat,  BN_HOOK__MAX, 0)        \
-	X(dsr,        HASH,         struct bn_addr,      struct bn_dsr_peer,   65536,   BN_NOPREALLOC) \
+	X(dsr,        HASH,         struct bn_addr,      struct bn_dsr_peer,   BN_DSR_NODES, BN_NOPREALLOC) \
 	X(http_conns, HASH,         struct bn_http_key,  struct bn_http_conn,  BN_HTTP_CONNS_ALL, BN_NOPREALLOC) \
 	X(http_blocks, HASH,        struct bn_http_block_key, struct bn_http_block, BN_HTTP_BLOCKS_ALL, BN_NOPREALLOC) \
 	X(http_shares, ARRAY,       __u32,               struct bn_http_share, 4096,    BN_MMAP)       \

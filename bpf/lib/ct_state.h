@@ -115,6 +115,12 @@ __noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags,
 		return 0;
 	next = bn_ct_next(e, flags, p, reply);
 	expires = p->now_s + bn_ct_lifetime(next, p->proto);
+	/* As the packet before it in this second left it, or this packet itself at the other pod's hook: then the
+	 * flow's other entry says the same. Whether that is still there a client finds out that asks again.
+	 */
+	if (next == flags && *(volatile __u32 *)&e->expires == expires &&
+	    (flags & (BN_CT_F_ALIAS | BN_CT_F_REPLIED)) != BN_CT_F_ALIAS)
+		return 0;
 	bn_ct_apply(e, flags, next, expires);
 	if (!(flags & BN_CT_F_NAT))
 		return 0;

@@ -7,10 +7,13 @@
  * client there.
  */
 
+#include "bpf/lib/hop.h"
 #include "bpf/lib/scratch.h"
 
 #define BN_AF_INET 2
 #define BN_AF_INET6 10
+
+#define BN_HOP_NO_NEIGH 1 /* a way, but whose address is still to be asked for */
 
 static __always_inline __u32 bn_dsr_overhead(const struct bn_pkt *p)
 {
@@ -33,38 +36,31 @@ static __always_inline __u32 bn_net_len(bn_ctx *ctx, const struct bn_pkt *p)
 	return head + (doff >> 4) * 4 + bn_ctx_gso_size(ctx);
 }
 
-/* Can XDP send by s->fib? On the interface that the frame came in on, or on one whose driver takes
- * frames from others; the neighbour has to be known.
+/* Can XDP send by s->fib, whose neighbour is known? On the interface that the frame came in on, or on one
+ * whose driver takes frames from others.
  */
-static __always_inline bool bn_net_sendable(const struct bn_pkt *p, struct bn_scratch *s, long r)
+static __always_inline bool bn_net_sendable(const struct bn_pkt *p, struct bn_scratch *s)
 {
 	const struct bn_iface *f = bn_iface_get(s->fib.ifindex);
 	__u16 can = BN_IF_F_XDP_XMIT | (s->fib.ifindex == p->ifindex ? BN_IF_F_XDP_TX : 0);
 
-	if (r != BPF_FIB_LKUP_RET_SUCCESS || !f || f->l2_len != ETH_HLEN || !(f->flags & can))
+	if (!f || f->l2_len != ETH_HLEN || !(f->flags & can))
 		return false;
 	s->xdp_tx = f->flags & can & BN_IF_F_XDP_TX;
 	return true;
 }
 
-/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. What is too long for
- * that way (its MTU or what path-MTU discovery has learned about it) is answered: nobody behind
- * bpf_redirect_neigh looks. BN_DO_UP: XDP cannot send it there.
- */
-__noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
+/* Asks the kernel, about p->x and that many bytes: s->fib and s->nh. */
+static __always_inline int bn_net_ask(bn_ctx *ctx, struct bn_pkt *p, struct bn_scratch *s, __u32 len)
 {
-	struct bn_scratch *s = bn_scratch_get();
-	struct bpf_fib_lookup *f;
+	struct bpf_fib_lookup *f = &s->fib;
 	long r;
 
-	if (!p || !s)
-		return -BN_DROP_INTERNAL;
-	f = &s->fib;
 	__builtin_memset(f, 0, sizeof(*f));
 	__builtin_memset(&s->nh, 0, sizeof(s->nh));
 	f->l4_protocol = p->proto;
 	f->ifindex = p->ifindex;
-	f->tot_len = bn_net_len(ctx, p) + bn_dsr_overhead(p);
+	f->tot_len = len;
 	if (p->flags & BN_PKT_F_V6) {
 		f->family = BN_AF_INET6;
 		__builtin_memcpy(f->ipv6_src, &p->x.src, 16);
@@ -82,14 +78,43 @@ __noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
 	}
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return -BN_DROP_NO_ROUTE;
-	p->todo |= BN_DO_WAY;
-	if (bn_ctx_early && !bn_net_sendable(p, s, r))
-		p->todo |= BN_DO_UP;
-	s->nh.nh_family = f->family;
 	if (f->family == BN_AF_INET)
 		s->nh.ipv4_nh = f->ipv4_dst;
 	else
 		__builtin_memcpy(s->nh.ipv6_nh, f->ipv6_dst, 16);
+	return r == BPF_FIB_LKUP_RET_SUCCESS ? 0 : BN_HOP_NO_NEIGH;
+}
+
+/* Where a packet with the tuple p->x goes: s->fib.ifindex and its next hop s->nh. What is too long for
+ * that way (its MTU or what path-MTU discovery has learned about it) is answered: nobody behind
+ * bpf_redirect_neigh looks. BN_DO_UP: XDP cannot send it there.
+ */
+__noinline int bn_net_route(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_hop *h;
+	int r = 0;
+	__u32 len;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	len = bn_net_len(ctx, p) + bn_dsr_overhead(p);
+	h = bn_hop_place(p);
+	if (!h)
+		return -BN_DROP_INTERNAL;
+	if (bn_hop_fits(h, p, len)) {
+		bn_hop_recall(h, s);
+	} else {
+		r = bn_net_ask(ctx, p, s, len);
+		if (r < 0)
+			return r;
+		if (!r)
+			bn_hop_keep(h, p, s);
+	}
+	s->nh.nh_family = p->flags & BN_PKT_F_V6 ? BN_AF_INET6 : BN_AF_INET;
+	p->todo |= BN_DO_WAY;
+	if (bn_ctx_early && (r || !bn_net_sendable(p, s)))
+		p->todo |= BN_DO_UP;
 	return 0;
 }
 

@@ -227,6 +227,8 @@ static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const str
 	}
 	if (opts->max_backends)
 		sizes->entries[BN_MAP_slots] = opts->max_backends;
+	if (opts->lb_mode != BN_LB_SNAT) /* else the addresses of nodes are all that it holds */
+		sizes->entries[BN_MAP_dsr] = BN_DSR_ADDRS;
 	for (int i = 0; i < BN_MAP__MAX; i++)
 		a->want[i] = sizes->entries[i] ?: bn_map_defs[i].entries;
 }

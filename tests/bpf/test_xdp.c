@@ -793,6 +793,43 @@ static void narrow_ways(void **state)
 	pair_free(w);
 }
 
+/* What the kernel said about a way is kept for a tenth of a second: neighbour and route of a flow that goes on
+ * change, and it follows.
+ */
+static void ways_change(void **state)
+{
+	static const struct {
+		const char *script;
+		struct step s;
+	} rows[] = {
+		{"true", {"as set up", IN, {OUT, HOST, 1000, NP_REMOTE, UDP}, TX, REDIR, 0x22}},
+		{"ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:55 dev dpv16 nud permanent;"
+		 "ip neigh replace 2001:db8::2 lladdr 02:00:00:00:00:55 dev dpv16 nud permanent",
+		 {"another neighbour", IN, {OUT, HOST, 1000, NP_REMOTE, UDP}, TX, REDIR, 0x55}},
+		{"ip route replace 10.2.0.1/32 via 10.9.0.2; ip route replace fd00:2::1/128 via fd00:9::2",
+		 {"another interface", IN, {OUT, HOST, 1000, NP_REMOTE, UDP}, OUT_BY, REDIR, 0x33}},
+		{"ip route del 10.2.0.1/32; ip route del fd00:2::1/128;"
+		 "ip route add unreachable 10.2.0.1/32; ip route add unreachable fd00:2::1/128",
+		 {"no route", IN, {OUT, HOST, 1000, NP_REMOTE, UDP}, GONE, SHOT}},
+		{"ip route del unreachable 10.2.0.1/32; ip route del unreachable fd00:2::1/128;"
+		 "ip route add 10.2.0.1/32 via 192.0.2.2; ip route add fd00:2::1/128 via 2001:db8::2;"
+		 "ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:22 dev dpv16 nud permanent;"
+		 "ip neigh replace 2001:db8::2 lladdr 02:00:00:00:00:22 dev dpv16 nud permanent",
+		 {"as before", IN, {OUT, HOST, 1000, NP_REMOTE, UDP}, TX, REDIR, 0x22}},
+	};
+	struct pair *w = pair_new();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(system(rows[i].script), 0);
+		usleep(150000);
+		for (int v6 = 0; v6 < 2; v6++)
+			for (int again = 0; again < 2; again++)
+				step(w, &rows[i].s, v6);
+	}
+	pair_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -801,6 +838,7 @@ int main(void)
 		cmocka_unit_test(moved),
 		cmocka_unit_test(cut_and_changed),
 		cmocka_unit_test(narrow_ways),
+		cmocka_unit_test(ways_change),
 		cmocka_unit_test(dsr_packs),
 		cmocka_unit_test(dsr_unpacks),
 	};
