@@ -95,6 +95,16 @@ static __always_inline int reverse6(struct bpf_sock_addr *ctx)
 	return BN_SOCK_ALLOW;
 }
 
+/* First in the object, so that it is attached before any place is taken. */
+SEC("cgroup/sock_release")
+int sock_release(struct bpf_sock *ctx)
+{
+	if (ctx->protocol == IPPROTO_TCP &&
+	    (cfg_socket_lb_pods || bpf_get_netns_cookie(ctx) == cfg_netns_cookie))
+		bn_sk_tcp_give(bpf_get_socket_cookie(ctx));
+	return BN_SOCK_ALLOW;
+}
+
 SEC("cgroup/connect4")
 int connect4(struct bpf_sock_addr *ctx)
 {

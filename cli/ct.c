@@ -198,7 +198,7 @@ static int add_sockets(const struct bn_cli *c, const struct bn_maps *maps, json_
 
 	if (parse_filter(c, &f) < 0)
 		return BN_EXIT_ERROR;
-	r = bn_sk_list_new(maps, &list);
+	r = bn_sk_list_new(maps, true, &list);
 	r = r ? r : bn_sk_each(list, add_socket, &s);
 	return r < 0 ? bn_cli_fail("list of sockets: %s", strerror(-r)) : BN_EXIT_OK;
 }

@@ -248,7 +248,7 @@ static void add_live(const struct bn_cli *c, json_t *svc)
 		if (!read_front(front, &w.fronts[w.n++]))
 			return;
 	count_flows(&w, maps);
-	if (!bn_sk_list_new(maps, &socks))
+	if (!bn_sk_list_new(maps, true, &socks))
 		bn_sk_each(socks, count_socket, &w);
 	write_counts(&w);
 	find_ids(&w, maps);

@@ -31,7 +31,8 @@
 	X(affinity,   LRU_HASH,     struct bn_aff_key,   struct bn_aff_val,    16384,   0)             \
 	X(src_ranges, LPM_TRIE,     struct bn_src_key,   __u32,                16384,   BN_NOPREALLOC) \
 	X(sk_peers,   SK_STORAGE,   int,                 struct bn_sk_peers,   0,       BN_NOPREALLOC) \
-	X(sk_rev,     LRU_HASH,     struct bn_skrev_key, struct bn_skrev_val,  8192,    0)             \
+	X(sk_tcp,     ARRAY,        __u32,               struct bn_sk_tcp,     BN_SK_TCPS, BN_PAGES)     \
+	X(sk_rev,     LRU_HASH,     struct bn_skrev_key, struct bn_skrev_val,  4096,    0)             \
 	X(ct_heads,   ARRAY,        __u32,               struct bn_ct_head,    20353,   BN_PAGES)      \
 	X(ct,         ARRAY,        __u32,               struct bn_ct_bucket,  20353,   BN_PAGES)      \
 	X(addrs,      HASH,         struct bn_addr,      __u32,                65536,   BN_NOPREALLOC) \

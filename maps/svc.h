@@ -92,6 +92,11 @@ struct bn_src_key {
 /* Map sk_peers: socket storage, so it lives and dies with the socket: which backend the socket hooks
  * gave it for which frontend. For recvmsg and getpeername (what the application asked for), and for
  * sendmsg (datagrams of one unconnected socket stay with their backend).
+ *
+ * To make and to free that costs 2 us. So the one peer of a TCP socket stands in map sk_tcp: an array of
+ * places, of which a socket takes one of two that its cookie names, and gives it back when it is closed
+ * (hook sock_release). Where both are taken there is sk_peers. A socket that the kernel itself made is not
+ * announced when it is closed (MPTCP's subflows, NFS): its place stays taken, for good.
  */
 #define BN_SK_PEERS 4
 struct bn_sk_peer {
@@ -100,13 +105,21 @@ struct bn_sk_peer {
 	__u32 used_s;
 };
 
+#define BN_SK_TCPS 8192
+struct bn_sk_tcp {
+	__u64 cookie; /* of the socket; 0: free */
+	struct bn_sk_peer p;
+};
+
 struct bn_sk_peers {
 	struct bn_sk_peer p[BN_SK_PEERS];
 	__u32 spilled; /* more frontends than fit: the oldest went to sk_rev */
 	__u32 pad;
 };
 
-/* In no map: what bpf/socks.bpf.c says of each socket that has sk_peers (maps/sk_list.h). */
+/* In no map: what bpf/socks.bpf.c says of each socket that has sk_peers or a place in sk_tcp, which is
+ * then peers.p[0] (maps/sk_list.h).
+ */
 struct bn_sk_rec {
 	__u64 cookie;	/* of the socket */
 	__u64 netns;	/* cookie of its network namespace */
@@ -180,6 +193,14 @@ enum {
 #define BN_RANGE_GEN(w) ((__u32)((w) >> 48))
 #define BN_RANGE_REJECT 0 /* base of an empty range: REJECT */
 #define BN_RANGE_DROP 1	  /* base of an empty range: DROP */
+
+/* The two places of sk_tcp that a socket may have, neighbours in memory: nth is 0 or 1. The kernel counts
+ * cookies upwards, so sockets spread by themselves.
+ */
+BN_INLINE __u32 bn_sk_tcp_place(__u64 cookie, int nth)
+{
+	return (cookie ^ nth) & (BN_SK_TCPS - 1);
+}
 
 /* The key under which a NodePort of the family of `of` is found. */
 BN_INLINE void bn_front_nodeport(struct bn_front_key *k, const struct bn_addr *of, __be16 port,

@@ -209,12 +209,11 @@ static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct b
 	return e;
 }
 
-/* For a packet that may begin a flow: then both buckets are read, and from memory, one after the other. Asked
- * for together they come together; what was asked for is of no interest yet.
+/* Where both buckets of a flow are going to be read, from memory, one after the other: asked for together they
+ * come together. What was asked for is of no interest yet.
  */
-static __always_inline void bn_ct_touch(const struct bn_ct_ref *r)
+static __always_inline void bn_ct_touch(__u32 bucket)
 {
-	__u32 bucket = r->h.bucket[1];
 	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 
 	if (h)
@@ -499,6 +498,7 @@ __noinline int bn_ct_insert(struct bn_ct_new *n)
 		return -BN_DROP_INTERNAL;
 	b0 = n->h.bucket[0];
 	b1 = n->h.bucket[1];
+	bn_ct_touch(b1);
 	w0 = bn_ct_scan(b0, n);
 	w1 = bn_ct_scan(b1, n);
 	if (BN_CT_S_SAME(w0))

@@ -383,6 +383,8 @@ static __always_inline void bn_net_find(struct bn_scratch *s, const struct bn_pk
 					struct bn_ct_hit *hit)
 {
 	bn_ct_ref(&s->ref, t, proto, zone);
+	if (!bn_flow_mid(p))
+		bn_ct_touch(s->ref.h.bucket[1]);
 	bn_ct_find(&s->ref, hit);
 	if (hit->e && bn_ct_expired(hit->e, p->now_s))
 		hit->e = NULL;

@@ -118,6 +118,49 @@ static __always_inline bool bn_sock_sticky(struct bn_sk_peers *ps, struct bn_soc
 	return false;
 }
 
+/* --- The peer of a TCP socket (map sk_tcp) -------------------------------------------------------- */
+
+/* The socket's place, NULL if it has none. */
+static __always_inline struct bn_sk_tcp *bn_sk_tcp_of(__u64 cookie)
+{
+	for (int i = 0; i < 2; i++) {
+		__u32 at = bn_sk_tcp_place(cookie, i);
+		struct bn_sk_tcp *t = bpf_map_lookup_elem(&sk_tcp, &at);
+
+		if (t && *(volatile __u64 *)&t->cookie == cookie)
+			return t;
+	}
+	return NULL;
+}
+
+/* Its place, or a free one that is now its own; NULL: both are taken. */
+static __always_inline struct bn_sk_tcp *bn_sk_tcp_take(__u64 cookie)
+{
+	struct bn_sk_tcp *t = bn_sk_tcp_of(cookie);
+
+	for (int i = 0; !t && i < 2; i++) {
+		__u32 at = bn_sk_tcp_place(cookie, i);
+		struct bn_sk_tcp *free = bpf_map_lookup_elem(&sk_tcp, &at);
+
+		if (free && !*(volatile __u64 *)&free->cookie &&
+		    !__sync_val_compare_and_swap(&free->cookie, 0, cookie))
+			t = free;
+	}
+	return t;
+}
+
+static __always_inline void bn_sk_tcp_give(__u64 cookie)
+{
+	struct bn_sk_tcp *t = bn_sk_tcp_of(cookie);
+
+	if (!t)
+		return;
+	*(volatile __be16 *)&t->p.front_port = 0;
+	__sync_lock_test_and_set(&t->cookie, 0); /* what stands before it is seen before it */
+}
+
+/* --- Peers --------------------------------------------------------------------------------------- */
+
 static __always_inline void bn_sock_spill(struct bpf_sock_addr *ctx, struct bn_sk_peers *ps,
 					  const struct bn_sk_peer *p, __u8 proto)
 {
@@ -136,7 +179,17 @@ static __always_inline void bn_sock_spill(struct bpf_sock_addr *ctx, struct bn_s
 	ps->spilled = 1;
 }
 
-/* Notes frontend and backend of a call in the socket. */
+static __always_inline void bn_sock_write(struct bn_sk_peer *p, const struct bn_sock_call *c, __u32 now_s)
+{
+	*(volatile __be16 *)&p->front_port = 0;
+	p->front = c->addr;
+	p->back = c->be.addr;
+	p->back_port = c->be.port;
+	p->used_s = now_s;
+	*(volatile __be16 *)&p->front_port = c->port;
+}
+
+/* Notes frontend and backend of a call in the socket's storage. */
 static __always_inline void bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk_peers *ps,
 					 const struct bn_sock_call *c, __u32 now_s)
 {
@@ -157,12 +210,28 @@ static __always_inline void bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk
 	p = &ps->p[oldest & (BN_SK_PEERS - 1)];
 	if (p->front_port && !bn_sock_is_front(p, c))
 		bn_sock_spill(ctx, ps, p, c->proto);
-	p->front_port = 0;
-	p->front = c->addr;
-	p->back = c->be.addr;
-	p->back_port = c->be.port;
-	p->used_s = now_s;
-	p->front_port = c->port;
+	bn_sock_write(p, c, now_s);
+}
+
+/* ... of a TCP socket, which has one peer at a time. Storage that it was given once stays the place. */
+static __always_inline void bn_sock_note_tcp(struct bpf_sock_addr *ctx, const struct bn_sock_call *c, __u32 now_s)
+{
+	struct bn_sk_peers *ps;
+	struct bn_sk_tcp *t;
+
+	if (!ctx->sk)
+		return;
+	ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, 0);
+	if (!ps) {
+		t = bn_sk_tcp_take(bpf_get_socket_cookie(ctx));
+		if (t) {
+			bn_sock_write(&t->p, c, now_s);
+			return;
+		}
+		ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	}
+	if (ps)
+		bn_sock_note(ctx, ps, c, now_s);
 }
 
 /* The application turned to this address itself: what comes from it is shown as it is. */
@@ -264,7 +333,7 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 		return BN_SOCK_ASIS;
 	}
 	who.now_s = bn_sock_now_s();
-	if (ctx->sk)
+	if (c->proto == IPPROTO_UDP && ctx->sk)
 		ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (op == BN_SOCK_SENDMSG && ps && bn_sock_sticky(ps, c, svc, who.now_s))
 		return BN_SOCK_TRANSLATE;
@@ -281,7 +350,9 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 	}
 	if (bn_addr_is_v4(&c->be.addr) != bn_addr_is_v4(&c->addr))
 		return BN_SOCK_ASIS;
-	if (ps)
+	if (c->proto == IPPROTO_TCP)
+		bn_sock_note_tcp(ctx, c, who.now_s);
+	else if (ps)
 		bn_sock_note(ctx, ps, c, who.now_s);
 	bn_sock_count(BN_DROP_NONE);
 	return BN_SOCK_TRANSLATE;
@@ -293,9 +364,16 @@ static __always_inline bool bn_sock_reverse(struct bpf_sock_addr *ctx, struct bn
 	struct bn_skrev_key key = {};
 	struct bn_sk_peers *ps;
 	struct bn_skrev_val *v;
+	struct bn_sk_tcp *t;
 
 	if (!ctx->sk)
 		return false;
+	t = ctx->protocol == IPPROTO_TCP ? bn_sk_tcp_of(bpf_get_socket_cookie(ctx)) : NULL;
+	if (t && bn_sock_is_back(&t->p, &c->addr, c->port)) {
+		c->addr = t->p.front;
+		c->port = t->p.front_port;
+		return true;
+	}
 	ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, 0);
 	if (!ps)
 		return false;

@@ -151,7 +151,7 @@ static int find_pins(struct bn_kernel *k, struct adopt *a, char **err)
 static bool daemon_owned(enum bn_map map)
 {
 	return map != BN_MAP_meta && map != BN_MAP_ct && map != BN_MAP_ct_heads && map != BN_MAP_affinity &&
-	       map != BN_MAP_sk_rev && map != BN_MAP_sk_peers &&
+	       map != BN_MAP_sk_rev && map != BN_MAP_sk_peers && map != BN_MAP_sk_tcp &&
 	       map != BN_MAP_drops && map != BN_MAP_hook_stats &&
 	       map != BN_MAP_rule_stats && map != BN_MAP_events && map != BN_MAP_state &&
 	       map != BN_MAP_http_conns && map != BN_MAP_http_blocks && map != BN_MAP_http_sets &&

@@ -233,7 +233,7 @@ static int list_open(struct bn_udpsocks *u)
 
 	if (u->list || u->broken)
 		return u->list ? 0 : -EOPNOTSUPP;
-	r = bn_sk_list_new(u->maps, &u->list);
+	r = bn_sk_list_new(u->maps, false, &u->list);
 	if (r < 0) {
 		u->broken = true;
 		bn_log(BN_WARN, "sockets cannot be listed (%s): connected UDP sockets of the node stay "

@@ -150,6 +150,8 @@ static pid_t holder(struct kenv *e, const char *ifname)
 	return pid;
 }
 
+#define SOCK_HOOKS 9 /* programs of bpf/sock.bpf.c */
+
 static void kill_leaves_all_in_force(void **state)
 {
 	struct kenv *e = *state;
@@ -164,7 +166,7 @@ static void kill_leaves_all_in_force(void **state)
 	assert_int_equal(waitpid(pid, &st, 0), pid);
 	snprintf(links, sizeof(links), "%s/links", e->pins);
 	n = entries(links);
-	assert_int_equal(n, (kenv_tcx() ? 2 : 0) + 8);
+	assert_int_equal(n, (kenv_tcx() ? 2 : 0) + SOCK_HOOKS);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, &id1), 1);
 	assert_int_equal(programs(i, BN_TCX_EGRESS, NULL, &id2), 1);
 
@@ -181,7 +183,7 @@ static void kill_leaves_all_in_force(void **state)
 	/* It attaches nothing: the sweep takes what is on the interface, not the socket hooks. */
 	assert_int_equal(bn_kernel_sweep(k), kenv_tcx() ? 2 : 1);
 	assert_int_equal(programs(i, BN_TCX_INGRESS, NULL, NULL), 0);
-	assert_int_equal(entries(links), 8);
+	assert_int_equal(entries(links), SOCK_HOOKS);
 	bn_kernel_closep(&k);
 	cleanup(e);
 	del("kern0");

@@ -266,6 +266,64 @@ static void tcp_is_translated(void **state _unused_)
 	}
 }
 
+/* How many places of map sk_tcp are taken; `all`: takes those that are free, in the name of nobody, or gives them. */
+static unsigned places(int all)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < BN_SK_TCPS; i++) {
+		struct bn_sk_tcp t;
+
+		assert_int_equal(bn_map_get(w.k->maps, BN_MAP_sk_tcp, &i, &t), 0);
+		if (all >= 0 && (!t.cookie || t.cookie == UINT64_MAX)) {
+			t.cookie = all ? UINT64_MAX : 0;
+			assert_int_equal(bn_map_put(w.k->maps, BN_MAP_sk_tcp, &i, &t), 0);
+		}
+		n += t.cookie != 0;
+	}
+	return n;
+}
+
+/* A socket gives its place back when the last descriptor of it goes, and finds one elsewhere if both are taken. */
+static void places_come_and_go(void **state _unused_)
+{
+	unsigned before = places(-1);
+
+	for (enum form f = 0; f < FORM__MAX; f++) {
+		struct bn_addr vip = addr(f, "10.96.0.2", "fd00:96::2"), vip2 = addr(f, "10.96.0.3", "fd00:96::3");
+		struct bn_addr be = addr(f, "10.99.0.1", "fd00:99::1"), none = addr(f, "10.99.0.2", "fd00:99::2");
+		_cleanup_(closep) int s = server(f, SOCK_STREAM, &be, 8080);
+		int c = sock_new(f, SOCK_STREAM), twin = -1, more = -1;
+		struct sockaddr unspec = {.sa_family = AF_UNSPEC};
+
+		service1(&vip, 80, BN_PROTO_TCP, &be, 8080);
+		service1(&vip2, 80, BN_PROTO_TCP, &none, 8080);
+		assert_int_equal(dial(c, f, &vip2, 80), -ECONNREFUSED);
+		assert_int_equal(dial(c, f, &vip, 80), 0);
+		assert_int_equal(places(-1), before + 1);
+		peer_is(c, f, &vip, 80);
+		twin = dup(c);
+		close(c);
+		assert_int_equal(places(-1), before + 1);
+		peer_is(twin, f, &vip, 80);
+
+		assert_int_equal(places(1), BN_SK_TCPS);
+		more = sock_new(f, SOCK_STREAM);
+		assert_int_equal(dial(more, f, &vip, 80), 0);
+		peer_is(more, f, &vip, 80);
+		peer_is(twin, f, &vip, 80);
+		assert_int_equal(places(0), before + 1);
+		/* What it has once stays where it is. */
+		assert_int_equal(connect(more, &unspec, sizeof(unspec)), 0);
+		assert_int_equal(dial(more, f, &vip, 80), 0);
+		assert_int_equal(places(-1), before + 1);
+		peer_is(more, f, &vip, 80);
+		close(twin);
+		close(more);
+		assert_int_equal(places(-1), before);
+	}
+}
+
 static void refused_is_econnrefused(void **state _unused_)
 {
 	int ns[] = {w.node, w.pod};
@@ -717,6 +775,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tcp_is_translated),
+		cmocka_unit_test(places_come_and_go),
 		cmocka_unit_test(refused_is_econnrefused),
 		cmocka_unit_test(others_are_left_alone),
 		cmocka_unit_test(local_policy_splits),
