@@ -7,7 +7,7 @@
 
 #include "maps/htab.h"
 #include "maps/util.h"
-#include "policy/svcmodel.h"
+#include "policy/svcmodel_priv.h"
 
 struct x_svc {
 	struct bn_hnode h; /* by ns and name */
@@ -289,22 +289,45 @@ static bool source_denied(const struct bn_svcmodel *m, const struct bn_sm_front 
 	return true;
 }
 
-static int choice_backends(struct bn_svc_choice *c, const struct bn_sm_port *p)
+/* Is it in the Local list of its own node? */
+static bool near_its_node(const struct bn_sm_port *p, const struct bn_sm_ep *e)
+{
+	const uint8_t leaving = BN_EP_SERVING | BN_EP_TERMINATING;
+
+	if (!e->ep->node || !*e->ep->node)
+		return false;
+	if (e->cond & BN_EP_READY || (e->cond & leaving) != leaving)
+		return e->cond & BN_EP_READY;
+	for (uint32_t i = 0; i < p->neps; i++)
+		if (p->eps[i].cond & BN_EP_READY && sm_streq(p->eps[i].ep->node, e->ep->node))
+			return false;
+	return true;
+}
+
+/* Under externalTrafficPolicy Local a load balancer sends outside clients to nodes that have an
+ * endpoint (healthCheckNodePort), to any of them: balanced.
+ */
+static int choice_backends(struct bn_svc_choice *c, const struct bn_sm_port *p, bool balanced)
 {
 	uint8_t bit = c->list == BN_LIST_CLUSTER ? BN_SM_CLUSTER : BN_SM_NEAR;
 
-	if (c->list != BN_LIST_CLUSTER && c->list != BN_LIST_LOCAL)
+	balanced &= c->list == BN_LIST_DROP;
+	if (c->list != BN_LIST_CLUSTER && c->list != BN_LIST_LOCAL && !balanced)
 		return 0;
 	c->backends = calloc((size_t)p->neps + 1, sizeof(*c->backends));
 	if (!c->backends)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < p->neps; i++)
-		if (p->eps[i].flags & bit)
+		if (balanced ? near_its_node(p, &p->eps[i]) : p->eps[i].flags & bit)
 			c->backends[c->nbackends++] = p->eps[i];
+	if (c->nbackends && balanced)
+		c->list = BN_LIST_LOCAL;
 	return 0;
 }
 
-/* at: the node whose maps decide; inside: the client is a pod or process of that node. */
+/* at: the node whose maps decide, NULL: any that a client outside comes in by; inside: the client
+ * is a pod or process of that node.
+ */
 static int choose(struct bn_svcindex *x, const struct x_svc *s, const struct bn_front_key *key,
 		  const char *at, bool inside, const struct bn_addr *client,
 		  struct bn_svc_choice **ret)
@@ -337,7 +360,8 @@ static int choose(struct bn_svcindex *x, const struct x_svc *s, const struct bn_
 	c->port_name = p->name;
 	c->list = inside && (f->flags & BN_SVC_F_SPLIT) ? f->list_int : f->list;
 	c->src_denied = source_denied(m, f, client);
-	r = choice_backends(c, p);
+	r = choice_backends(
+		c, p, !at && (f->kind == BN_FRONT_LOADBALANCER || f->kind == BN_FRONT_EXTERNALIP));
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(c);

@@ -585,6 +585,20 @@ static void test_lookup(void **state _unused_)
 	look(x, "n1", "192.168.0.2", 30080, 0, "web", 0);
 	look(x, "n2", "192.168.0.2", 30080, 0, "web", 2);
 	look(x, "n1", "192.168.0.9", 30080, -ENOENT, NULL, 0);
+	/* a client outside comes in by a node that has an endpoint: of each node those of its Local list */
+	fx_put(store, FX_SVC("d", "lb", "'type':'LoadBalancer','clusterIPs':['10.0.0.2'],'"
+			     "externalTrafficPolicy':'Local','internalTrafficPolicy':'Local',"
+			     "'externalIPs':['8.0.0.1'],'ports':[{'name':'http','port':80,"
+			     "'nodePort':30081}]"));
+	fx_put(store,
+	       FX_SLICE("d", "lb4", "lb", "IPv4", P8080,
+			FX_EP("10.1.0.1", FX_ON("n1")) "," FX_EP("10.1.0.2", FX_COND(false, true, true) FX_ON("n1")) ","
+			FX_EP("10.1.0.3", FX_COND(false, true, true) FX_ON("n2")) "," FX_EP("10.1.0.4", "")));
+	look(x, NULL, "8.0.0.1", 80, 0, "lb", 2);
+	look(x, "n1", "8.0.0.1", 80, 0, "lb", 2); /* pods: all that are ready */
+	look(x, NULL, "10.0.0.2", 80, 0, "lb", 0);
+	look(x, NULL, "192.168.0.2", 30081, 0, "lb", 1);
+	bn_store_del(store, BN_KIND_SERVICE, "d", "lb");
 	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "web", 80, BN_PROTO_TCP, &c), 0);
 	assert_int_equal(c->nbackends, 2);
 	bn_svc_choice_freep(&c);
