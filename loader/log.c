@@ -2,9 +2,13 @@
 #include "loader/log.h"
 
 #include <jansson.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+#define LOG_WAIT_MS 200
 
 static enum bn_level max_level = BN_INFO;
 static bool json_lines;
@@ -38,11 +42,39 @@ bool bn_log_enabled(enum bn_level level)
 	return level <= max_level;
 }
 
+/* Writes a line, ms at most: a pipe whose reader has stopped must not stop the daemon with it. What
+ * poll() calls writable takes a whole line (PIPE_BUF) without waiting.
+ */
+static bool put(const char *line, int ms)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&p, 1, ms) > 0 && write(STDERR_FILENO, line, strlen(line)) >= 0;
+}
+
+static void put_or_count(const char *line)
+{
+	static unsigned lost; /* shared by the workers */
+	unsigned n = __atomic_load_n(&lost, __ATOMIC_RELAXED);
+	char text[80];
+
+	if (n) {
+		snprintf(text, sizeof(text), "(%u messages lost: nobody read them)\n", n);
+		if (!put(text, 0)) {
+			__atomic_add_fetch(&lost, 1, __ATOMIC_RELAXED);
+			return;
+		}
+		__atomic_sub_fetch(&lost, n, __ATOMIC_RELAXED);
+	}
+	if (!put(line, LOG_WAIT_MS))
+		__atomic_add_fetch(&lost, 1, __ATOMIC_RELAXED);
+}
+
 static void emit(enum bn_level level, const char *msg)
 {
+	char when[40], text[1100];
 	struct timespec ts;
 	struct tm tm;
-	char when[40];
 	int n;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -50,10 +82,11 @@ static void emit(enum bn_level level, const char *msg)
 	n = strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(when + n, sizeof(when) - n, ".%03ldZ", ts.tv_nsec / 1000000);
 	if (!json_lines) {
-		fprintf(stderr, "%s %-5s %s\n", when, level_names[level], msg);
+		snprintf(text, sizeof(text), "%s %-5s %s\n", when, level_names[level], msg);
+		put_or_count(text);
 		return;
 	}
-	_cleanup_(freep) char *line = NULL;
+	_cleanup_(freep) char *line = NULL, *with_end = NULL;
 	json_t *o = json_pack("{ss ss ss+}", "time", when, "level", level_names[level], "message",
 			      msg, "");
 
@@ -62,8 +95,8 @@ static void emit(enum bn_level level, const char *msg)
 			      "(message with invalid UTF-8)");
 	line = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	json_decref(o);
-	if (line)
-		fprintf(stderr, "%s\n", line);
+	if (line && asprintf(&with_end, "%s\n", line) >= 0)
+		put_or_count(with_end);
 }
 
 static void vlog(enum bn_level level, int err, const char *fmt, va_list ap)

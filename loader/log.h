@@ -3,7 +3,8 @@
 #define BN_LOADER_LOG_H
 
 /* The daemon's log: one line a message on stderr, text or JSON. Libraries (maps/, policy/) never
- * log; whoever decides what an error means logs it, once, naming the object and what to do.
+ * log; whoever decides what an error means logs it, once, naming the object and what to do. A pipe
+ * that nobody reads loses lines (counted in the next one that fits), it does not stop the daemon.
  */
 
 #include <stdbool.h>
