@@ -79,6 +79,15 @@ __noinline int bn_http_damaged(bn_ctx *ctx, struct bn_pkt *p)
 	return bn_http_sum(ctx, p, p->l4_len) != 0xffff && !bn_http_look(ctx, p) && !w->partial;
 }
 
+/* The segment is shorter now, and the other judge of this flow may look at it yet. */
+static __always_inline int bn_http_trimmed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_work *w, __u32 n)
+{
+	p->l4_len = (w->tcp.doff >> 4) * 4 + n;
+	w->plen = n;
+	w->end = w->seq + n;
+	return bn_ctx_load(ctx, p->l4, &w->tcp, sizeof(w->tcp)) ? -BN_DROP_NAT_WRITE : 0;
+}
+
 /* Cuts the segment to its first n bytes of payload, without FIN. 0: it goes on so. */
 __noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
 {
@@ -116,13 +125,13 @@ __noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
 		return bpf_l4_csum_replace(ctx, p->l4 + 16, bpf_htons(p->l4_len), bpf_htons(len),
 					   BPF_F_PSEUDO_HDR | 2)
 			       ? -BN_DROP_NAT_WRITE
-			       : 0;
+			       : bn_http_trimmed(ctx, p, w, n);
 	is = 0;
 	if (bn_http_say_put(ctx, p->l4 + 16, &is, 2))
 		return -BN_DROP_NAT_WRITE;
 	sum = bn_http_sum(ctx, p, len);
 	is = ~sum;
-	return sum < 0 || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : 0;
+	return sum < 0 || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : bn_http_trimmed(ctx, p, w, n);
 }
 
 #endif

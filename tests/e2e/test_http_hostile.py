@@ -282,10 +282,10 @@ CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0)
          (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
 
 
-def policy(c, http):
-    c.put({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "w", "namespace": "default"},
-           "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
-                    "ingress": [{"ports": [{"port": 8080}], "http": http}]}})
+def policy(c, http, app="web", direction="ingress"):
+    c.put({"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": app, "namespace": "default"},
+           "spec": {"podSelector": {"matchLabels": {"app": app}}, "policyTypes": [direction.capitalize()],
+                    direction: [{"ports": [{"port": 8080}], "http": http}]}})
 
 
 def test_own_tcp():
@@ -383,3 +383,33 @@ def test_pages_of_the_client():
                     os.close(fd)
         with open(seen, "rb") as f:
             assert b"/secret" not in f.read()
+
+
+def test_both_ends_judge():
+    """On one node both in one run: what one of them cuts off a segment is not there for the other, and the rest passes."""
+    with Cluster("hb") as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        near = c.pod("n1", "near", labels={"app": "near"})
+        seen = f"{c.dir}/seen"
+        web.popen(["/usr/bin/python3", "-c", SERVER, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        policy(c, [{"path": {"value": "/v1"}}, {"path": {"value": "/in"}}])
+        policy(c, [{"path": {"value": "/v1"}}, {"path": {"value": "/out"}}], "near", "egress")
+        c.start()
+
+        def answers(fam, request, count):
+            with contextlib.closing(near.socket(fam)) as s:
+                s.connect((web.addr(fam), 8080))
+                s.sendall(OK * count + request)
+                got = b""
+                while d := s.recv(65536):
+                    got += d
+                return got.count(b"HTTP/1.1 200"), got.count(b"HTTP/1.1 403")
+        bad = [b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % x for x in (b"in", b"out", b"secret")]
+        wait_for("rules in force", lambda: all(answers(4, x, 0) == (0, 1) for x in bad))
+        for fam in (4, 6):
+            for x in bad:
+                for n in (1, 3, 40):
+                    assert answers(fam, x, n) == (n, 1), (fam, x, n)
+        with open(seen, "rb") as f:
+            got = f.read()
+        assert not [x for x in bad if x[:8] in got], got
