@@ -77,6 +77,8 @@ static __always_inline int bn_net_run(struct __sk_buff *skb, struct bn_pkt *p)
 		r = bn_net_icmp(skb, p);
 	else
 		r = p->hook == BN_HOOK_FROM_NET ? bn_net_in(skb, p) : bn_net_out(skb, p);
+	if (r == BN_DONE_AGAIN)
+		r = bn_net_again(skb, p);
 	if (r == BN_ICMP_OTHER)
 		return BN_DONE_PASS;
 	if (r)

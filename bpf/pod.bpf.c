@@ -59,7 +59,7 @@ static __always_inline int bn_pod_moved(struct __sk_buff *skb, struct bn_pkt *p,
 	if ((hit->flags & BN_CT_F_FOREIGN) && !s->svc.idx)
 		return 0; /* through a rule that was none of a service's */
 	p->rnd = bpf_get_prandom_u32();
-	return bn_flow_out(skb, p, 0, 1) ?: BN_DONE_PASS;
+	return bn_flow_out(skb, p, 0, hit->gen) ?: BN_DONE_PASS;
 }
 
 /* A flow that was never answered, to an address that is a service's now: it began before the
@@ -94,7 +94,7 @@ static __always_inline int bn_pod_out_orig(struct __sk_buff *skb, struct bn_pkt 
 	}
 	if (!(hit->flags & (BN_CT_F_NAT | BN_CT_F_REPLIED)) && bn_pod_unserved(p)) {
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(skb, p, 0, 1) ?: BN_DONE_PASS;
+		return bn_flow_out(skb, p, 0, hit->gen) ?: BN_DONE_PASS;
 	}
 	if (hit->flags & BN_CT_F_ALIAS) {
 		if ((e->svc_idx || (hit->flags & BN_CT_F_FOREIGN)) &&
@@ -190,7 +190,7 @@ static __always_inline int bn_pod_known(struct __sk_buff *skb, struct bn_pkt *p,
 	int r = hit->reply ? bn_pod_out_reply(p, hit) : bn_pod_out_orig(skb, p, hit);
 
 	if (bn_pod_turns(p, hit, r))
-		return bn_flow_out(skb, p, 0, 1);
+		return bn_flow_out(skb, p, 0, hit->gen);
 	if (r)
 		return r == BN_DONE_PASS ? 0 : r;
 	if (!bn_ct_same(hit))
@@ -199,10 +199,38 @@ static __always_inline int bn_pod_known(struct __sk_buff *skb, struct bn_pkt *p,
 	    bn_pod_begins(hit, p)) {
 		p->todo = 0;
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(skb, p, !!(hit->flags & BN_CT_F_SHIFTED), 1);
+		return bn_flow_out(skb, p, !!(hit->flags & BN_CT_F_SHIFTED), hit->gen);
 	}
 	bn_pod_bypass(p, hit);
 	bn_ct_count(hit->e, p, hit->reply);
+	return 0;
+}
+
+/* The flow that another CPU has just begun (BN_DONE_AGAIN), with this pod's other packet: what was found out about
+ * that one holds. What it does not know yet is for the pod to send again.
+ */
+__noinline int bn_pod_again(struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit = {};
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	bn_net_find(s, p, &p->t, p->proto, p->zone, &hit);
+	if (!hit.e || hit.reply || !(hit.flags & BN_CT_F_ALIAS) || !bn_flow_fits(p, hit.e, hit.gen, BN_DIR_EGRESS) ||
+	    ((hit.flags & BN_CT_F_BYPASS) && !bn_flow_fits(p, hit.e, hit.gen, BN_DIR_INGRESS)))
+		return -BN_DROP_INTERNAL;
+	bn_ct_other(hit.e, &p->x);
+	p->todo = BN_DO_NAT;
+	if (hit.flags & BN_CT_F_HAIRPIN)
+		p->todo |= BN_DO_BACK;
+	else if (hit.flags & BN_CT_F_MASQ)
+		p->todo |= BN_DO_ROUTED;
+	p->to_ifindex = hit.e->rifindex;
+	if (!bn_ct_same(&hit))
+		return -BN_DROP_INTERNAL;
+	bn_pod_bypass(p, &hit);
+	bn_ct_count(hit.e, p, false);
 	return 0;
 }
 
@@ -238,7 +266,7 @@ static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(skb, p, shifted, shifted || hit.e);
+		return bn_flow_out(skb, p, shifted, hit.e ? hit.gen : 0);
 	}
 	return bn_pod_known(skb, p, &hit);
 }
@@ -273,7 +301,7 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	    (!(hit.flags & BN_CT_F_NAT) && bn_pod_reborn(&hit, p))) {
 		if (cfg_masquerade_all && !p->in_ifindex && bn_pod_aside(p))
 			return bn_net_shift(p, 0);
-		return bn_flow_in(p, !!hit.e);
+		return bn_flow_in(p, hit.e ? hit.gen : 0);
 	}
 	/* The node's own, with the ports of a pod's masqueraded flow. It may reach its pods whatever their policy. */
 	if (!p->in_ifindex && !hit.reply && (hit.flags & BN_CT_F_MASQ) && !(hit.flags & BN_CT_F_ALIAS))
@@ -290,7 +318,7 @@ static __always_inline int bn_pod_in(struct bn_pkt *p)
 	if (need & (BN_NEED_EGRESS | BN_NEED_INGRESS)) {
 		r = bn_flow_prove(p, e, hit.gen, need | (hit.reply ? 0 : BN_NEED_SENDER));
 		if (bn_pod_turns(p, &hit, r))
-			return bn_flow_in(p, 1);
+			return bn_flow_in(p, hit.gen);
 		if (r)
 			return r;
 	}
@@ -387,6 +415,8 @@ int from_pod(struct __sk_buff *skb)
 		r = bn_pod_icmp(skb, p);
 	if (r == BN_ICMP_OTHER)
 		r = bn_pod_out(skb, p);
+	if (r == BN_DONE_AGAIN)
+		r = bn_pod_again(p);
 	if (!r && (p->http[0] | p->http[1]) && (!(p->flags & BN_PKT_F_OURS) || (p->tcp & BN_TCP_RST))) {
 		bpf_tail_call(skb, &http_jump, 0);
 		r = -BN_DROP_HTTP_UNSUPPORTED;

@@ -56,6 +56,8 @@ static __always_inline int bn_xdp_run(bn_ctx *ctx, struct bn_pkt *p, int *act)
 	if (!bn_pkt_has_ports(p) || bn_addr_is_multi(&p->t.dst))
 		return BN_DONE_PASS;
 	r = bn_net_in(ctx, p);
+	if (r == BN_DONE_AGAIN) /* TC goes on with it */
+		return BN_DONE_PASS;
 	if (r || !(p->todo & BN_DO_ROUTED))
 		return r ?: BN_DONE_PASS;
 	return bn_xdp_send(ctx, p, act);

@@ -73,7 +73,7 @@ struct bn_ct_new {
 	struct bn_ct_entry e;
 	struct bn_ct_hash h;
 	__u32 now_s;
-	__u32 replace; /* an entry that has this key is overwritten */
+	__u32 replace; /* the entry that has this key is overwritten if this is its gen; 1: any */
 };
 
 static __always_inline __u64 bn_be64(__u64 v)
@@ -425,14 +425,18 @@ static __always_inline void bn_ct_sweep(struct bn_ct_head *h, struct bn_ct_bucke
  */
 __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 {
-	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
+	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket), *o;
 	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
-	__u32 at = w & 0xff;
+	__u32 at = w & 0xff, other;
 	bool yes;
 	int r = -1;
 
 	BN_OPAQUE(at); /* the checked register is the one used */
 	if (!h || !b || !n || at >= BN_CT_WAYS)
+		return -1;
+	other = n->h.bucket[0] ^ n->h.bucket[1] ^ bucket;
+	o = bpf_map_lookup_elem(&ct_heads, &other);
+	if (!o)
 		return -1;
 	bpf_spin_lock(&h->lock);
 	if (w & BN_CT_W_FREE)
@@ -440,7 +444,8 @@ __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 	else
 		yes = bn_ct_weight(h, b, at, n->now_s) >=
 		      (w & (BN_CT_W_EXPIRED | BN_CT_W_CLOSED | BN_CT_W_HALF));
-	if (yes && bn_ct_way_of(h, n->h.tag) >= BN_CT_WAYS) {
+	/* Nor in the key's other bucket, whose lock cannot be held as well: what is left are nanoseconds. */
+	if (yes && bn_ct_way_of(h, n->h.tag) >= BN_CT_WAYS && bn_ct_way_of(o, n->h.tag) >= BN_CT_WAYS) {
 		if (!(w & BN_CT_W_FREE))
 			bn_ct_sweep(h, b, n->now_s);
 		bn_ct_write(h, b, at, n);
@@ -456,7 +461,7 @@ __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e,
 					      const struct bn_ct_new *n)
 {
-	if (n->replace || bn_ct_expired(e, n->now_s))
+	if (n->replace == 1 || n->replace == *(volatile __u32 *)&e->gen || bn_ct_expired(e, n->now_s))
 		return true;
 	return (e->flags & n->e.flags & BN_CT_F_NAT) && bn_addr_same(&e->xs, &n->e.xs) &&
 	       bn_addr_same(&e->xd, &n->e.xd) && e->xsp == n->e.xsp && e->xdp == n->e.xdp;
@@ -487,34 +492,54 @@ __noinline int bn_ct_overwrite(__u32 bucket, struct bn_ct_new *n)
 	return r;
 }
 
+/* The key stands in one of its buckets already: overwritten (0), or it is a live entry and stays (1). -1: it does not. */
+static __always_inline int bn_ct_there(struct bn_ct_new *n, __u64 w0, __u64 w1)
+{
+	int r = 0;
+
+	if (BN_CT_S_SAME(w0))
+		r = bn_ct_overwrite(n->h.bucket[0], n);
+	else if (BN_CT_S_SAME(w1))
+		r = bn_ct_overwrite(n->h.bucket[1], n);
+	return r ? r < 0 : -1;
+}
+
 /* Inserts n. 0: done; 1: a live entry of this key is there and stays; -BN_DROP_CT_FULL. */
 __noinline int bn_ct_insert(struct bn_ct_new *n)
 {
 	__u32 b0, b1;
 	__u64 w0, w1;
-	int r = 0;
+	int r;
 
 	if (!n)
 		return -BN_DROP_INTERNAL;
 	b0 = n->h.bucket[0];
 	b1 = n->h.bucket[1];
 	bn_ct_touch(b1);
-	w0 = bn_ct_scan(b0, n);
-	w1 = bn_ct_scan(b1, n);
-	if (BN_CT_S_SAME(w0))
-		r = bn_ct_overwrite(b0, n);
-	else if (BN_CT_S_SAME(w1))
-		r = bn_ct_overwrite(b1, n);
-	if (r)
-		return r < 0;
-	/* The emptier bucket, the first one as long as it is half empty: it is looked at first. */
-	if (BN_CT_S_FREE(w0) &&
-	    (BN_CT_S_FREE(w0) >= (BN_CT_WAYS / 2) << 8 || BN_CT_S_FREE(w0) >= BN_CT_S_FREE(w1)) &&
-	    !bn_ct_place(b0, n, BN_CT_W_FREE | (w0 & 0xff)))
-		return 0;
-	if (BN_CT_S_FREE(w1) && !bn_ct_place(b1, n, BN_CT_W_FREE | (w1 & 0xff)))
-		return 0;
 	for (int i = 0; i < 3; i++) {
+		bool first;
+
+		w0 = bn_ct_scan(b0, n);
+		w1 = bn_ct_scan(b1, n);
+		r = bn_ct_there(n, w0, w1);
+		if (r >= 0)
+			return r;
+		if (!BN_CT_S_FREE(w0) && !BN_CT_S_FREE(w1))
+			break;
+		/* The emptier bucket, the first one as long as it is half empty: it is looked at first. A
+		 * way that is lost to another CPU is no reason to go to the other one: two CPUs with one
+		 * key are to choose the same.
+		 */
+		first = BN_CT_S_FREE(w0) && (BN_CT_S_FREE(w0) >= (BN_CT_WAYS / 2) << 8 ||
+					     BN_CT_S_FREE(w0) >= BN_CT_S_FREE(w1));
+		if (!bn_ct_place(first ? b0 : b1, n, BN_CT_W_FREE | ((first ? w0 : w1) & 0xff)))
+			return 0;
+	}
+	for (int i = 0; i < 3; i++) {
+		/* Another CPU may have been faster, with this very key. */
+		r = bn_ct_there(n, bn_ct_scan(b0, n), bn_ct_scan(b1, n));
+		if (r >= 0)
+			return r;
 		w0 = bn_ct_victim(b0, n);
 		if (w0 >= BN_CT_W_CLOSED && !bn_ct_place(b0, n, w0))
 			return 0;

@@ -56,7 +56,7 @@ static __always_inline int bn_dsr_target(struct bn_pkt *p, struct bn_scratch *s)
 }
 
 /* The one entry of such a flow. */
-static __always_inline int bn_dsr_insert(struct bn_pkt *p, struct bn_scratch *s)
+static __always_inline int bn_dsr_insert(struct bn_pkt *p, struct bn_scratch *s, __u32 replace)
 {
 	s->n.e.ifindex = p->ifindex;
 	s->n.e.rifindex = 0;
@@ -70,7 +70,7 @@ static __always_inline int bn_dsr_insert(struct bn_pkt *p, struct bn_scratch *s)
 	s->n.e.xd = s->svc.be.addr;
 	s->n.e.xdp = s->svc.be.port;
 	p->todo |= BN_DO_NEW;
-	return bn_flow_enter(p, s, BN_CT_F_NET | BN_CT_F_ALIAS | BN_CT_F_DSR, 1, true);
+	return bn_flow_enter(p, s, BN_CT_F_NET | BN_CT_F_ALIAS | BN_CT_F_DSR, replace, true);
 }
 
 /* For a new flow that another node has chosen the backend of (s->dsr_in): as bn_svc_choose, and what does not

@@ -97,6 +97,34 @@ static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scrat
 	return -BN_DROP_NAT_PORTS;
 }
 
+/* The key of s->n, the client's own tuple, has a live entry: another CPU's, which has had a packet of the same flow
+ * at the same moment. BN_DONE_AGAIN: that one counts, and the entry that was made here for replies is
+ * given up. 0: it is no such flow.
+ */
+__noinline int bn_flow_yield(struct bn_pkt *p)
+{
+	const __u32 both = BN_CT_F_NAT | BN_CT_F_ALIAS;
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit = {};
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	bn_ct_find(&s->ref, &hit);
+	if (!hit.e || hit.reply || !(hit.flags & BN_CT_F_ALIAS) || !(hit.flags & (BN_CT_F_NAT | BN_CT_F_DSR)))
+		return 0;
+	if ((s->n.e.flags & both) == both &&
+	    !(bn_addr_same(&hit.e->xs, &p->x.src) && bn_addr_same(&hit.e->xd, &p->x.dst) &&
+	      hit.e->xsp == p->x.sport && hit.e->xdp == p->x.dport)) {
+		bn_ct_ref_far(&s->ref, &p->x, p->proto, BN_CT_ZONE_MAIN);
+		bn_ct_find(&s->ref, &hit);
+		if (hit.e && (hit.flags & both) == BN_CT_F_NAT && bn_addr_same(&hit.e->xs, &p->t.src) &&
+		    bn_addr_same(&hit.e->xd, &p->t.dst) && hit.e->xsp == p->t.sport)
+			*(volatile __u32 *)&hit.e->expires = p->now_s;
+	}
+	p->todo = 0;
+	return BN_DONE_AGAIN;
+}
+
 /* Both entries of a translated flow (p->t -> p->x), or the one of any other. `net`: a service's flow
  * at an uplink.
  */
@@ -121,8 +149,15 @@ static __always_inline int bn_flow_enter(struct bn_pkt *p, struct bn_scratch *s,
 	}
 	s->n.e.bytes[0] = up ? 0 : p->len; /* this packet */
 	s->n.e.packets[0] = !up;
-	s->n.replace = replace || (flags & BN_CT_F_NAT);
+	s->n.replace = replace;
 	bn_flow_fill(p, s, &p->t, zone, flags);
+	r = bn_ct_insert(&s->n);
+	if (r <= 0 || !(flags & (BN_CT_F_NAT | BN_CT_F_DSR)))
+		return r < 0 ? r : 0;
+	r = bn_flow_yield(p);
+	if (r)
+		return r;
+	s->n.replace = 1;
 	r = bn_ct_insert(&s->n);
 	return r < 0 ? r : 0;
 }
@@ -230,7 +265,7 @@ static __always_inline int bn_flow_translate(bn_ctx *ctx, struct bn_pkt *p, stru
 }
 
 /* A local pod's packet that no live entry knows. `shifted`: its tuple is taken by a translated
- * flow. `replace`: the entry that is there is another life of the same tuple.
+ * flow. `replace`: the gen of the entry that is there, another life of the same tuple; 0: there is none.
  */
 __noinline int bn_flow_out(bn_ctx *ctx, struct bn_pkt *p, __u32 shifted, __u32 replace)
 {
@@ -402,22 +437,27 @@ static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_p
 	return hit->e && !hit->reply;
 }
 
+static __always_inline int bn_net_shifted(struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	bn_ct_other(hit->e, &p->x);
+	p->todo |= BN_DO_NAT;
+	return bn_net_done(p, hit);
+}
+
 /* A direct flow whose tuple a translated flow has: its own entry is in the other zone, and it goes on
  * under another port. net: BN_CT_F_NET when it comes in from outside, 0 when it is the node's own.
  */
 __noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
 {
 	struct bn_scratch *s = bn_scratch_get();
-	struct bn_ct_hit hit;
+	struct bn_ct_hit hit = {};
+	int r;
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
 	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
-	if (hit.e && !bn_net_reborn(&hit, p)) {
-		bn_ct_other(hit.e, &p->x);
-		p->todo |= BN_DO_NAT;
-		return bn_net_done(p, &hit);
-	}
+	if (hit.e && !bn_net_reborn(&hit, p))
+		return bn_net_shifted(p, &hit);
 	if (p->flags & BN_PKT_F_LATER)
 		return 0;
 	p->rnd = bpf_get_prandom_u32();
@@ -430,7 +470,11 @@ __noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
 	s->n.e.svc_gen = 0;
 	s->n.e.slot = 0;
 	p->todo |= BN_DO_NAT | BN_DO_NEW;
-	return bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), 1);
+	r = bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), hit.e ? hit.gen : 0);
+	if (r != BN_DONE_AGAIN)
+		return r;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	return hit.e ? bn_net_shifted(p, &hit) : -BN_DROP_INTERNAL;
 }
 
 #endif

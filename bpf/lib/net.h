@@ -27,7 +27,7 @@
 #include "bpf/lib/straight.h"
 
 /* Both entries of the flow p->t -> p->x. */
-__noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
+__noinline int bn_net_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 {
 	struct bn_scratch *s = bn_scratch_get();
 
@@ -41,7 +41,7 @@ __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags)
 	s->n.e.svc_gen = s->svc.gen;
 	s->n.e.slot = 0;
 	p->todo |= BN_DO_NAT | BN_DO_NEW;
-	return bn_flow_enter(p, s, flags, 1, true);
+	return bn_flow_enter(p, s, flags, replace, true);
 }
 
 /* Does the backend live here, whatever its EndpointSlice says (one made by hand names no node)? Its
@@ -82,7 +82,7 @@ static __always_inline int bn_net_martian(const struct bn_pkt *p, struct bn_scra
 }
 
 /* A flow to the backend s->svc.be on another node that speaks DSR. XDP leaves the packing to TC. */
-__noinline int bn_net_begin_dsr(bn_ctx *ctx, struct bn_pkt *p)
+__noinline int bn_net_begin_dsr(bn_ctx *ctx, struct bn_pkt *p, __u32 replace)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	int r;
@@ -95,15 +95,15 @@ __noinline int bn_net_begin_dsr(bn_ctx *ctx, struct bn_pkt *p)
 		return r;
 	if (bn_ctx_early)
 		p->todo |= BN_DO_UP;
-	r = bn_dsr_insert(p, s);
+	r = bn_dsr_insert(p, s, replace);
 	return r ?: bn_ctx_early ? BN_DONE_PASS : 0;
 }
 
 /* A packet that no live entry knows, to a service: chooses, and makes the flow. 0 with no BN_DO_NAT: it
  * is none of ours. A flow to a backend elsewhere goes out again: BN_DO_ROUTED, with its way; XDP hands
- * up all others once they have their flow.
+ * up all others once they have their flow. `replace`: the gen of the entry that is over; 0: there is none.
  */
-__noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
+__noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host, __u32 replace)
 {
 	struct bn_scratch *s = bn_scratch_get();
 	__u32 flags = BN_CT_F_NAT | (host ? BN_CT_F_INTERNAL : BN_CT_F_NET);
@@ -132,7 +132,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 		if (sent)
 			return -BN_DROP_DSR; /* it is not here */
 		if (!masq && bn_dsr_wanted(p, s))
-			return bn_net_begin_dsr(ctx, p);
+			return bn_net_begin_dsr(ctx, p, replace);
 		r = bn_net_source(ctx, p, s);
 		if (r)
 			return r;
@@ -146,7 +146,7 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host)
 		flags |= BN_CT_F_SNAT | BN_CT_F_HAIRPIN;
 		p->todo |= BN_DO_BACK;
 	}
-	r = bn_net_insert(p, flags);
+	r = bn_net_insert(p, flags, replace);
 	return r ?: p->todo & BN_DO_UP ? BN_DONE_PASS : 0;
 }
 
@@ -237,12 +237,12 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 	if (bn_ctx_early && (hit->flags & (BN_CT_F_SNAT | BN_CT_F_FOREIGN)) != BN_CT_F_SNAT)
 		return BN_DONE_PASS; /* to a backend here */
 	if (bn_net_reborn(hit, p))
-		return bn_net_begin(ctx, p, host);
+		return bn_net_begin(ctx, p, host, hit->gen);
 	r = bn_net_moved(p, hit);
 	if (r < 0)
 		return r;
 	if (r || (!host && bn_net_sent_anew(p, hit)))
-		return bn_net_begin(ctx, p, host);
+		return bn_net_begin(ctx, p, host, hit->gen);
 	if (hit->flags & BN_CT_F_DSR)
 		return bn_net_orig_dsr(ctx, p, hit);
 	if (!(hit->flags & BN_CT_F_FOREIGN)) {
@@ -260,7 +260,7 @@ static __always_inline int bn_net_orig(bn_ctx *ctx, struct bn_pkt *p, struct bn_
 	/* The entry for the replies was given up before the flow was established: begin again. */
 	if (bn_ct_due(hit, p) && bn_ct_track(hit->e, p, hit->flags, hit->reply) &&
 	    !(p->flags & BN_PKT_F_LATER) && !bn_flow_mid(p))
-		return bn_net_begin(ctx, p, host);
+		return bn_net_begin(ctx, p, host, hit->gen);
 	bn_ct_count(hit->e, p, hit->reply);
 	if (!host && !(p->todo & BN_DO_ROUTED))
 		bn_net_orig_straight(p);
@@ -376,7 +376,33 @@ static __always_inline int bn_net_in(bn_ctx *ctx, struct bn_pkt *p)
 	}
 	if (!bn_ctx_early && bn_net_aside(s, p, &hit))
 		return bn_net_shift(p, BN_CT_F_NET);
-	return bn_net_begin(ctx, p, 0);
+	return bn_net_begin(ctx, p, 0, 0);
+}
+
+/* The flow that another CPU has just begun (BN_DONE_AGAIN). */
+__noinline int bn_net_again(bn_ctx *ctx, struct bn_pkt *p)
+{
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit = {};
+	int r = 0;
+
+	if (!p || !s)
+		return -BN_DROP_INTERNAL;
+	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_MAIN, &hit);
+	if (!hit.e || hit.reply || !(hit.flags & BN_CT_F_ALIAS))
+		return -BN_DROP_INTERNAL;
+	p->todo = 0;
+	if (hit.flags & BN_CT_F_DSR)
+		return bn_net_orig_dsr(ctx, p, &hit);
+	bn_ct_other(hit.e, &p->x);
+	p->todo |= BN_DO_NAT;
+	if (!(hit.flags & BN_CT_F_NET)) {
+		p->todo |= hit.flags & BN_CT_F_HAIRPIN ? BN_DO_BACK : BN_DO_ROUTED;
+	} else if (!bn_addr_same(&p->x.src, &p->t.src)) {
+		p->todo |= BN_DO_ROUTED;
+		r = bn_net_way(ctx, p);
+	}
+	return r ?: bn_net_done(p, &hit);
 }
 
 #endif

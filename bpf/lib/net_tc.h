@@ -129,7 +129,7 @@ static __always_inline int bn_net_out(bn_ctx *ctx, struct bn_pkt *p)
 	if (!hit.e) {
 		if (bn_net_aside(s, p, &hit))
 			return bn_net_shift(p, 0);
-		r = bn_net_begin(ctx, p, 1);
+		r = bn_net_begin(ctx, p, 1, 0);
 		if (r || (p->todo & BN_DO_NAT))
 			return bn_net_own(p, r);
 		return bn_net_note(p);

@@ -20,6 +20,7 @@
 enum bn_done {
 	BN_DONE_PASS = 1, /* nothing more to do: let it go on */
 	BN_DONE_REDIRECT, /* given to bpf_redirect or bpf_redirect_peer */
+	BN_DONE_AGAIN,	  /* another CPU has begun this flow meanwhile: it goes on as that one decided */
 	BN_DONE__MAX,
 };
 
