@@ -80,14 +80,12 @@ static void make(struct bn_verify *v, struct packet *p, const struct bn_addr *sr
 	memset(p, 0, sizeof(*p));
 	if (!bn_proto_index(proto))
 		proto = v4 ? BN_PROTO_ICMP : BN_PROTO_ICMP6;
-	if (++v->sport < 32768) /* a flow that is known already would not be judged */
-		v->sport = 32768;
 	memcpy(eth->src, mac, 6);
 	memcpy(eth->dst, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
 	eth->proto = htons(v4 ? ETH_P_IP : ETH_P_IPV6);
 	pseudo = bn_verify_sum(src->b + 16 - alen, alen, 0);
 	pseudo = bn_verify_sum(dst->b + 16 - alen, alen, pseudo);
-	n = put_l4(p->b + l3 + hdr, proto, v->sport, port, pseudo);
+	n = put_l4(p->b + l3 + hdr, proto, bn_verify_sport(v), port, pseudo);
 	if (v4) {
 		struct ip4_h *ip = (struct ip4_h *)(p->b + l3);
 
@@ -351,7 +349,6 @@ int bn_verify_new(struct bn_maps *live, int from_pod_fd, int to_pod_fd, struct b
 	v->live = live;
 	v->live_fd[BN_EGRESS] = from_pod_fd;
 	v->live_fd[BN_INGRESS] = to_pod_fd;
-	v->sport = 32768;
 	*ret = v;
 	return 0;
 }

@@ -133,9 +133,7 @@ static int send_request(struct bn_verify *v, const struct bn_addr *client, const
 	struct seg s = {.src = server, .dst = client, .sport = PORT, .seq = ISN, .ack = ISN + 1, .flags = SYN | ACK};
 	int r;
 
-	if (++v->sport < 32768)
-		v->sport = 32768;
-	c.sport = s.dport = v->sport;
+	c.sport = s.dport = bn_verify_sport(v);
 	r = run(v, false, &c);
 	r = r ?: run(v, true, &s);
 	c.flags = ACK | PSH;

@@ -14,6 +14,11 @@
  * before). */
 #define BN_VERIFY_IN_IFINDEX 0x7fffffff
 #define TC_SHOT	   2
+/* Source ports that no client is given: the packet must not be one of a real connection. Used in turn,
+ * because a flow that is known already is not judged anew.
+ */
+#define BN_VERIFY_SPORT_FIRST 256
+#define BN_VERIFY_SPORT_LAST  495
 
 struct __attribute__((packed)) eth_h {
 	uint8_t dst[6], src[6];
@@ -70,6 +75,13 @@ static inline void bn_verify_put16(uint8_t *at, uint16_t v)
 {
 	at[0] = (uint8_t)(v >> 8);
 	at[1] = (uint8_t)v;
+}
+
+static inline uint16_t bn_verify_sport(struct bn_verify *v)
+{
+	if (v->sport < BN_VERIFY_SPORT_FIRST || v->sport >= BN_VERIFY_SPORT_LAST)
+		v->sport = BN_VERIFY_SPORT_FIRST - 1;
+	return ++v->sport;
 }
 
 /* Programs and maps of our own, loaded once. */

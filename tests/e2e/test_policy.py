@@ -195,6 +195,9 @@ def test_trace_flows_and_show():
         for frm, want in (("default/red", "allow"), ("default/blue", "deny")):
             code, t = trace("--from", frm, "--to", "default/web", "--proto", "tcp", "--port", "8080", "--verify")
             assert t["verdict"] == want and t.get("kernel"), t
+        # what it leaves is no flow that a client could have: their ports begin higher
+        left = [f for f in c.n1.json("ct", "list") if f["protocol"] == "TCP" and f["destination"] == c.web.ip and f["packets"] == 1]
+        assert left and all(256 <= f["sourcePort"] <= 495 for f in left), left
         c.blue.ask(c.web.ip, 8080, timeout=0.3)
 
         def seen():
