@@ -437,6 +437,14 @@ static __always_inline bool bn_net_aside(struct bn_scratch *s, const struct bn_p
 	return hit->e && !hit->reply;
 }
 
+static __always_inline void bn_net_find_shifted(struct bn_scratch *s, const struct bn_pkt *p, struct bn_ct_hit *hit)
+{
+	bn_ct_ref_far(&s->ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
+	bn_ct_find(&s->ref, hit);
+	if (hit->e && bn_ct_expired(hit->e, p->now_s))
+		hit->e = NULL;
+}
+
 static __always_inline int bn_net_shifted(struct bn_pkt *p, struct bn_ct_hit *hit)
 {
 	bn_ct_other(hit->e, &p->x);
@@ -455,7 +463,7 @@ __noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	bn_net_find_shifted(s, p, &hit);
 	if (hit.e && !bn_net_reborn(&hit, p))
 		return bn_net_shifted(p, &hit);
 	if (p->flags & BN_PKT_F_LATER)
@@ -473,7 +481,7 @@ __noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
 	r = bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), hit.e ? hit.gen : 0);
 	if (r != BN_DONE_AGAIN)
 		return r;
-	bn_net_find(s, p, &p->t, p->proto, BN_CT_ZONE_SHIFTED, &hit);
+	bn_net_find_shifted(s, p, &hit);
 	return hit.e ? bn_net_shifted(p, &hit) : -BN_DROP_INTERNAL;
 }
 
