@@ -63,8 +63,14 @@ def _ip_batch(ns, lines):
         raise RuntimeError(f"ip -batch in {ns}: {p.stderr}\n{text}")
 
 
+# Limits of waiting are those of an idle machine; a test runs beside others on one that may be slow.
+PATIENCE = 3
+
+
 def wait_for(what, fn, timeout=10.0, step=0.05):
-    """Calls fn until it returns something true; raises after timeout seconds, with the last result."""
+    """Calls fn until it returns something true; raises after timeout seconds of an idle machine, with the
+    last result."""
+    timeout *= PATIENCE
     end = time.monotonic() + timeout
     last = None
     while True:
@@ -370,7 +376,7 @@ class Node(Host):
                                  + self.log_tail())
         return self.cli("status", check=False).returncode == 0
 
-    def stop(self, sig=signal.SIGTERM, timeout=12):
+    def stop(self, sig=signal.SIGTERM, timeout=12 * PATIENCE):
         if self.daemon:
             if self.daemon.poll() is None:
                 self.daemon.send_signal(sig)
@@ -379,7 +385,7 @@ class Node(Host):
             return code
         return None
 
-    def cli(self, *args, check=True, timeout=20, input=None):
+    def cli(self, *args, check=True, timeout=20 * PATIENCE, input=None):
         return sh(["nsenter", "--net=/var/run/netns/" + self.ns, os.path.join(BUILD, "bpfnet"),
                    "--run-dir", self.run_dir] + list(args), check=check, timeout=timeout,
                   input=input)
@@ -406,7 +412,7 @@ class Node(Host):
         if self.daemon and self.daemon.poll() is None:
             self.daemon.terminate()
             try:
-                self.daemon.wait(12)
+                self.daemon.wait(12 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
                 self.daemon.wait()

@@ -494,7 +494,7 @@ def thousand_rules(c):
     put(c, [{"ports": [{"port": 8080}], "http": many}])
     in_force(c, c.near, "/api/v12/r999/a-b/c")
     took = time.monotonic() - began
-    assert took < 2, f"in force after {took:.2f} s"
+    assert took < 5, f"in force after {took:.2f} s"
     for host in (c.near, c.far):
         assert ask(host, VIP, 80, "GET", "/api/v1/r0/x") == 200
         assert ask(host, VIP6, 80, "GET", "/api/v1/r1000/x") == 403

@@ -54,7 +54,7 @@ def test_follows():
         lat = {x.split(" ")[0]: float(x.split(" ")[1]) for x in c.n1.cli("metrics").stdout.splitlines()
                if x.startswith("bpfnet_event_to_kernel_seconds")}
         n = lat["bpfnet_event_to_kernel_seconds_count"]
-        assert 4 <= n < 50 and 0 < lat["bpfnet_event_to_kernel_seconds_sum"] < n * 0.1, lat
+        assert 4 <= n < 50 and 0 < lat["bpfnet_event_to_kernel_seconds_sum"] < n * 0.3, lat
 
 
 def test_server_away():

@@ -241,7 +241,7 @@ def rolling(args):
         for p in load:
             p.send_signal(signal.SIGINT)
         for p, (h, u) in zip(load, targets):
-            out = p.communicate(timeout=10)[0]
+            out = p.communicate(timeout=60)[0]
             n = int(out.split(" requests in")[0].split()[-1])
             assert n > 50, (h.name, u, out)
             assert "Socket errors" not in out and "Non-2xx" not in out, (args, h.name, u, out)
