@@ -50,7 +50,7 @@ struct bn_iface {
 struct bn_pod_slot {
 	__u64 word;    /* BN_POD_WORD(ingress policy id, egress policy id) */
 	__u32 ifindex; /* host-side interface */
-	__u32 flags;   /* BN_POD_F_* */
+	__u32 spare;   /* 0 */
 };
 BN_ABI_END
 _Static_assert(sizeof(struct bn_ep) == 48, "map ABI");
@@ -85,11 +85,6 @@ enum {
 	BN_ADDR_F_HOST = 1 << 1,     /* an address of this node */
 	BN_ADDR_F_NODE = 1 << 2,     /* an address of another node */
 	BN_ADDR_F_NODEPORT = 1 << 3, /* answers NodePorts (--nodeport-addresses); with HOST */
-};
-
-/* pods.flags */
-enum {
-	BN_POD_F_AUDIT = 1 << 0, /* denials are recorded and passed */
 };
 
 /* Identities: numbers local to the node for what policies can see of an address. */

@@ -180,7 +180,7 @@ int bn_pods_alloc(struct bn_pods *p, uint32_t ifindex, uint32_t *ret)
 		__atomic_store_n(&s->word, 0, __ATOMIC_RELEASE);
 		p->writes++;
 	}
-	store32(p, &s->flags, 0);
+	store32(p, &s->spare, 0);
 	store32(p, &s->ifindex, ifindex);
 	p->state[p->next] = SLOT_USED;
 	p->used++;
@@ -195,14 +195,6 @@ void bn_pods_release(struct bn_pods *p, uint32_t slot)
 	p->state[slot] = SLOT_LIMBO;
 	p->have_limbo = true;
 	p->used--;
-}
-
-int bn_pods_set_flags(struct bn_pods *p, uint32_t slot, uint32_t flags)
-{
-	if (!slot || slot >= p->entries || p->state[slot] != SLOT_USED)
-		return -EINVAL;
-	store32(p, &p->slots[slot].flags, flags);
-	return 0;
 }
 
 static void store_addr(struct bn_pods *p, struct bn_addr *at, const struct bn_addr *v)

@@ -3,8 +3,8 @@
 #define BN_MAPS_POD_ACCESS_H
 
 /* Typed access to the maps ifaces and pods: the interfaces that programs are attached to, and the
- * slots of this node's pods. Only writer of ifaces and of pods[].ifindex and pods[].flags;
- * pods[].word belongs to the policies (maps/pol_access.h).
+ * slots of this node's pods. Only writer of ifaces and of pods[].ifindex; pods[].word belongs to the
+ * policies (maps/pol_access.h).
  *
  * A slot belongs to one pod; all its interfaces name it, pods[].ifindex is the one it was made for.
  * After a restart the same interface finds the same slot: what is pinned in ifaces is adopted. A
@@ -42,7 +42,6 @@ int bn_pods_alloc(struct bn_pods *p, uint32_t ifindex, uint32_t *ret);
  * until it is handed out again: a packet that is on its way is judged as before.
  */
 void bn_pods_release(struct bn_pods *p, uint32_t slot);
-int bn_pods_set_flags(struct bn_pods *p, uint32_t slot, uint32_t flags); /* BN_POD_F_* */
 
 /* state.node4 and node6; NULL or all zero: none. */
 void bn_pods_set_node(struct bn_pods *p, const struct bn_addr *v4, const struct bn_addr *v6);

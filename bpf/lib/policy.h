@@ -22,7 +22,7 @@ struct bn_ask {
 	__u32 policy; /* which one it is */
 	/* the answer */
 	__u32 rule;
-	__u32 audit; /* denied, but only to be recorded; before the question: it would be */
+	__u32 audit; /* denied, but only to be recorded */
 	__u32 http;  /* allowed, and requests are judged by this rule set; 0: they are not */
 	/* Who the peer is, looked up beforehand: one call less in the deepest chain. */
 	struct bn_who who;
@@ -110,7 +110,6 @@ static __always_inline int bn_policy_of(struct bn_ask *q)
 	q->policy = q->dir == BN_DIR_EGRESS ? BN_POD_EGRESS(word) : BN_POD_INGRESS(word);
 	if (q->policy == BN_POL_OPEN)
 		return 0;
-	q->audit = pod->flags & BN_POD_F_AUDIT;
 	return 1;
 }
 
@@ -148,7 +147,7 @@ __noinline int bn_policy_ask(struct bn_ask *q)
 		q->audit = 0;
 		return 0;
 	}
-	if (q->audit || (flags & BN_POL_F_AUDIT) || (st->flags & BN_STATE_F_AUDIT)) {
+	if ((flags & BN_POL_F_AUDIT) || (st->flags & BN_STATE_F_AUDIT)) {
 		q->audit = action != BN_ACT_HTTP;
 		q->http = 0;
 		return 0;

@@ -314,7 +314,7 @@ static bool live_pod(const struct bn_verify *v, const struct bn_addr *a, enum bn
 		return false;
 	s = bn_map_at(v->live, BN_MAP_pods, BN_EP_SLOT(ep->word));
 	st = bn_map_at(v->live, BN_MAP_state, 0);
-	if (!s || !st || (st->flags & BN_STATE_F_AUDIT) || (s->flags & BN_POD_F_AUDIT))
+	if (!s || !st || (st->flags & BN_STATE_F_AUDIT))
 		return false;
 	id = dir == BN_EGRESS ? BN_POD_EGRESS(s->word) : BN_POD_INGRESS(s->word);
 	pol = bn_map_at(v->live, BN_MAP_pols, id);

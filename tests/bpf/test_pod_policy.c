@@ -405,12 +405,8 @@ static void answers_and_audit(void **state)
 	ROWS(e, {"audit: passes", OUT_OF(IF_A), {A, OUT, 1001, 80, TCP, SYN}, PASS},
 	     {"audit: in too", INTO(IF_A, IF_UP), {OUT, A, 1001, 80, TCP, SYN}, PASS});
 	state_of(e)->flags = 0;
-	pod_of(e, 1)->flags = BN_POD_F_AUDIT;
 	state_of(e)->epoch++;
-	ROWS(e, {"audit of one pod", OUT_OF(IF_A), {A, OUT, 1002, 80, TCP, SYN}, PASS});
-	pod_of(e, 1)->flags = 0;
-	state_of(e)->epoch++;
-	ROWS(e, {"audit ends", OUT_OF(IF_A), {A, OUT, 1002, 80, TCP, ACK}, SHOT, BN_DROP_POLICY_EGRESS});
+	ROWS(e, {"audit ends", OUT_OF(IF_A), {A, OUT, 1001, 80, TCP, ACK}, SHOT, BN_DROP_POLICY_EGRESS});
 	env_free(e);
 }
 
