@@ -15,7 +15,11 @@
  *  - what would be dropped (a Local policy without local endpoint), and sources outside
  *    loadBalancerSourceRanges: the packet leaves and is dropped as a packet;
  *  - with --masquerade-all, what pods send to a ClusterIP: only a packet can be masqueraded;
- *  - ports of service addresses that are no frontend.
+ *  - ports of service addresses that are no frontend;
+ *  - UDP of pods, when the kernel gives the socket no storage (out of memory, net.core.optmem_max used up,
+ *    or Linux 6.19 and later on processors without a 16-byte compare and exchange). The node's own are
+ *    translated all the same: sk_rev remembers, and the socket's cookie chooses, so that its datagrams
+ *    stay with one backend.
  */
 
 #include <linux/in.h>
@@ -28,6 +32,9 @@
 
 const volatile __u64 cfg_netns_cookie; /* of the node's own network namespace */
 const volatile bool cfg_socket_lb_pods = true;
+
+/* A socket was translated without storage: reverse look-ups without it are worth a look. */
+static volatile __u32 bn_sock_bare;
 
 enum bn_sock_op {
 	BN_SOCK_CONNECT,
@@ -161,22 +168,29 @@ static __always_inline void bn_sk_tcp_give(__u64 cookie)
 
 /* --- Peers --------------------------------------------------------------------------------------- */
 
-static __always_inline void bn_sock_spill(struct bpf_sock_addr *ctx, struct bn_sk_peers *ps,
-					  const struct bn_sk_peer *p, __u8 proto)
+static __always_inline void bn_sock_spill(struct bpf_sock_addr *ctx, const struct bn_addr *back,
+					  __be16 back_port, const struct bn_addr *front,
+					  __be16 front_port, __u8 proto)
 {
 	struct bn_skrev_key key = {
 		.cookie = bpf_get_socket_cookie(ctx),
-		.addr = p->back,
-		.port = p->back_port,
+		.addr = *back,
+		.port = back_port,
 		.proto = proto,
 	};
 	struct bn_skrev_val val = {
-		.addr = p->front,
-		.port = p->front_port,
+		.addr = *front,
+		.port = front_port,
 	};
 
 	bpf_map_update_elem(&sk_rev, &key, &val, BPF_ANY);
-	ps->spilled = 1;
+}
+
+/* A call of a socket that has no storage. */
+static __always_inline void bn_sock_note_bare(struct bpf_sock_addr *ctx, const struct bn_sock_call *c)
+{
+	bn_sock_spill(ctx, &c->be.addr, c->be.port, &c->addr, c->port, c->proto);
+	bn_sock_bare = 1;
 }
 
 static __always_inline void bn_sock_write(struct bn_sk_peer *p, const struct bn_sock_call *c, __u32 now_s)
@@ -208,8 +222,10 @@ static __always_inline void bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk
 		}
 	}
 	p = &ps->p[oldest & (BN_SK_PEERS - 1)];
-	if (p->front_port && !bn_sock_is_front(p, c))
-		bn_sock_spill(ctx, ps, p, c->proto);
+	if (p->front_port && !bn_sock_is_front(p, c)) {
+		bn_sock_spill(ctx, &p->back, p->back_port, &p->front, p->front_port, c->proto);
+		ps->spilled = 1;
+	}
 	bn_sock_write(p, c, now_s);
 }
 
@@ -232,21 +248,30 @@ static __always_inline void bn_sock_note_tcp(struct bpf_sock_addr *ctx, const st
 	}
 	if (ps)
 		bn_sock_note(ctx, ps, c, now_s);
+	else
+		bn_sock_note_bare(ctx, c);
 }
 
 /* The application turned to this address itself: what comes from it is shown as it is. */
 static __always_inline void bn_sock_forget(struct bpf_sock_addr *ctx, const struct bn_sock_call *c)
 {
+	struct bn_skrev_key key = {
+		.addr = c->addr,
+		.port = c->port,
+		.proto = c->proto,
+	};
 	struct bn_sk_peers *ps;
 
 	if (!ctx->sk)
 		return;
 	ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, 0);
-	if (!ps)
-		return;
-	for (int i = 0; i < BN_SK_PEERS; i++)
+	for (int i = 0; ps && i < BN_SK_PEERS; i++)
 		if (bn_sock_is_back(&ps->p[i], &c->addr, c->port))
 			ps->p[i].front_port = 0;
+	if (ps ? ps->spilled : bn_sock_bare) {
+		key.cookie = bpf_get_socket_cookie(ctx);
+		bpf_map_delete_elem(&sk_rev, &key);
+	}
 }
 
 static __always_inline void bn_sock_count(enum bn_drop reason)
@@ -337,8 +362,11 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 		ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (op == BN_SOCK_SENDMSG && ps && bn_sock_sticky(ps, c, svc, who.now_s))
 		return BN_SOCK_TRANSLATE;
+	if (c->proto == IPPROTO_UDP && !ps && !c->host)
+		return BN_SOCK_ASIS;
 	who.netns = c->netns;
-	who.rnd = bpf_get_prandom_u32();
+	who.rnd = c->proto == IPPROTO_UDP && !ps ? (__u32)bpf_get_socket_cookie(ctx) * 2654435761u
+						 : bpf_get_prandom_u32();
 	switch (bn_sel_backend(svc, &who, &c->be)) {
 	case BN_SEL_OK:
 		break;
@@ -354,6 +382,8 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 		bn_sock_note_tcp(ctx, c, who.now_s);
 	else if (ps)
 		bn_sock_note(ctx, ps, c, who.now_s);
+	else
+		bn_sock_note_bare(ctx, c);
 	bn_sock_count(BN_DROP_NONE);
 	return BN_SOCK_TRANSLATE;
 }
@@ -375,9 +405,7 @@ static __always_inline bool bn_sock_reverse(struct bpf_sock_addr *ctx, struct bn
 		return true;
 	}
 	ps = bpf_sk_storage_get(&sk_peers, ctx->sk, NULL, 0);
-	if (!ps)
-		return false;
-	for (int i = 0; i < BN_SK_PEERS; i++) {
+	for (int i = 0; ps && i < BN_SK_PEERS; i++) {
 		struct bn_sk_peer *p = &ps->p[i];
 
 		if (bn_sock_is_back(p, &c->addr, c->port)) {
@@ -386,7 +414,7 @@ static __always_inline bool bn_sock_reverse(struct bpf_sock_addr *ctx, struct bn
 			return true;
 		}
 	}
-	if (!ps->spilled)
+	if (!(ps ? ps->spilled : bn_sock_bare))
 		return false;
 	key.cookie = bpf_get_socket_cookie(ctx);
 	key.addr = c->addr;
