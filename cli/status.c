@@ -115,6 +115,12 @@ static void print_pairs(const json_t *o)
 	}
 }
 
+/* Long, and rarely asked for. */
+static bool wide_only(const char *key)
+{
+	return !strcmp(key, "features") || !strcmp(key, "mapBytes");
+}
+
 /* A line for each of the rest: fields that a newer daemon has are shown, too. */
 static void print_rest(const json_t *s, bool wide)
 {
@@ -124,7 +130,7 @@ static void print_rest(const json_t *s, bool wide)
 	size_t i;
 
 	json_object_foreach((json_t *)s, key, v) {
-		if (skipped(key, v) || (!wide && !strcmp(key, "features")))
+		if (skipped(key, v) || (!wide && wide_only(key)))
 			continue;
 		if (json_is_array(v)) {
 			json_array_foreach(v, i, e) {

@@ -102,6 +102,23 @@ static json_t *waiting_json(struct bn_daemon *d)
 	return a;
 }
 
+/* Kernel memory of the pinned maps, in bytes: of all, and of each that has any. */
+static void memory_json(const struct bn_daemon *d, json_t *o)
+{
+	json_t *each = json_object();
+	uint64_t sum = 0;
+
+	for (int i = 0; i < BN_MAP__MAX; i++) {
+		uint64_t n = bn_map_memory(d->kernel->maps, i);
+
+		sum += n;
+		if (n)
+			json_object_set_new(each, bn_map_name(i), json_integer(n));
+	}
+	json_object_set_new(o, "mapBytesTotal", json_integer(sum));
+	json_object_set_new(o, "mapBytes", each);
+}
+
 json_t *bn_daemon_status(struct bn_daemon *d)
 {
 	const char *routing, *because = "";
@@ -128,6 +145,7 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "http", http_json(d));
 	json_object_set_new(o, "httpRefused", http_refused_json(d));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));
+	memory_json(d, o);
 	if (bn_policies_errors(d->policies, &errors) == 0)
 		json_object_set_new(o, "policyErrors", errors);
 	if (bn_kernel_check_order(d->kernel, &order) == 0)
