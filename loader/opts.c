@@ -300,7 +300,8 @@ int bn_opts_parse(int argc, char **argv, struct bn_opts *ret)
 					    defs[i].arg ? required_argument : no_argument, NULL,
 					    defs[i].id };
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "hV", longs, &idx)) != -1) {
+	opterr = 0; /* one sentence, and ours */
+	while ((c = getopt_long(argc, argv, ":hV", longs, &idx)) != -1) {
 		if (c == O_HELP || c == 'h') {
 			usage(stdout);
 			return 1;
@@ -309,8 +310,10 @@ int bn_opts_parse(int argc, char **argv, struct bn_opts *ret)
 			printf("bpfnetd %s\n", BN_VERSION);
 			return 1;
 		}
-		if (c == '?') {
-			fprintf(stderr, "bpfnetd: 'bpfnetd --help' lists the options\n");
+		if (c == '?' || c == ':') {
+			fprintf(stderr, "bpfnetd: %s '%s'; 'bpfnetd --help' lists the options\n",
+				c == ':' ? "a value is missing behind" : "unknown or ambiguous option",
+				argv[optind - 1]);
 			return -EINVAL;
 		}
 		r = apply(&defs[c - O_MANIFESTS], optarg, ret);
