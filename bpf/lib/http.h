@@ -156,6 +156,7 @@ static __always_inline int bn_http_changed(bn_ctx *ctx, struct bn_pkt *p, struct
 __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
+	__u32 to;
 
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
@@ -174,11 +175,11 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 	if (w->plen && bn_before(w->seq, c->deny) && bn_before(c->una, c->deny)) {
 		if (bn_http_own(ctx))
 			return -BN_DROP_INTERNAL;
-		if (!bn_http_same(ctx, c, bn_later(w->seq, c->una), bn_before(w->end, c->deny) ? w->end : c->deny))
+		to = bn_before(w->end, c->deny) ? w->end : c->deny;
+		if (!bn_http_same(ctx, c, bn_later(w->seq, c->una), to))
 			return bn_http_changed(ctx, p, c);
 		c->strikes = 0;
-		return bn_before(c->deny, w->end) || (w->tcp.flags & BN_TCP_FIN) ? bn_http_trim(ctx, p, c->deny - w->seq)
-										  : 0;
+		return to != w->end || (w->tcp.flags & BN_TCP_FIN) ? bn_http_trim(ctx, p, to - w->seq) : 0;
 	}
 	return -BN_DROP_HTTP_WAITING;
 }

@@ -259,8 +259,21 @@ static void one_segment(struct game *g)
 		n = end - at;
 	if (!rnd(g, 10))
 		g->acked = g->c.ack;
-	segment(g, true, at, t->b + at, n, ACK, &out, &verdict);
+	segment(g, true, at, t->b + at, n, !g->honest && !rnd(g, 20) ? ACK | FIN : ACK, &out, &verdict);
 	if (verdict == PASS && rnd(g, 4))
+		takes(g, &out);
+}
+
+/* What makes those on the way believe that the connection ends or begins, and the server not: it is nowhere near. */
+static void pretends(struct game *g)
+{
+	static const uint8_t kinds[] = {RST, RST | ACK, SYN, SYN | ACK, FIN | ACK, ACK};
+	uint32_t at = rnd(g, 2) ? rnd(g, 3000) : 0x40000000 + rnd(g, 9);
+	struct frame out;
+	int verdict;
+
+	segment(g, true, at, NULL, 0, kinds[rnd(g, ARRAY_SIZE(kinds))], &out, &verdict);
+	if (verdict == PASS && (out.b[out.l4 + 13] & RST))
 		takes(g, &out);
 }
 
@@ -286,7 +299,9 @@ static void play(struct env *e, uint32_t seed, bool honest, bool ws)
 	while (!g->srv.dead && s.n && ++steps < (honest ? 4000u : 150u)) {
 		if (honest && g->srv.next == s.n && g->srv.answered == g->srv.heads)
 			break;
-		if (rnd(g, 4))
+		if (!honest && !rnd(g, 12))
+			pretends(g);
+		else if (rnd(g, 4))
 			one_segment(g);
 		else
 			says(g);
@@ -296,7 +311,7 @@ static void play(struct env *e, uint32_t seed, bool honest, bool ws)
 			 (int)s.n, s.b);
 	g->c.ack = g->acked;
 	answer(&g->c, g->srv.next, NULL, 0, RST | ACK);
-	if (!followed(&g->c, &f) && f.phase != BN_HTTP_ANSWERED)
+	if (honest && !followed(&g->c, &f) && f.phase != BN_HTTP_ANSWERED)
 		fail_msg("seed %u: still followed after the reset", seed);
 	free(g);
 }
@@ -338,6 +353,46 @@ static void honest_upgrade(void **state)
 	games(true, switch_text, true);
 }
 
+/* More small pieces out of order than one run looks at, with the denied request behind them: the segment that closes
+ * the gap does not pass.
+ */
+static void too_many(void **state)
+{
+	static const char head[] = "POST /ok HTTP/1.1\r\nHost: a\r\nX-Team: red\r\nTransfer-Encoding: chunked\r\n\r\n";
+	static const char no[] = "0\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n";
+	const uint32_t count = 600000, size = 6 * count, first = 1400;
+	struct game *g = calloc(1, sizeof(*g));
+	char *b = malloc(sizeof(head) + size + sizeof(no));
+	uint32_t at = sizeof(head) - 1, end;
+	struct bn_http_conn f;
+	struct frame out;
+	int verdict;
+
+	(void)state;
+	assert_true(g && b);
+	memcpy(b, head, at);
+	for (uint32_t k = 0; k < count; k++, at += 6)
+		memcpy(b + at, "1\r\nx\r\n", 6);
+	memcpy(b + at, no, sizeof(no) - 1);
+	end = at + (uint32_t)sizeof(no) - 1;
+	bn_http_rules_freep(&rules);
+	g->c = begin(http_env_of(plain_text, 0), 0);
+	g->acked = g->c.ack;
+	segment(g, true, 0, b, 1, ACK, &out, &verdict);
+	for (at = first; at < end; at += 1400) {
+		segment(g, true, at, b + at, end - at < 1400 ? end - at : 1400, ACK, &out, &verdict);
+		assert_int_equal(verdict, PASS);
+	}
+	segment(g, true, 1, b + 1, first - 1, ACK, &out, &verdict);
+	assert_true(verdict == SHOT || (out.b[out.l4 + 13] & RST));
+	assert_int_equal(followed(&g->c, &f), 0);
+	assert_int_equal(f.phase, BN_HTTP_ANSWERED);
+	assert_int_equal(f.nblocks, 0);
+	env_free(g->c.e);
+	free(b);
+	free(g);
+}
+
 static int links_up(void **state)
 {
 	int r = net_setup(state);
@@ -352,6 +407,7 @@ int main(void)
 		cmocka_unit_test(hostile_upgrade),
 		cmocka_unit_test(honest),
 		cmocka_unit_test(honest_upgrade),
+		cmocka_unit_test(too_many),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
