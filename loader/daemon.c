@@ -173,6 +173,7 @@ static void on_tick(evutil_socket_t fd _unused_, short what _unused_, void *data
 	__atomic_store_n(&st->heartbeat_ns, ts.tv_sec * 1000000000ull + ts.tv_nsec,
 			 __ATOMIC_RELAXED);
 	bn_takeover_tick(&d->takeover);
+	bn_limits_tick(&d->limits, d->kernel->maps, ts.tv_sec * 1000000000ull + ts.tv_nsec);
 	bn_daemon_kick(d);
 }
 

@@ -17,6 +17,7 @@
 #include "loader/model/policies.h"
 #include "loader/model/services.h"
 #include "loader/model/udpsocks.h"
+#include "loader/limits.h"
 #include "loader/opts.h"
 #include "loader/serve/control.h"
 #include "loader/serve/fill.h"
@@ -57,6 +58,7 @@ struct bn_daemon {
 	struct bn_flows *flows;
 	struct bn_laststate *last;
 	struct bn_source *source;
+	struct bn_limits limits;
 	struct bn_takeover takeover;
 	struct bn_metric *latency; /* from the source's events to the kernel */
 	bool cgroup_attached, swept, stopping;

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
+#include "loader/limits.h"
 #include "maps/maps.h"
 #include "maps/util.h"
 
@@ -248,6 +249,39 @@ static void percpu_sums(void **state)
 	assert_int_equal(bn_map_percpu_sum(m, BN_MAP_fronts, idx, (uint64_t *)&sum), -EINVAL);
 }
 
+static void count_drop(struct bn_maps *m, __u32 why, uint64_t packets)
+{
+	int ncpus = libbpf_num_possible_cpus();
+	struct bn_drop_stat v[ncpus];
+
+	memset(v, 0, sizeof(v));
+	v[ncpus - 1].packets = packets;
+	assert_int_equal(bn_map_put(m, BN_MAP_drops, &why, v), 0);
+}
+
+/* What does not fit is said once a minute and reason; not what was counted before, nor a denial. */
+static void limits_are_said(void **state)
+{
+	const uint64_t s = 1000000000;
+	struct bn_maps *m = *state;
+	struct bn_limits l = {0};
+
+	count_drop(m, BN_DROP_CT_FULL, 5);
+	assert_int_equal(bn_limits_tick(&l, m, 1 * s), 0);
+	assert_int_equal(bn_limits_tick(&l, m, 2 * s), 0);
+	count_drop(m, BN_DROP_CT_FULL, 6);
+	count_drop(m, BN_DROP_POLICY_INGRESS, 1000);
+	assert_int_equal(bn_limits_tick(&l, m, 3 * s), 1);
+	count_drop(m, BN_DROP_CT_FULL, 1000);
+	count_drop(m, BN_DROP_NAT_PORTS, 1);
+	assert_int_equal(bn_limits_tick(&l, m, 4 * s), 1); /* the ports; the table's minute is not over */
+	assert_int_equal(bn_limits_tick(&l, m, 62 * s), 0);
+	assert_int_equal(bn_limits_tick(&l, m, 63 * s), 1);
+	assert_int_equal(bn_limits_tick(&l, m, 64 * s), 0);
+	count_drop(m, BN_DROP_CT_FULL, 0);
+	count_drop(m, BN_DROP_NAT_PORTS, 0);
+}
+
 static void pins_open(void **state)
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *ro = NULL, *shared = NULL;
@@ -300,7 +334,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_hold),	   cmocka_unit_test(mapping_is_the_map),
 		cmocka_unit_test(hashes_batch_and_walk), cmocka_unit_test(lpm_batch_and_walk),
-		cmocka_unit_test(full_map_says_so),	   cmocka_unit_test(percpu_sums),
+		cmocka_unit_test(limits_are_said),
+		cmocka_unit_test(full_map_says_so),	   cmocka_unit_test(limits_are_said),
 		cmocka_unit_test(pins_open),		   cmocka_unit_test(grace_returns),
 	};
 

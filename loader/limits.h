@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BN_LOADER_LIMITS_H
+#define BN_LOADER_LIMITS_H
+
+/* What did not fit (packets refused because a table, a port range or a share of it is used up) is counted in the
+ * kernel; here it is said in the log, each reason at most once a minute, with its number and what can be done.
+ */
+
+#include <stdint.h>
+
+#include "maps/drop.h"
+#include "maps/maps.h"
+
+struct bn_limits {
+	uint64_t seen[BN_DROP__MAX], said_ns[BN_DROP__MAX];
+	bool primed; /* what was counted before this daemon is not news */
+};
+
+/* To be called about once a second. Returns how many reasons it has logged. */
+int bn_limits_tick(struct bn_limits *l, const struct bn_maps *m, uint64_t now_ns);
+
+#endif
