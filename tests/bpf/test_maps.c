@@ -335,7 +335,7 @@ int main(void)
 		cmocka_unit_test(defaults_hold),	   cmocka_unit_test(mapping_is_the_map),
 		cmocka_unit_test(hashes_batch_and_walk), cmocka_unit_test(lpm_batch_and_walk),
 		cmocka_unit_test(limits_are_said),
-		cmocka_unit_test(full_map_says_so),	   cmocka_unit_test(limits_are_said),
+		cmocka_unit_test(full_map_says_so),	   cmocka_unit_test(percpu_sums),
 		cmocka_unit_test(pins_open),		   cmocka_unit_test(grace_returns),
 	};
 
