@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """A real kube-apiserver and etcd behind the same control socket as apiserver.py, as far as a server that
-behaves can follow: put, delete, present, compact, drop (restart), stop, start, delete_in_etcd, tokens.
+behaves can follow: put, delete, present, compact, drop (restart), stop, start, delete_in_etcd, tokens; and
+what operators do to real ones: term, signal.
 
-    KUBE_APISERVER=... ETCD=... real.py --dir DIR [--address A] [--port N] [--token T]
+    KUBE_APISERVER=... ETCD=... real.py --dir DIR [--address A] [--port N] [--token T] [--second A] [--api-arg=ARG]...
 
 kubeconfig is a cluster administrator's; with --token it is that of user "bpfnet", who has the rights that
 somebody gives him, and admin.kubeconfig is the administrator's.
@@ -48,7 +49,9 @@ class Real:
         self.port, self.etcd_port = args.port or free_port(), free_port()
         self.peer_port = free_port()
         self.token, self.user = "admin-token", args.token
-        certs.make_certs(d, ["DNS:localhost", "IP:127.0.0.1", f"IP:{self.address}"])
+        self.second, self.api_args = args.second, args.api_arg
+        certs.make_certs(d, ["DNS:localhost", "DNS:api.test", "IP:127.0.0.1", f"IP:{self.address}"] +
+                         [f"IP:{a}" for a in [args.second] if a])
         certs.openssl("genrsa", "-out", f"{d}/sa.key", "2048")
         self.write_tokens([self.token])
         self.log = open(f"{d}/servers.log", "ab")
@@ -72,23 +75,26 @@ class Real:
                    "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}")
         self.wait(lambda: self.etcd("/v3/kv/range", {"key": "eA=="}))
 
-    def start_api(self):
-        d = self.d
-        self.spawn("api", os.environ["KUBE_APISERVER"],
-                   f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--bind-address={self.address}",
-                   f"--advertise-address={self.address}",
+    def start_api(self, name="api", address=None):
+        d, address = self.d, address or self.address
+        ranges = ["10.96.0.0/16", "fd00:96::/112"]
+        if ":" in address:
+            ranges.reverse()  # the server's own Service is of its family
+        self.spawn(name, os.environ["KUBE_APISERVER"],
+                   f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--bind-address={address}",
+                   f"--advertise-address={address}", *self.api_args,
                    f"--secure-port={self.port}", f"--cert-dir={d}", f"--tls-cert-file={d}/tls.crt",
                    f"--tls-private-key-file={d}/tls.key", f"--client-ca-file={d}/ca.crt",
                    f"--token-auth-file={d}/tokens.csv", "--authorization-mode=RBAC",
                    f"--service-account-key-file={d}/sa.key",
                    f"--service-account-signing-key-file={d}/sa.key",
                    "--service-account-issuer=https://kubernetes.default.svc",
-                   "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112", "--allow-privileged=true",
+                   "--service-cluster-ip-range=" + ",".join(ranges), "--allow-privileged=true",
                    "--disable-admission-plugins=ServiceAccount")
-        self.wait(lambda: self.call("GET", "/readyz", parse=False), 120)
+        self.wait(lambda: self.call("GET", "/readyz", parse=False, address=address), 120)
 
     def write_kubeconfigs(self):
-        url = f"https://{self.address}:{self.port}"
+        url = f"https://[{self.address}]:{self.port}" if ":" in self.address else f"https://{self.address}:{self.port}"
         certs.write_kubeconfig(self.d, url, self.token)
         os.rename(f"{self.d}/kubeconfig", f"{self.d}/admin.kubeconfig")
         certs.write_kubeconfig(self.d, url, self.user or self.token)
@@ -117,9 +123,9 @@ class Real:
             raise RuntimeError(f"etcd {path}: {r.status} {text[:200]}")
         return json.loads(text)
 
-    def call(self, method, path, body=None, parse=True, missing_ok=False):
+    def call(self, method, path, body=None, parse=True, missing_ok=False, address=None):
         ctx = ssl.create_default_context(cafile=f"{self.d}/ca.crt")
-        c = http.client.HTTPSConnection(self.address, self.port, context=ctx, timeout=20)
+        c = http.client.HTTPSConnection(address or self.address, self.port, context=ctx, timeout=20)
         c.request(method, path, json.dumps(body) if body else None,
                   {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
         r = c.getresponse()
@@ -194,6 +200,20 @@ class Control(apiserver.Control):
     def do_start(self):
         self.s.start_api()
 
+    def do_signal(self, name, sig):
+        """To one of its processes: api, second, etcd."""
+        self.s.procs[name].send_signal(sig)
+
+    def do_await(self, name, seconds):
+        """Its end."""
+        self.s.procs[name].wait(seconds)
+
+    def do_begin(self, name):
+        if name == "etcd":
+            self.s.start_etcd()
+        else:
+            self.s.start_api(name, self.s.second if name == "second" else None)
+
     def do_drop(self):
         self.s.stop_api()
         self.s.start_api()
@@ -216,11 +236,15 @@ def main():
     p.add_argument("--address", default="127.0.0.1")
     p.add_argument("--port", type=int, default=0)
     p.add_argument("--token", help="of user bpfnet")
+    p.add_argument("--second", help="another server of the same etcd, at this address and the same port")
+    p.add_argument("--api-arg", action="append", default=[])
     args = p.parse_args()
     d, real = args.dir, Real(args)
     try:
         real.start_etcd()
         real.start_api()
+        if args.second:
+            real.start_api("second", args.second)
         url = real.write_kubeconfigs()
         control = Control(real)
         apiserver.threading.Thread(target=control.serve, args=(f"{d}/control.new",),

@@ -26,9 +26,9 @@ HTTP_POLICY = {"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy",
 
 
 @contextlib.contextmanager
-def web(prefix, start=True):
+def web(prefix, start=True, args=()):
     """The daemons have the rights that deploy/kubernetes/bpfnet.yaml gives them, and no others."""
-    with RealCluster(prefix, api_args=("--token", "node-token")) as c:
+    with RealCluster(prefix, api_args=("--token", "node-token", *args)) as c:
         c.kubectl("apply", "-f", os.path.join(ROOT, "deploy/crds"))
         c.kubectl("apply", "-f", os.path.join(ROOT, "deploy/kubernetes/bpfnet.yaml"))
         c.kubectl("create", "clusterrolebinding", "test", "--clusterrole=bpfnet", "--user=bpfnet")
