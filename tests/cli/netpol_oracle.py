@@ -151,7 +151,13 @@ class World:
             a, b = (self.r.choice(ends if self.r.random() < .75 else others) for _ in range(2))
             if (":" in a) == (":" in b):
                 n -= 1
-                yield a, b, self.r.choice(PROTOS), self.r.choice(PORTS + [82, 54, 444])
+                there = self.by_ip.get(ipaddress.ip_address(b), {"spec": {}})["spec"]
+                named = [(x["protocol"], x["containerPort"]) for k in ("containers", "initContainers")
+                         for c in there.get(k, []) for x in c["ports"]]
+                proto, number = self.r.choice(PROTOS), self.r.choice(PORTS + [82, 54, 444])
+                if named and self.r.random() < .35:
+                    proto, number = self.r.choice(named)
+                yield a, b, proto, number
 
     # --- what must come of it ---------------------------------------------------------------------
 
