@@ -265,7 +265,8 @@ static int open_kernel(struct bn_daemon *d)
 	r = bn_kernel_attach_cgroup(d->kernel, &err);
 	d->cgroup_attached = r == 0;
 	if (r < 0)
-		log_warn("socket hooks: %s; services work for pods only", err ? err : strerror(-r));
+		log_warn("socket hooks: %s; services are translated per packet only, the node's own too",
+			 err ? err : strerror(-r));
 	free(err);
 	return 0;
 }
