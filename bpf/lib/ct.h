@@ -209,15 +209,16 @@ static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct b
 	return e;
 }
 
-/* Where both buckets of a flow are going to be read, from memory, one after the other: asked for together they
- * come together. What was asked for is of no interest yet.
+/* Where both buckets of a flow may have to be read, from memory, one after the other: asked for together they come
+ * together. By a store into what nobody reads: a load would be waited for, though most often the
+ * first bucket is enough.
  */
 static __always_inline void bn_ct_touch(__u32 bucket)
 {
 	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 
 	if (h)
-		(void)*(volatile __u32 *)&h->tag[0];
+		*(volatile __u32 *)&h->spare = 0;
 }
 
 /* The entry of a flow, whether or not it has expired. */
