@@ -101,7 +101,8 @@ static const struct bn_cmd policy_cmds[] = {
 	{ .name = "trace", .help = "may A talk to B, and which rule says so",
 	  .run = bn_cmd_policy_trace, .opts = trace_opts,
 	  .more = "Exit status 0 allow, 1 deny, 2 error; 0 with --batch.\n"
-		  "A line of a batch: from to proto port [METHOD TARGET [host=H] [header=\"K: V\"]...]" },
+		  "A line of a batch: from to proto port [METHOD TARGET [host=H] [header=\"K: V\"]...],\n"
+		  "or with --http, --host and --header as here." },
 	{ .name = "lint", .help = "rules that can never have the effect they seem to have",
 	  .run = bn_cmd_policy_lint, .opts = ns_opts },
 	{ 0 },

@@ -21,24 +21,24 @@ int bn_trace_fail(json_t **ret, int err, const char *fmt, ...)
 	return err;
 }
 
-/* The next word; double quotes keep blanks together, a backslash inside takes the next byte as it
- * is. */
+/* The next word; quotes keep blanks together as in a shell: within double ones a backslash takes the
+ * next byte as it is.
+ */
 static char *word(char **at)
 {
-	char *in = *at, *out, *start;
-	bool quoted = false;
+	char *in = *at, *out, *start, quote = 0;
 
 	while (*in == ' ' || *in == '\t')
 		in++;
 	if (!*in)
 		return NULL;
 	start = out = in;
-	for (; *in && (quoted || (*in != ' ' && *in != '\t')); in++) {
-		if (*in == '"') {
-			quoted = !quoted;
+	for (; *in && (quote || (*in != ' ' && *in != '\t')); in++) {
+		if (quote ? *in == quote : *in == '"' || *in == '\'') {
+			quote = quote ? 0 : *in;
 			continue;
 		}
-		if (quoted && *in == '\\' && in[1])
+		if (quote == '"' && *in == '\\' && in[1])
 			in++;
 		*out++ = *in;
 	}
@@ -47,30 +47,60 @@ static char *word(char **at)
 	return start;
 }
 
+/* METHOD TARGET as two words, or as one that was quoted. */
+static int request_line(char *w, char **at, struct bn_trace_query *q)
+{
+	char *blank = strchr(w, ' ');
+
+	q->http_method = w;
+	if (blank)
+		*blank++ = 0;
+	q->http_target = blank ?: word(at);
+	return q->http_target && *q->http_target ? 0 : -EINVAL;
+}
+
+/* The value of name=... or of --name ...; NULL: w is neither. */
+static char *value_of(const char *name, char *w, char **at)
+{
+	size_t n = strlen(name);
+	bool dashes = !strncmp(w, "--", 2);
+
+	if (dashes)
+		w += 2;
+	if (strncmp(w, name, n))
+		return NULL;
+	if (w[n] == '=')
+		return w + n + 1;
+	return dashes && !w[n] ? word(at) : NULL;
+}
+
+/* METHOD TARGET host=H header="K: V", or what the command line takes: --http 'METHOD TARGET' ... */
 static int http_words(char **at, struct bn_trace_query *q, char *err, size_t len)
 {
 	BN_VEC(const char *) headers = {};
-	char *w;
+	const char *host;
+	char *w, *v;
 	int r = 0;
 
-	q->http_method = word(at);
-	if (!q->http_method)
-		return 0;
-	q->http_target = word(at);
-	if (!q->http_target) {
-		snprintf(err, len, "METHOD is not followed by a target");
-		return -EINVAL;
-	}
 	while (!r && (w = word(at))) {
-		if (!strncmp(w, "host=", 5)) {
-			q->http_host = w + 5;
-		} else if (!strncmp(w, "header=", 7) && strchr(w, ':')) {
-			r = bn_vec_push(&headers, w + 7);
+		v = value_of("http", w, at);
+		if (!q->http_method && (v || *w != '-')) {
+			r = request_line(v ?: w, at, q);
+			if (r < 0)
+				snprintf(err, len, "METHOD is not followed by a target");
+		} else if ((host = value_of("host", w, at))) {
+			q->http_host = host;
+		} else if ((v = value_of("header", w, at)) && strchr(v, ':')) {
+			r = bn_vec_push(&headers, v);
 		} else {
 			snprintf(err, len, "'%s' is neither host=... nor header=\"Name: value\"",
 				 w);
 			r = -EINVAL;
 		}
+	}
+	if (!r && !q->http_method && (q->http_host || headers.n)) {
+		snprintf(err, len, "METHOD TARGET is missing");
+		r = -EINVAL;
 	}
 	q->headers = headers.v;
 	q->nheaders = headers.n;

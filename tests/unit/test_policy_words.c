@@ -93,6 +93,40 @@ static void batch(void **state _unused_)
 	small_close(&s);
 }
 
+/* A request in a batch: short, as a shell would quote it, or with the command line's options. */
+static void batch_requests(void **state _unused_)
+{
+	static const char *const same[] = {
+		"GET /x host=h header=\"K: V\"",
+		"GET /x host=h header='K: V'",
+		"'GET /x' header=\"K: V\" host=h",
+		"--http 'GET /x' --host h --header 'K: V'",
+		"--header \"K: V\" --host=h --http=\"GET /x\"",
+	};
+	static const char *const wrong[] = { "GET", "'GET '", "--http", "--host h", "GET /x h",
+					     "GET /x --header K", "GET /x POST /y" };
+	struct bn_trace_query q;
+	char line[200], err[256];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(same); i++) {
+		snprintf(line, sizeof(line), "a/b c/d tcp 80 %s\n", same[i]);
+		if (bn_trace_parse_line(line, &q, err, sizeof(err)))
+			fail_msg("%s: %s", same[i], err);
+		assert_string_equal(q.http_method, "GET");
+		assert_string_equal(q.http_target, "/x");
+		assert_string_equal(q.http_host, "h");
+		assert_int_equal(q.nheaders, 1);
+		assert_string_equal(q.headers[0], "K: V");
+		bn_trace_query_done(&q);
+	}
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		snprintf(line, sizeof(line), "a/b c/d tcp 80 %s\n", wrong[i]);
+		assert_int_equal(bn_trace_parse_line(line, &q, err, sizeof(err)), -EINVAL);
+		bn_trace_query_done(&q);
+	}
+}
+
 /* --- services --------------------------------------------------------------------------------- */
 
 #define SERVICE                                                                                    \
@@ -369,7 +403,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words),  cmocka_unit_test(batch),	cmocka_unit_test(services),
-		cmocka_unit_test(lint),	  cmocka_unit_test(lint_except), cmocka_unit_test(http_cells), cmocka_unit_test(refused),
+		cmocka_unit_test(lint),	  cmocka_unit_test(lint_except), cmocka_unit_test(batch_requests), cmocka_unit_test(http_cells), cmocka_unit_test(refused),
 		cmocka_unit_test(limits),
 	};
 
