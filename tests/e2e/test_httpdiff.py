@@ -14,6 +14,8 @@ import tempfile
 import time
 import urllib.parse
 
+import http_corpus
+import http_oracle
 from harness import BUILD, Cluster, wait_for
 
 RULES = [{}, {"method": "CONNECT", "hostnames": ["never"]}]
@@ -89,9 +91,9 @@ def streams(n):
         n -= 1
 
 
-def parsed(data):
+def parsed(data, rules):
     """What our parser says of each stream."""
-    p = subprocess.run([os.path.join(BUILD, "tests/tools/httpfeed"), json.dumps(RULES)], check=True, capture_output=True,
+    p = subprocess.run([os.path.join(BUILD, "tests/tools/httpfeed"), json.dumps(rules)], check=True, capture_output=True,
                        input=b"".join(struct.pack(">I", len(d)) + d for d in data))
     return [json.loads(x) for x in p.stdout.splitlines()]
 
@@ -153,7 +155,7 @@ def normal(target):
 
 def test_nginx_reads_the_same():
     data = list(streams(int(os.environ.get("BN_STREAMS", "2500"))))
-    ours = parsed(data)
+    ours = parsed(data, RULES)
     assert len(ours) == len(data)
     seen = {}
     with Cluster("hd", nodes=0) as c, c.fabric.enter(), nginx() as (port, log): # the source ports are its own
@@ -188,3 +190,20 @@ def test_nginx_reads_the_same():
     assert allowed > len(data) / 2, f"the corpus is mostly refused: {allowed} requests in {len(data)} streams"
     assert len(reasons) > 20, reasons
     print(f"       {len(data)} streams, {allowed} requests, {stricter} streams in which nginx refuses what we allow", flush=True)
+
+
+def test_means_what_is_written():
+    """The parser and a second reading of docs/POLICY.md allow the same requests of the same streams, against rules of every kind."""
+    data = list(http_corpus.streams(random.Random(int(os.environ.get("BN_SEED", "1"))), int(os.environ.get("BN_STREAMS", "8000"))))
+    allowed = 0
+    for d, o in zip(data, parsed(data, http_corpus.RULES)):
+        want, why = http_oracle.judge(d, http_corpus.RULES)
+        got = [r[:2] for r in o["requests"]]
+        allowed += len(got)
+        assert got == want, (d, o, want, why)
+        if o["reason"] == "OK":
+            assert why in (None, "?"), (d, o, why)
+        else:  # it may be denied before it is complete
+            assert why is not None, (d, o)
+    assert allowed > len(data) / 3, (allowed, len(data))
+    print(f"       {len(data)} streams, {allowed} requests", flush=True)
