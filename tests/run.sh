@@ -160,6 +160,9 @@ if [ -n "${CHECK_DIR-}" ]; then
 	if [ $$ = 1 ]; then
 		mkdir -p /run/netns && mount -t tmpfs check /run/netns || exit 2
 		mount -t bpf check /sys/fs/bpf || exit 2
+		if ! grep -q ' cgroup2 ' /proc/mounts; then # a container's may have none
+			mkdir "$out/cgroup" && mount -t cgroup2 check "$out/cgroup" || exit 2
+		fi
 	fi
 	export TMPDIR=$out/tmp
 	mkdir -p "$TMPDIR"
