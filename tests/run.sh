@@ -5,8 +5,8 @@
 # may. Nothing is skipped: what cannot run has failed, and so has what is not through when the time is
 # over ($CHECK_LIMIT seconds after $CHECK_BEGAN; none by default).
 #
-# All runs in mount and process namespaces of its own where it may (as root): processes, network
-# namespaces, mounts and pins that a test leaves go with them, also when the run is killed.
+# All runs in namespaces and a cgroup of its own where it may (as root): processes, network namespaces,
+# mounts and pins that a test leaves go with them, also when the run is killed, and two runs do not meet.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export CHECK_BEGAN=${CHECK_BEGAN:-$(date +%s)} CHECK_LIMIT=${CHECK_LIMIT:-0}
@@ -157,16 +157,22 @@ run_suites() {
 
 if [ -n "${CHECK_DIR-}" ]; then
 	out=$CHECK_DIR
+	if [ $$ = 1 ] && [ -n "${CHECK_CGROUP-}" ] && [ -z "${CHECK_CGROUP_IN-}" ]; then
+		echo 0 >"$CHECK_CGROUP/cgroup.procs" || exit 2
+		CHECK_CGROUP_IN=1 exec unshare --cgroup "$0" "$@"
+	fi
 	if [ $$ = 1 ]; then
 		mkdir -p /run/netns && mount -t tmpfs check /run/netns || exit 2
 		mount -t bpf check /sys/fs/bpf || exit 2
-		if ! grep -q ' cgroup2 ' /proc/mounts; then # a container's may have none
+		if [ -n "${CHECK_CGROUP-}" ]; then
+			mount --bind "$CHECK_CGROUP" "$(dirname "$CHECK_CGROUP")" || exit 2
+		else # a container's may have none
 			mkdir "$out/cgroup" && mount -t cgroup2 check "$out/cgroup" || exit 2
 		fi
 	fi
 	export TMPDIR=$out/tmp
 	mkdir -p "$TMPDIR"
-	unset CHECK_DIR
+	unset CHECK_DIR CHECK_CGROUP CHECK_CGROUP_IN
 	run_suites "$@"
 	: >"$out/through"
 	exit 0
@@ -178,10 +184,21 @@ fi
 for s in "$@"; do
 	case $s in unit | san | fuzz | bpf | cli | e2e) ;; *) echo "unknown suite $s" >&2; exit 2 ;; esac
 done
-out=$(mktemp -d "${TMPDIR:-/tmp}/bpfnet-check.XXXXXX") || exit 2
+tmp=${TMPDIR:-/tmp}
+find "$tmp" -maxdepth 1 -name 'bpfnet-check.*' -mmin +180 -exec rm -rf {} + # of runs that were killed
+out=$(mktemp -d "$tmp/bpfnet-check.XXXXXX") || exit 2
 apart=(unshare --mount --pid --fork --kill-child --mount-proc)
-[ "$(id -u)" = 0 ] && "${apart[@]}" true 2>/dev/null && apart=(setpriv --pdeathsig KILL "${apart[@]}") || apart=()
-CHECK_DIR=$out "${apart[@]}" "$0" "$@" &
+cgroup=""
+if [ "$(id -u)" = 0 ] && "${apart[@]}" true 2>/dev/null; then
+	apart=(setpriv --pdeathsig KILL "${apart[@]}")
+	cgroup=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)
+	[ -z "$cgroup" ] || find "$cgroup" -depth -path "$cgroup/bpfnet-check.*" -type d -mmin +1 -exec rmdir {} \; 2>/dev/null
+	cgroup=${cgroup:+$cgroup/${out##*/}}
+	[ -z "$cgroup" ] || mkdir "$cgroup" || exit 2
+else
+	apart=()
+fi
+CHECK_DIR=$out CHECK_CGROUP=$cgroup "${apart[@]}" "$0" "$@" &
 inner=$!
 dog=""
 if [ "$CHECK_LIMIT" != 0 ]; then # each program has its limit: this is for what no signal ends
@@ -194,12 +211,19 @@ end() {
 	kill -KILL $inner $dog 2>/dev/null
 	wait 2>/dev/null
 	rm -rf "$out"
+	if [ -n "$cgroup" ]; then # its last process may be on its way out
+		for _ in 1 2 3 4 5; do
+			find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null
+			[ ! -d "$cgroup" ] || sleep 0.2
+		done
+	fi
 }
 trap end EXIT
 trap 'exit 130' INT TERM HUP
 wait $inner
 passed=0 failed=0
 for s in "$out"/*.count; do
+	[ -e "$s" ] || break
 	read -r p f <"$s" && passed=$((passed + p)) failed=$((failed + f))
 	[ -e "${s%.count}.secs" ] || echo "FAILED $(basename "${s%.count}"): not through"
 done
