@@ -378,6 +378,10 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 	}
 	if (bn_addr_is_v4(&c->be.addr) != bn_addr_is_v4(&c->addr))
 		return BN_SOCK_ASIS;
+	/* clang 16 would take "is there storage" from a flag that it made above; 6.1 only believes a test of the
+	 * pointer: "R1 invalid mem access 'scalar'".
+	 */
+	asm volatile("" : "+r"(ps));
 	if (c->proto == IPPROTO_TCP)
 		bn_sock_note_tcp(ctx, c, who.now_s);
 	else if (ps)

@@ -3,7 +3,7 @@
 # The daemon itself in the guest of run.sh: two pods on routed veths, a ClusterIP per packet and at the socket, a
 # NetworkPolicy, an HTTP rule, a restart with a download running, one error, cleanup. dash, curl and busybox; counted as cmocka's programs are.
 export PATH=/t:$PATH
-dir=$(mktemp -d) passed=0 failed=0 daemon='' download=''
+dir=$(mktemp -d) passed=0 daemon='' download=''
 ok() { # name, command...: it has to succeed within 60 s
 	local name=$1 n=0
 	shift
@@ -12,8 +12,10 @@ ok() { # name, command...: it has to succeed within 60 s
 		if [ $n -gt ${TRIES:-30} ]; then
 			echo "[  FAILED  ] $name: $*"
 			tail -n 5 $dir/out
-			failed=$((failed + 1))
-			return
+			tail -n 20 $dir/log
+			echo "[  PASSED  ] $passed test(s)."
+			echo "[  FAILED  ] 1 test(s), listed above, and what comes behind it"
+			exit 1
 		fi
 		sleep 2
 	done
@@ -128,8 +130,5 @@ kill $web
 for n in client server; do ip netns del $n; done
 ip addr del 10.1.0.1/32 dev lo
 ip addr del 169.254.1.1/32 dev lo
-[ $failed = 0 ] || tail -n 20 $dir/log
 rm -rf $dir
 echo "[  PASSED  ] $passed test(s)."
-[ $failed = 0 ] || echo "[  FAILED  ] $failed test(s), listed above"
-exit $failed
