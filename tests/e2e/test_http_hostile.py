@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from harness import Cluster, wait_for
+from test_http import nginx
 
 OK = b"GET /v1/aaaa HTTP/1.1\r\nHost: a\r\n\r\n"
 BAD = b"GET /secret2 HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -413,3 +414,35 @@ def test_both_ends_judge():
         with open(seen, "rb") as f:
             got = f.read()
         assert not [x for x in bad if x[:8] in got], got
+
+
+def test_uploads_under_loss():
+    """2 % of the segments are lost before the judge, or behind it: both kinds of upload arrive as they were sent, and soon."""
+    with Cluster("hl") as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        far = c.pod("n2", "far")
+        nginx(web)
+        policy(c, [{"method": "PUT", "path": {"value": "/up"}}])
+        c.start()
+        blob = os.path.join(c.dir, "blob")
+        with open(blob, "wb") as f:
+            f.write(os.urandom(8 << 20))
+
+        def upload(target, fam, *extra):
+            host = web.addr(4) if fam == 4 else f"[{web.addr(6)}]"
+            return far.run(["curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Expect:", "-T", blob, *extra,
+                            f"http://{host}:8080{target}"], check=False).stdout
+        wait_for("rules in force", lambda: upload("/no", 4) == "403")
+        places = [(web, ["INPUT"]), (c.n1, ["PREROUTING", "-t", "mangle", "-i", "eth0"])]
+        for fam, cmd in ((4, "iptables"), (6, "ip6tables")):
+            for host, where in places:
+                lost = ["-p", "tcp", "--dport", "8080", "-m", "statistic", "--mode", "random", "--probability", "0.02", "-j", "DROP"]
+                host.run([cmd, "-A", *where, *lost])
+                for extra in ([], ["-H", "Transfer-Encoding: chunked"]):
+                    assert upload("/up/blob", fam, *extra) in ("201", "204"), (fam, where, extra)
+                    got = os.path.join(os.path.dirname(web.log), "up/blob")
+                    with open(got, "rb") as a, open(blob, "rb") as b:
+                        assert a.read() == b.read(), (fam, where, extra)
+                    os.unlink(got)
+                assert upload("/no", fam) == "403", (fam, where)
+                host.run([cmd, "-D", *where, *lost])
