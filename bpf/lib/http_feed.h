@@ -9,9 +9,9 @@
  */
 
 #include "bpf/lib/event.h"
-#include "bpf/lib/http_keep.h"
+#include "bpf/lib/http_fast.h"
 
-#define BN_HTTP_RUN 64 /* bytes in one call: more look-ups with fewer, more instructions to verify with more */
+#define BN_HTTP_RUN 64 /* steps in one call: more look-ups with fewer, more instructions to verify with more */
 #define BN_HTTP_STEPS (BN_HTTP_BLOCKS_PACKET * BN_HTTP_BLOCK)
 #define BN_HTTP_JUMP_MAX (1u << 30)
 
@@ -77,63 +77,27 @@ __noinline int bn_http_fill(bn_ctx *ctx, struct bn_http_conn *c)
 	return 0;
 }
 
-/* Most bytes of most heads, without a call: what stands in a value that no rule looks at, in a header's name,
- * in a plain path. true: taken; else the parser has to see it.
- */
-static __always_inline bool bn_http_plain(const struct bn_http_page *page, struct bn_http_state *s, __u32 at,
-					  __u8 b)
-{
-	__u32 q;
-
-	if (at == BN_HTTP_AT_VALUE)
-		return !s->name && b >= ' ' && b != 0x7f;
-	if (at != BN_HTTP_AT_NAME && at != BN_HTTP_AT_PATH)
-		return false;
-	if (!bn_http_alpha(b) && !bn_http_digit(b) && b != '-')
-		return false;
-	if (at == BN_HTTP_AT_NAME) {
-		s->q = bn_http_next(page, &page->header_name, s->q, bn_http_lower(b));
-		return true;
-	}
-	if (s->percent || s->q == BN_HTTP_DEAD)
-		return false;
-	q = bn_http_next(page, &page->path, s->q, b);
-	if (q == BN_HTTP_DEAD)
-		return false;
-	s->q = q;
-	s->segment = BN_HTTP_SEG_TEXT;
-	return true;
-}
-
 /* Bytes in the buffer through the parser, until something is decided, a body or a request begins. */
 static __always_inline int bn_http_run(const struct bn_http_page *page, struct bn_http_work *w)
 {
-	__u32 at = w->pos - w->from, have = w->have, k;
+	__u32 i = w->pos - w->from, have = w->have;
 	struct bn_http_state *s = &w->st;
 	int v = 0;
 
-	if (have > at + BN_HTTP_RUN)
-		have = at + BN_HTTP_RUN;
-	for (k = 0; k < BN_HTTP_RUN; k++) {
-		__u32 i = at + k;
-		__u8 b;
-
+	for (__u32 k = 0; k < BN_HTTP_RUN; k++) {
 		BN_OPAQUE(have);
+		BN_OPAQUE(i);
 		if (i >= have)
 			break;
-		BN_OPAQUE(i);
-		b = w->bytes[i & (BN_HTTP_PIECE - 1)];
-		if (s->head < BN_HTTP_HEAD_MAX && bn_http_plain(page, s, s->at, b)) {
-			s->head++;
-			continue;
-		}
-		v = bn_http_one(page, s, b);
-		if (v || (s->left && (s->at == BN_HTTP_AT_BODY || s->at == BN_HTTP_AT_CHUNK)) || bn_http_idle(s)) {
-			k++;
+		i = bn_http_fast(page, w, i);
+		if (i >= w->have)
 			break;
-		}
+		v = bn_http_one(page, s, w->bytes[i & (BN_HTTP_PIECE - 1)]);
+		i++;
+		if (v || (s->left && (s->at == BN_HTTP_AT_BODY || s->at == BN_HTTP_AT_CHUNK)) || bn_http_idle(s))
+			break;
 	}
-	w->pos += k;
+	w->pos = w->from + i;
 	return v;
 }
 

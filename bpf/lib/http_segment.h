@@ -48,7 +48,10 @@ __noinline int bn_http_sum(bn_ctx *ctx, struct bn_pkt *p, __u32 len)
 	g.sum = bn_http_pseudo(w, p->flags & BN_PKT_F_V6, len);
 	g.at = p->l4;
 	g.to = p->l4 + len;
-	bpf_loop(BN_HTTP_STEPS / BN_HTTP_PIECE, bn_http_sum_one, &g, 0);
+	if (len <= BN_HTTP_PIECE)
+		bn_http_sum_one(0, &g);
+	else
+		bpf_loop(BN_HTTP_STEPS / BN_HTTP_PIECE, bn_http_sum_one, &g, 0);
 	return g.bad || g.at != g.to ? -1 : bn_csum_fold16(g.sum);
 }
 
