@@ -31,11 +31,24 @@ if [ "$(id -u)" != 0 ]; then
 	echo "bpfnet: missing packages:$want ${clang:-clang-16} ${bpftool:-bpftool}; run: sudo make deps" >&2
 	exit 1
 fi
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 log=$(mktemp)
 made=""
 trap 'rm -f "$log"; [ -z "$made" ] || rm -f /usr/sbin/policy-rc.d' EXIT
-apt-get update -q >"$log" 2>&1 || { tail -5 "$log" >&2; echo "bpfnet: apt-get update failed" >&2; exit 1; }
+# A mirror may stumble, and a machine that has just started may be installing something itself: a few tries,
+# and time for its locks. An update that failed (of another's source, say) matters only if the packages are
+# not to be had.
+apt="apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef
+ -o Dpkg::Options::=--force-confold"
+tries() { # command...: until it succeeds, three times at most
+	"$@" >"$log" 2>&1 && return
+	sleep 10
+	"$@" >"$log" 2>&1 && return
+	sleep 30
+	"$@" >"$log" 2>&1
+}
+# shellcheck disable=SC2086
+tries $apt update || { tail -5 "$log"; echo "bpfnet: apt-get update failed; trying without"; } >&2
 [ -n "$clang" ] || for v in 16 19 18 17; do
 	apt-cache show clang-$v >/dev/null 2>&1 && want="$want clang-$v llvm-$v" && break
 done
@@ -54,7 +67,7 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 	made=1
 fi
 # shellcheck disable=SC2086
-if ! apt-get install -y -q --no-install-recommends $want >"$log" 2>&1; then
+if ! tries $apt install -y --no-install-recommends $want; then
 	grep '^E:' "$log" >&2
 	echo "bpfnet: could not install:$want" >&2
 	exit 1
