@@ -538,7 +538,7 @@ __noinline int bn_ct_insert(struct bn_ct_new *n)
 	}
 	for (int i = 0; i < 3; i++) {
 		/* Another CPU may have been faster, with this very key. */
-		r = bn_ct_there(n, bn_ct_scan(b0, n), bn_ct_scan(b1, n));
+		r = i ? bn_ct_there(n, bn_ct_scan(b0, n), bn_ct_scan(b1, n)) : -1;
 		if (r >= 0)
 			return r;
 		w0 = bn_ct_victim(b0, n);
