@@ -220,7 +220,7 @@ end() {
 	fi
 }
 trap end EXIT
-trap 'exit 130' INT TERM HUP
+trap 'kill -KILL $inner' INT TERM HUP # then the count of what was through
 wait $inner
 passed=0 failed=0
 for s in "$out"/*.count; do
