@@ -7,7 +7,7 @@
 
 #include "pod_env.h"
 
-enum { FLOWS = 3000, SECONDS = 20 };
+enum { FLOWS = 3000, SECONDS = 8 };
 
 struct side {
 	struct env *e;
