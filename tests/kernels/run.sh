@@ -110,12 +110,13 @@ failed=0
 for k in $kernels; do
 	fetch "$k"
 	image "$out/$k"
+	# no_timer_check: on a busy machine the check itself fails ("IO-APIC + timer does not work").
 	# cmpxchg16b masked: with it 6.12 crashed at random under QEMU 7.2. From 6.19 on a kernel without it has no
 	# socket storage (kmalloc_nolock).
 	case $k in *-6.*) cpu=EPYC,-cx16 ;; *) cpu=EPYC ;; esac
 	timeout "${LIMIT:-2400}" qemu-system-x86_64 -M q35 -cpu "${CPU:-$cpu}" -m 1500 -smp 2 -nographic -no-reboot \
 		-kernel "$(find "$out/$k" -name 'vmlinuz*' -type f | head -1)" -initrd "$out/initrd" \
-		-append "console=ttyS0 quiet panic=-1" >"$out/$k.log" 2>&1 </dev/null || true
+		-append "console=ttyS0 quiet panic=-1 no_timer_check" >"$out/$k.log" 2>&1 </dev/null || true
 	want=$(($(wc -w <<<"$tests")))
 	got=$(grep -ac '^RESULT .* rc=0 passed=[1-9]' "$out/$k.log" || true)
 	if grep -aq LOADS-OK "$out/$k.log" && [ "$got" = "$want" ] && ! grep -aq MODULE-FAILED "$out/$k.log"; then
