@@ -208,8 +208,8 @@ static int judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX], cha
 			continue;
 		if (daemon_owned(i) && have < a->want[i])
 			old[i] = TAKE_FD(a->fd[i]);
-		/* That one is larger than needed says nothing, unless somebody asked for another size. */
-		else if (have < a->want[i] || i == BN_MAP_ct || i == BN_MAP_slots)
+		/* Nobody is told that one is larger than needed, unless he asked for a size. Tags go with ct. */
+		else if (i == BN_MAP_ct || i == BN_MAP_slots || (have < a->want[i] && i != BN_MAP_ct_heads))
 			bn_knote(k, "map '%s' stays at its %u entries (%u were asked): its content is kept; "
 				 "'bpfnet cleanup' before the start gives it the new size",
 				 bn_map_name(i), have, a->want[i]);
