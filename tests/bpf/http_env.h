@@ -157,4 +157,19 @@ static _unused_ void over(struct conn *c)
 		assert_int_equal(followed(c, &f), -ENOENT);
 }
 
+#define DROPS(res, which)                                                                          \
+	do {                                                                                       \
+		const struct result *r_ = (res);                                                   \
+		assert_int_equal(r_->verdict, SHOT);                                               \
+		assert_int_equal(r_->drops[BN_DROP_##which], 1);                                   \
+	} while (0)
+
+/* A packet that re-enters does so only where the interface is up. */
+static _unused_ int links_up(void **state)
+{
+	int r = net_setup(state);
+
+	return r ?: system("ip link set dpv11 up && ip link set dpp11 up");
+}
+
 #endif

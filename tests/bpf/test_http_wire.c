@@ -393,13 +393,6 @@ static void too_many(void **state)
 	free(g);
 }
 
-static int links_up(void **state)
-{
-	int r = net_setup(state);
-
-	return r ?: system("ip link set dpv11 up && ip link set dpp11 up");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+/* The room for HTTP connections and for what is kept of them, and each pod's share of it. */
+#include "tests/bpf/http_env.h"
+
+#define H "Host: a\r\n"
+static const char rules_text[] = "[{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"}}]";
+
+/* All three pods have the rules. */
+static struct env *three_pods(uint32_t conns)
+{
+	struct env *e = http_env_of(rules_text, conns);
+
+	for (uint32_t slot = 2; slot <= 3; slot++)
+		pod_of(e, slot)->word = pod_of(e, 1)->word;
+	state_of(e)->epoch++;
+	return e;
+}
+
+/* No room: the connection is refused, those that are followed go on, and what ends makes room. However many
+ * a pod asks for, it gets no more than is left.
+ */
+static void table_full(void **state)
+{
+	struct env *e = three_pods(8);
+	struct bn_http_share s;
+	struct conn c[10];
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		c[i] = begin_to(e, i & 1, i < 4 ? A : i < 6 ? B : C);
+		assert_int_equal(data(&c[i], 0, "GET /", 5, ACK)->verdict, i == 7 ? SHOT : PASS);
+		if (i != 3)
+			continue;
+		c[8] = begin(e, 0);
+		DROPS(data(&c[8], 0, "GET /", 5, ACK), HTTP_SHARE);
+	}
+	assert_int_equal(bn_http_conns_count(e->m), 7);
+	s = bn_http_share_get(e->m, 1);
+	assert_int_equal(s.conns, 4);
+	assert_int_equal(s.refused, 1);
+	assert_true(s.refused_s);
+	assert_int_equal(bn_http_share_get(e->m, 0).conns, 7);
+	assert_int_equal(data(&c[3], 5, "ok HTTP/1.1\r\n" H "\r\n", 24, ACK)->verdict, PASS);
+	for (int i = 0; i < 3; i++)
+		over(&c[i]);
+	assert_int_equal(bn_http_share_get(e->m, 1).conns, 1);
+	assert_int_equal(data(&c[8], 0, "GET /", 5, ACK)->verdict, PASS);
+	DROPS(data(&c[8], 0, "PUT /", 5, ACK), HTTP_CHANGED);
+	for (int i = 3; i < 9; i++)
+		if (i != 7)
+			over(&c[i]);
+	assert_int_equal(bn_http_share_get(e->m, 0).conns, 0);
+	env_free(e);
+}
+
+/* A pod whose clients leave gaps: others have room for theirs, and the pod itself for heads in sequence. */
+static void blocks_shared(void **state)
+{
+	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n";
+	char many[1280] = {}, large[1400];
+	struct env *e = three_pods(0);
+	struct conn hog[2], c;
+	uint32_t at, n = 0;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		hog[i] = begin(e, i);
+		assert_int_equal(data(&hog[i], 0, "G", 1, ACK)->verdict, PASS);
+	}
+	for (; n < 2; n++)
+		for (at = 256; at < 4 << 20 && data(&hog[n], at, many, sizeof(many), ACK)->verdict == PASS; at += sizeof(many))
+			;
+	n = bn_http_share_get(e->m, 1).blocks;
+	assert_in_range(n, 65536 / 3 - 8, 65536 / 3 + 8);
+	DROPS(data(&hog[1], at, many, sizeof(many), ACK), HTTP_SHARE);
+	assert_int_equal(bn_http_share_get(e->m, 1).refused, 2);
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), n);
+	memset(large, 'x', sizeof(large));
+	memcpy(large, "GET /ok HTTP/1.1\r\n" H "A: ", 30);
+	c = begin(e, 0);
+	assert_int_equal(data(&c, 0, large, sizeof(large), ACK)->verdict, PASS);
+	over(&c);
+	c = begin_to(e, 1, B);
+	assert_int_equal(data(&c, 0, good, 1, ACK)->verdict, PASS);
+	assert_int_equal(data(&c, 5, good + 5, 20, ACK)->verdict, PASS);
+	over(&c);
+	over(&hog[0]);
+	over(&hog[1]);
+	assert_int_equal(bn_http_share_get(e->m, 0).blocks, 0);
+	assert_int_equal(bn_http_share_get(e->m, 1).blocks, 0);
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), 0);
+	env_free(e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(table_full),
+		cmocka_unit_test(blocks_shared),
+	};
+
+	return cmocka_run_group_tests(tests, links_up, NULL);
+}
