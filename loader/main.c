@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -19,6 +20,10 @@ int main(int argc, char **argv)
 		return r > 0 ? 0 : 2;
 	if (bn_log_setup(opts.log_level, opts.log_format) < 0)
 		return 2;
+	/* The models' tables are large and mostly never touched: as mappings of their own they take no memory
+	 * for that. Left alone, the allocator moves them to its heap once it has freed the kernel's BTF.
+	 */
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	/* Tokens and keys pass through this process: no core dumps, no ptrace by the user's others. */
