@@ -330,7 +330,10 @@ int bn_source_apply_broken(struct bn_source *s, const json_t *json, const struct
 		return r;
 	if (ret->name && bn_object_stub(json, &stub) == -ENOMEM)
 		return -ENOMEM;
-	return apply_bad(s, ret, stub, NULL, err);
+	r = apply_bad(s, ret, stub, NULL, err);
+	if (s->judged && ret->name && r != -ENOMEM)
+		s->judged(s, ret, json, err);
+	return r;
 }
 
 void bn_source_all_named(struct bn_source *s, enum bn_kind kind)

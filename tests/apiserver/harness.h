@@ -146,7 +146,7 @@ static inline json_t *api_ask(struct api *a, const char *fmt, ...)
 	assert_int_equal(write(a->control, "\n", 1), 1);
 	while (n < cap - 1 && read(a->control, buf + n, 1) == 1 && buf[n] != '\n')
 		n++;
-	o = json_loadb(buf, n, 0, NULL);
+	o = json_loadb(buf, n, JSON_ALLOW_NUL, NULL);
 	free(buf);
 	if (!json_is_true(json_object_get(o, "ok")))
 		fail_msg("command %s: %s", text,

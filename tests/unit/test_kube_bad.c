@@ -5,6 +5,7 @@
  */
 #include "tests/apiserver/harness.h"
 
+#define UNREADABLE "is not valid JSON, has a NUL in a name of a field, or is nested deeper than 128"
 #define META "\"metadata\":{\"name\":\"s2\",\"namespace\":\"default\",\"resourceVersion\":\"@RV\"}"
 #define NEST1 "[[[[[[[[[[[[[[[["
 #define NEST2 "]]]]]]]]]]]]]]]]"
@@ -16,9 +17,11 @@ static const struct bad {
 	bool believed; /* and that it is one of this kind: others may be taken for gone */
 	const char *field, *msg;
 } bads[] = {
-	{ "{" META ",\"spec\":{\"ports\":nan}}", true, true, "", "is not valid JSON" },
-	{ "{" META ",\"spec\":{\"ports\":" NEST("1") "}}", true, true, "", "is not valid JSON" },
-	{ "{\"spec\":{\"clusterIP\":\"\\ud800\"}," META "}", true, true, "", "is not valid JSON" },
+	{ "{" META ",\"spec\":{\"ports\":nan}}", true, true, "", UNREADABLE },
+	{ "{" META ",\"spec\":{\"ports\":" NEST("1") "}}", true, true, "", UNREADABLE },
+	{ "{\"spec\":{\"clusterIP\":\"\\ud800\"}," META "}", true, true, "", UNREADABLE },
+	{ "{\"spec\":{\"\\u0000a\":1}," META "}", true, true, "", UNREADABLE },
+	{ "{" META ",\"spec\":{\"clusterIP\":\"10.0.0.1\\u0000\"}}", true, true, "spec.clusterIP", "holds a NUL byte" },
 	{ "{" META ",\"spec\":{\"ports\":\"x\"}}", true, true, "spec.ports", "must be a list, not a string" },
 	{ "{" META ",\"spec\":[]}", true, true, "spec", "must be an object, not a list" },
 	{ "{\"kind\":\"Pod\"," META "}", true, false, "kind", "must be Service, which was asked for" },
@@ -26,7 +29,7 @@ static const struct bad {
 	{ "{\"metadata\":{\"name\":2,\"resourceVersion\":\"@RV\"}}", false, false, "metadata.name",
 	  "must be a string, not an integer" },
 	{ "{\"metadata\":\"s2\"}", false, false, "metadata", "must be an object, not a string" },
-	{ "{\"metadata\":x}", false, false, "", "is not valid JSON" },
+	{ "{\"metadata\":x}", false, false, "", UNREADABLE },
 	{ "\"s,2]\\\"}\"", false, false, "", "the server's answer holds something that is no object" },
 	{ "12", false, false, "", "the server's answer holds something that is no object" },
 	{ "null", false, false, "", "the server's answer holds something that is no object" },

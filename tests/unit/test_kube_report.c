@@ -3,6 +3,8 @@
 #include "tests/apiserver/harness.h"
 
 #define NODES 3
+#define NEST16(x) x x x x x x x x x x x x x x x x
+#define NEST(x) NEST16(x x x x x x x x x)
 
 struct nodes {
 	struct cluster c[NODES];
@@ -124,11 +126,19 @@ static void test_condition(void **state)
 	put_http(c, "((", "");
 	wait_for(c, accepted(c, "False", "spec.ingress[0].http[0].path.value: "));
 	assert_int_equal(conditions(c), 2);
+	/* what no reader of JSON hands on is said as well, and by which field where it is known */
+	put_http(c, "/\\u0000", "");
+	wait_for(c, accepted(c, "False", "spec.ingress[0].http[0].path.value: holds a NUL byte"));
+	put_http(c, "/a.*", ",\"status\":{\"conditions\":[{\"type\":\"Other\",\"status\":\"True\"}]},\"x\":" NEST("[") NEST("]"));
+	wait_for(c, accepted(c, "False", "nested deeper than 128"));
+	assert_int_equal(conditions(c), 2);
+	put_http(c, "/c.*", ",\"egress\":[]");
+	wait_for(c, accepted(c, "False", "egress: is not a field that bpfnet knows"));
 	put_http(c, "/b.*", "");
 	wait_for(c, accepted(c, "True", "valid"));
 	/* what it says is what it is: nothing more to write, after a relist neither */
 	n = api_count(&c->api, "httpnetworkpolicies/status", "patch");
-	assert_int_equal(n, 3);
+	assert_int_equal(n, 6);
 	api(&c->api, "{\"cmd\":\"fill\",\"nodes\":1,\"namespaces\":0}");
 	api(&c->api, "{\"cmd\":\"compact\"}");
 	api(&c->api, "{\"cmd\":\"drop\"}");

@@ -83,12 +83,16 @@ int bn_intake_list_end(struct bn_intake *in)
 static const struct bn_json_mask names[] = { { "name", NULL },
 					     { "namespace", NULL },
 					     { "resourceVersion", NULL },
+					     { "generation", NULL },
+					     { "uid", NULL },
 					     { NULL, NULL } };
-/* What is needed to say which object it is that cannot be read. */
-static const struct bn_json_mask named_object[] = { { "metadata", names }, { NULL, NULL } };
+/* What is needed to say which object it is that cannot be read, and to say it in its conditions. */
+static const struct bn_json_mask named_object[] = { { "metadata", names }, { "status", NULL }, { NULL, NULL } };
 static const struct bn_json_mask named_event[] = { { "type", NULL },
 						   { "object", named_object },
 						   { NULL, NULL } };
+
+static const char unreadable[] = "is not valid JSON, has a NUL in a name of a field, or is nested deeper than 128";
 
 /* believed: its name is of an object of this kind. */
 static int note(struct bn_intake *in, const struct bn_source_id *id, bool believed)
@@ -104,13 +108,14 @@ static int note(struct bn_intake *in, const struct bn_source_id *id, bool believ
 static int broken(struct bn_intake *in, const json_t *o, const char *field, const char *msg,
 		  bool believed)
 {
-	json_t *meta = json_object_get(o, "metadata"), *stub;
+	json_t *meta = json_object_get(o, "metadata"), *status = json_object_get(o, "status"), *stub;
 	struct bn_source_id id;
 	struct bn_err err;
 	int r;
 
-	stub = json_pack("{s:s,s:s,s:O*,s:s}", "kind", bn_kind_name(in->kind), "apiVersion",
-			 bn_kube_kinds[in->kind].api_version, "metadata", meta, "spec", "unreadable");
+	stub = json_pack("{s:s,s:s,s:O*,s:O*,s:s}", "kind", bn_kind_name(in->kind), "apiVersion",
+			 bn_kube_kinds[in->kind].api_version, "metadata", meta, "status", status, "spec",
+			 "unreadable");
 	if (!stub)
 		return -ENOMEM;
 	snprintf(err.field, sizeof(err.field), "%s", field);
@@ -162,7 +167,7 @@ int bn_intake_item(struct bn_intake *in, const char *p, size_t n)
 	if (r == -EBADMSG) {
 		if (bn_json_load(p, n, named_object, &o) == -ENOMEM)
 			return -ENOMEM;
-		r = broken(in, o, "", "is not valid JSON", true);
+		r = broken(in, o, "", unreadable, true);
 	} else if (r == 0) {
 		r = apply(in, o);
 	}
@@ -262,7 +267,7 @@ static int read_event(struct bn_intake *in, json_t *ev, bool readable, struct bn
 		return gone(in, o);
 	if (strcmp(type, "ADDED") && strcmp(type, "MODIFIED"))
 		return -EBADMSG;
-	return readable ? apply(in, o) : broken(in, o, "", "is not valid JSON", true);
+	return readable ? apply(in, o) : broken(in, o, "", unreadable, true);
 }
 
 int bn_intake_event(struct bn_intake *in, const char *p, size_t n, struct bn_event *ret)

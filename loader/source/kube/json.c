@@ -78,12 +78,14 @@ static char *put_utf8(char *q, uint32_t c)
 	return q;
 }
 
-/* Four hex digits, and four more when they are half of a pair. 0 is refused, as jansson does. */
+/* Four hex digits, and four more when they are half of a pair. A NUL is the reader's of the string to refuse,
+ * who can name the field.
+ */
 static bool unescape_u(struct in *in, char **q)
 {
 	int c = hex4(in->p, in->end), lo;
 
-	if (c <= 0 || (c >= 0xdc00 && c < 0xe000))
+	if (c < 0 || (c >= 0xdc00 && c < 0xe000))
 		return false;
 	in->p += 4;
 	if (c >= 0xd800 && c < 0xdc00) {
@@ -210,7 +212,7 @@ static json_t *value(struct in *in, const struct bn_json_mask *mask, unsigned de
 static const struct bn_json_mask *wanted(const struct bn_json_mask *mask, const char *key, size_t n)
 {
 	for (; mask->key; mask++)
-		if (!strncmp(mask->key, key, n) && !mask->key[n])
+		if ((!strncmp(mask->key, key, n) && !mask->key[n]) || !strcmp(mask->key, BN_JSON_OTHERS))
 			return mask;
 	return NULL;
 }

@@ -11,8 +11,10 @@
 #include <stddef.h>
 
 /* A mask of fields: the keys of an object that are kept, and what is kept below each (NULL: all).
- * Arrays have the mask of their elements. Ends with a NULL key.
+ * Arrays have the mask of their elements. BN_JSON_OTHERS as the last one keeps every other key. Ends with a NULL
+ * key.
  */
+#define BN_JSON_OTHERS "*"
 struct bn_json_mask {
 	const char *key;
 	const struct bn_json_mask *sub;

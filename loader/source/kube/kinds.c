@@ -92,11 +92,14 @@ static const struct bn_json_mask pod[] = { OBJECT({ "spec", pod_spec }, { "statu
 static const struct bn_json_mask node[] = { OBJECT({ "spec", node_spec },
 						   { "status", node_status }) };
 static const struct bn_json_mask bare[] = { OBJECT({ "type", NULL }) };
-/* Policies: a field that is not known must be seen, for it to be refused. */
+/* Policies: a field that is not known must be seen, for it to be refused. Beside spec, too, where there is no
+ * schema that prunes: an `egress` that lost its indentation would otherwise restrict nothing.
+ */
 static const struct bn_json_mask policy[] = { OBJECT({ "spec", NULL }) };
 static const struct bn_json_mask conditions[] = { { "conditions", NULL }, { NULL, NULL } };
 static const struct bn_json_mask http_policy[] = { OBJECT({ "spec", NULL },
-							  { "status", conditions }) };
+							  { "status", conditions },
+							  { BN_JSON_OTHERS, NULL }) };
 
 #define EVENT(name)                                                                                \
 	static const struct bn_json_mask name##_event[] = { { "type", NULL },                      \
