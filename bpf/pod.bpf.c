@@ -376,7 +376,7 @@ int http_pod(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_ACT_SHOT;
-	r = bn_http_stage(skb, &s->p);
+	r = cfg_http ? bn_http_stage(skb, &s->p) : -BN_DROP_HTTP_UNSUPPORTED;
 	return bn_entry_end(skb, &s->p, r ?: bn_pod_deliver(skb, &s->p));
 }
 

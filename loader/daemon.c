@@ -313,6 +313,7 @@ static int open_models(struct bn_daemon *d)
 		return log_err_r(r, "policy trace --verify");
 	pol_env.verify = bn_verify_ops(d->verify);
 	pol_env.eps = d->eps;
+	pol_env.no_http = bn_kernel_no_http(d->kernel);
 	r = bn_policies_new(d->store, maps, &pol_env, &d->policies);
 	if (r < 0)
 		return log_err_r(r, "policies in the pinned maps");
@@ -387,6 +388,7 @@ static int open_source(struct bn_daemon *d)
 	}
 	if (r < 0)
 		return r;
+	d->source->no_http = bn_kernel_no_http(d->kernel);
 	r = bn_source_start(d->source);
 	return r < 0 ? log_err_r(r, "source '%s'", d->source->name) : 0;
 }

@@ -77,9 +77,9 @@ static json_t *http_json(const struct bn_daemon *d)
 {
 	struct bn_http_share s = bn_http_share_get(d->kernel->maps, 0);
 
-	return json_pack("{si si si si}", "connections", s.conns, "connectionsMax",
+	return json_pack("{si si si si ss*}", "connections", s.conns, "connectionsMax",
 			 d->kernel->maps->entries[BN_MAP_http_conns], "blocks", s.blocks, "blocksMax",
-			 d->kernel->maps->entries[BN_MAP_http_blocks]);
+			 d->kernel->maps->entries[BN_MAP_http_blocks], "unsupported", bn_kernel_no_http(d->kernel));
 }
 
 /* Which of the conditions of `ready` do not hold, in words. */

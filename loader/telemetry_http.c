@@ -57,6 +57,8 @@ void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 						     "covers the port", "verdict,policy") };
 	uint64_t counts[BN_HTTP__MAX];
 
+	gauge(d, "bpfnet_http_unsupported", "1: this kernel cannot judge requests, policies with HTTP rules are refused",
+	      bn_kernel_no_http(d->kernel) != NULL);
 	gauge(d, "bpfnet_http_rule_sets", "HTTP rule sets in the kernel", s->sets);
 	gauge(d, "bpfnet_http_rule_sets_pending", "Of these, those that are being compiled", s->pending);
 	gauge(d, "bpfnet_http_rule_sets_failed", "Of these, those that cannot be enforced: their ports are closed", s->failed);

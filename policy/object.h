@@ -265,11 +265,15 @@ struct bn_netpol {
 	bool audit; /* annotation bpfnet.io/policy-audit: "true" on the policy */
 };
 
+/* The first rule with `http` of a policy, ingress before egress; NULL: it has none. */
+const struct bn_rule *bn_netpol_http(const struct bn_netpol *np);
+
 /* --- parsing --------------------------------------------------------------------------------- */
 
 struct bn_err {
 	char field[160]; /* as spec.ports[1].port; "" when it is the object itself */
 	char msg[240];
+	bool closed; /* it is well formed: no earlier version stays in force in its place */
 };
 
 /* Reads one API object. *ret is set on success (the caller owns a reference).

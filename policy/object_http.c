@@ -229,3 +229,14 @@ int bn_parse_http(struct bn_rd *rd, const struct bn_at *at, const json_t *json,
 				&rule->http[i]);
 	return r;
 }
+
+const struct bn_rule *bn_netpol_http(const struct bn_netpol *np)
+{
+	for (uint32_t k = 0; k < np->ningress; k++)
+		if (np->in[k].has_http)
+			return &np->in[k];
+	for (uint32_t k = 0; k < np->negress; k++)
+		if (np->out[k].has_http)
+			return &np->out[k];
+	return NULL;
+}

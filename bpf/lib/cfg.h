@@ -26,6 +26,11 @@ const volatile bool cfg_dsr_other = false;
 /* --masquerade-all: what pods and outside clients send to a ClusterIP leaves in the name of this node. */
 const volatile bool cfg_masquerade_all = false;
 
+/* Requests can be judged here. A kernel that refuses that part of http_pod gets the rest of the programs, and
+ * then nothing of a flow with HTTP rules passes.
+ */
+const volatile bool cfg_http = true;
+
 /* Places for connections that HTTP rules follow: the size of the map. */
 const volatile __u32 cfg_http_conns = 65536;
 

@@ -56,6 +56,7 @@ struct bn_kernel_priv {
 	uint32_t *ifs; /* interfaces attached by this process */
 	uint32_t nifs, ifs_room;
 	json_t *notices, *features, *devices;
+	char *no_http; /* why requests cannot be judged; NULL: they can */
 };
 
 /* Sets *err (freeing what it held) to the sentence and returns r. */
@@ -132,6 +133,8 @@ int bn_probe_caps(char **err);
 int bn_probe_release(const char *release, char **err); /* "6.1.0-17-amd64": new enough? */
 bool bn_probe_tcx(void);
 json_t *bn_probe_features(void);
+/* "HTTP rules cannot be enforced: Linux 6.1.0 refuses ... (Permission denied)"; r: the load's error. Owned. */
+char *bn_no_http_text(int r);
 
 /* record.c */
 int bn_record_write(struct bn_kernel *k, char **err);

@@ -16,6 +16,7 @@ void bn_kernel_close(struct bn_kernel *k)
 		json_decref(k->p->notices);
 		json_decref(k->p->features);
 		json_decref(k->p->devices);
+		free(k->p->no_http);
 		free(k->p->bpffs);
 		free(k->p->links);
 		free(k->p->run_dir);
@@ -132,6 +133,7 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 	r = bn_objects_load(k, opts, err);
 	if (r < 0)
 		return r;
+	json_object_set_new(k->p->features, "http", json_boolean(!k->p->no_http));
 	r = bn_attach_open(k, err);
 	if (r < 0)
 		return r;
@@ -146,6 +148,11 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 const json_t *bn_kernel_notices(const struct bn_kernel *k)
 {
 	return k->p->notices;
+}
+
+const char *bn_kernel_no_http(const struct bn_kernel *k)
+{
+	return k->p->no_http;
 }
 
 json_t *bn_kernel_features(const struct bn_kernel *k)

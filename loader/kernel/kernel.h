@@ -63,6 +63,9 @@ int bn_kernel_sweep(struct bn_kernel *k);
  */
 int bn_kernel_check_order(struct bn_kernel *k, json_t **ret);
 
+/* Why this kernel cannot judge requests, one sentence; NULL: it can. Borrowed. */
+const char *bn_kernel_no_http(const struct bn_kernel *k);
+
 /* Object name -> bool or string, for `status` and `check`; new reference, NULL without memory. */
 json_t *bn_kernel_features(const struct bn_kernel *k);
 

@@ -133,6 +133,19 @@ struct job {
 	int r;
 };
 
+/* For tests: with BPFNET_HTTP=refused the kernel does refuse http_pod, as one would that lacks what it needs. */
+static void refuse_http(struct bpf_object *o, const struct cfg *table, size_t n)
+{
+	struct bpf_program *p = bpf_object__find_program_by_name(o, "http_pod");
+	const char *s = getenv("BPFNET_HTTP");
+
+	if (!p || !s || strcmp(s, "refused"))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(table[i].name, "cfg_http") && *(const uint64_t *)table[i].val)
+			bpf_program__set_type(p, BPF_PROG_TYPE_SOCKET_FILTER);
+}
+
 static int load_one(struct bn_kernel *k, enum bn_object i, const struct cfg *table, size_t n,
 		    char **err)
 {
@@ -159,6 +172,7 @@ static int load_one(struct bn_kernel *k, enum bn_object i, const struct cfg *tab
 	if (r < 0)
 		return bn_kerr(err, r, "object '%s': cannot share the maps: %s\n%s", objects[i].name,
 			       strerror(-r), bn_libbpf_last());
+	refuse_http(o, table, n);
 	r = bpf_object__load(o);
 	if (r < 0)
 		return bn_kerr(err, r, "the kernel refuses the programs of '%s': %s; the last it says:\n%s",
@@ -204,8 +218,41 @@ static int keep_programs(struct bn_kernel *k, enum bn_object i)
 	return 0;
 }
 
-/* The error of the first object that has one. */
-static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char **err)
+/* What the verifier says to a program, rather than that something is short. */
+static bool is_refusal(int r)
+{
+	return r < 0 && r != -ENOMEM && r != -EAGAIN && r != -EINTR;
+}
+
+/* A kernel that cannot run the part that judges requests: the same programs without it. Policies with HTTP
+ * rules are refused then (loader/source), and the programs deny what such a rule is asked about.
+ */
+static void retry_without_http(struct bn_kernel *k, struct job *j, uint64_t *http)
+{
+	_cleanup_(freep) char *why = j->err;
+	int r = j->r;
+
+	bpf_object__close(k->p->obj[BN_OBJ_POD]);
+	k->p->obj[BN_OBJ_POD] = NULL;
+	j->err = NULL;
+	*http = 0;
+	j->r = load_one(k, BN_OBJ_POD, j->table, j->n, &j->err);
+	if (j->r < 0) { /* that was not it: the first error says more */
+		free(j->err);
+		j->err = TAKE_PTR(why);
+		j->r = r;
+		return;
+	}
+	k->p->no_http = bn_no_http_text(r);
+	if (!k->p->no_http)
+		j->r = -ENOMEM;
+	else
+		bn_knote(k, "%s; policies with them are refused, they isolate what they select and allow nothing. %s",
+			 k->p->no_http, why ?: "");
+}
+
+/* The error of the first object that has one. *http is the value of cfg_http. */
+static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, uint64_t *http, char **err)
 {
 	struct job jobs[BN_OBJ__MAX] = {};
 	int r = 0;
@@ -220,6 +267,10 @@ static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, char
 			pthread_join(jobs[i].thread, NULL);
 		else if (objects[i].bytes) /* no thread to be had */
 			load_job(&jobs[i]);
+	}
+	if (is_refusal(jobs[BN_OBJ_POD].r)) /* the others are through: they read *http, too */
+		retry_without_http(k, &jobs[BN_OBJ_POD], http);
+	for (int i = 0; i < BN_OBJ__MAX; i++) {
 		if (jobs[i].r < 0 && !r)
 			r = bn_kerr(err, jobs[i].r, "%s", jobs[i].err ?: strerror(-jobs[i].r));
 		freep(&jobs[i].err);
@@ -236,7 +287,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	uint64_t weak = bn_weak_order();
 	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets, conns;
 	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
-	uint64_t masquerade = opts->masquerade_all;
+	uint64_t masquerade = opts->masquerade_all, http = 1;
 	struct bn_meta_val meta;
 	__u32 zero = 0;
 	int r;
@@ -249,6 +300,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	const struct cfg table[] = {
 		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
 		{"cfg_ct_buckets", &buckets, 0},
+		{"cfg_http", &http, 0},
 		{"cfg_http_conns", &conns, 0},
 		{"cfg_bypass", &bypass, 0},
 		{"cfg_weak_order", &weak, 0},
@@ -259,7 +311,7 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 		{"cfg_netns_cookie", &cookie, 0},
 		{"cfg_socket_lb_pods", &pods, 0},
 	};
-	return load_all(k, table, ARRAY_SIZE(table), err);
+	return load_all(k, table, ARRAY_SIZE(table), &http, err);
 }
 
 void bn_objects_free(struct bn_kernel *k)

@@ -120,3 +120,15 @@ json_t *bn_probe_features(void)
 			 helper(tc, BPF_FUNC_loop), "socketRefuse", helper(sa, BPF_FUNC_set_retval),
 			 "netkit", probe_netkit(), "membarrier", probe_membarrier(), "socketHooks", 0);
 }
+
+char *bn_no_http_text(int r)
+{
+	struct utsname u = {};
+	char *text;
+
+	uname(&u);
+	if (asprintf(&text, "HTTP rules cannot be enforced: Linux %s refuses the program that judges requests (%s)",
+		     u.release, strerror(-r)) < 0)
+		return NULL;
+	return text;
+}

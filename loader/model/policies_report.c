@@ -76,22 +76,10 @@ static const char *directions(const struct bn_netpol *np)
 						   : "";
 }
 
-static bool has_http(const struct bn_netpol *np)
-{
-	for (enum bn_dir d = 0; d < BN_DIRS; d++) {
-		const struct bn_rule *rules;
-
-		for (uint32_t k = 0, n = rules_of(np, d, &rules); k < n; k++)
-			if (rules[k].has_http)
-				return true;
-	}
-	return false;
-}
-
 /* Why its ports with HTTP rules let nothing through. */
 static const char *http_error(const struct bn_policies *p, const struct bn_netpol *np)
 {
-	if (np->o.kind != BN_KIND_HTTPNETPOL || !has_http(np))
+	if (np->o.kind != BN_KIND_HTTPNETPOL || !bn_netpol_http(np))
 		return NULL;
 	return p->http ? bn_httpsets_error(p->http, np) : p->no_http;
 }

@@ -244,6 +244,16 @@ static int keep_last_good(struct bn_source *s, const struct bn_source_id *id, st
 	return stub ? bn_store_put(s->store, stub) : 0;
 }
 
+/* What stays in force in place of a refused object. */
+static int instead(struct bn_source *s, const struct bn_source_id *id, struct bn_obj *stub, const struct bn_err *err,
+		   const char **in_force)
+{
+	if (!err->closed || !stub)
+		return keep_last_good(s, id, stub, in_force);
+	*in_force = "isolation only";
+	return bn_store_put(s->store, stub);
+}
+
 static int apply_bad(struct bn_source *s, const struct bn_source_id *id, struct bn_obj *stub,
 		     const char *origin, const struct bn_err *err)
 {
@@ -254,7 +264,7 @@ static int apply_bad(struct bn_source *s, const struct bn_source_id *id, struct 
 	if (s->last && id->name)
 		bn_laststate_seen(s->last, id->kind, id->ns, id->name);
 	if (id->name)
-		r = keep_last_good(s, id, stub, &in_force);
+		r = instead(s, id, stub, err, &in_force);
 	if (!r && !id->name)
 		snprintf(key, sizeof(key), "?%s", origin ?: kind_text(id->kind));
 	else if (!r)
@@ -279,6 +289,33 @@ static int apply_good(struct bn_source *s, const struct bn_source_id *id, const 
 	return r;
 }
 
+/* A policy that could be read, but not be enforced by this kernel, becomes its stub. */
+static int check_kernel(const struct bn_source *s, const json_t *json, struct bn_obj **o, struct bn_err *err)
+{
+	const struct bn_netpol *np = (const struct bn_netpol *)*o;
+	const struct bn_rule *rule;
+	struct bn_obj *stub;
+	bool in;
+	int r;
+
+	if (!s->no_http || np->o.kind != BN_KIND_HTTPNETPOL)
+		return 0;
+	rule = bn_netpol_http(np);
+	if (!rule)
+		return 0;
+	in = rule >= np->in && rule < np->in + np->ningress;
+	snprintf(err->field, sizeof(err->field), "spec.%s[%u].http", in ? "ingress" : "egress",
+		 (unsigned)(rule - (in ? np->in : np->out)));
+	r = bn_object_stub(json, &stub);
+	if (r < 0)
+		return r;
+	bn_obj_unrefp(o);
+	*o = stub;
+	snprintf(err->msg, sizeof(err->msg), "%s", s->no_http);
+	err->closed = true;
+	return -EINVAL;
+}
+
 static void note_pending(struct bn_source *s)
 {
 	if (!s->pending_ns)
@@ -298,6 +335,7 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 	if (origin_file)
 		snprintf(origin, sizeof(origin), "%s:%u", origin_file, line);
 	parsed = bn_object_parse(json, &o, &err);
+	parsed = parsed ?: check_kernel(s, json, &o, &err);
 	if (parsed == -EOPNOTSUPP || parsed == -ENOMEM)
 		return parsed;
 	r = bn_object_id(json, &id.kind, &id.ns, &id.name);

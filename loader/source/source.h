@@ -57,6 +57,7 @@ struct bn_source {
 	struct bn_source_state state[BN_KIND__MAX];
 	struct bn_reject *rejects; /* by key */
 	uint64_t pending_ns; /* when the first change came that is not in the kernel; 0: none */
+	const char *no_http; /* why this kernel cannot judge requests; NULL: it can. Borrowed */
 	struct bn_laststate *last; /* loader/source/laststate.h; NULL: nothing is kept */
 	/* Told of each object that was taken, err NULL, or refused. NULL: nobody wants to know. */
 	void (*judged)(struct bn_source *s, const struct bn_source_id *id, const json_t *json,
@@ -85,7 +86,8 @@ void bn_source_set_error(struct bn_source *s, enum bn_kind kind, const char *fmt
 /* For sources: takes one object as it came, wherever from. Parses it and puts it; what is bad goes
  * on the rejected list and is logged once, while its last good version stays in force: the one in
  * the store, else the one that --state-dir kept, else, for a policy, the stub that isolates. A good
- * one takes an earlier entry off the list.
+ * one takes an earlier entry off the list. A policy with HTTP rules that this kernel cannot enforce is
+ * rejected, too, but nothing earlier takes its place: it isolates and allows nothing.
  *
  * origin_file NULL: none. Returns 0; -EOPNOTSUPP for other kinds; -EINVAL when it was rejected;
  * -ENOMEM. ret, if not NULL, tells what the object is called, also when it was rejected.

@@ -25,9 +25,8 @@ struct conn {
 
 static struct bn_http_rules *rules;
 
-static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
+static _unused_ struct env *http_env_with(const char *text, uint32_t conns, const struct env_opts *opts)
 {
-	const struct env_opts opts = {};
 	struct bn_maps_sizes sz = {.entries[BN_MAP_http_conns] = conns};
 	struct env *e = calloc(1, sizeof(*e));
 	struct bn_netpol *np = netpol(text);
@@ -39,7 +38,7 @@ static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
 
 	assert_non_null(e);
 	assert_int_equal(bn_maps_create(&sz, &e->m), 0);
-	assert_int_equal(pod_load(e->m, &opts, &e->skel), 0);
+	assert_int_equal(pod_load(e->m, opts, &e->skel), 0);
 	cluster(e, false);
 	rules = rules_of(np);
 	bn_http_rules_view(rules, &v);
@@ -55,6 +54,13 @@ static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
 	pod_of(e, 1)->word = BN_POD_WORD(id, BN_POL_OPEN);
 	state_of(e)->epoch++;
 	return e;
+}
+
+static _unused_ struct env *http_env_of(const char *text, uint32_t conns)
+{
+	const struct env_opts opts = {};
+
+	return http_env_with(text, conns, &opts);
 }
 
 static _unused_ void tell(const char *what, uint32_t at, size_t n, const struct result *r)

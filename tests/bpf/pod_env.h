@@ -176,7 +176,7 @@ static _unused_ void svc_del(struct env *e, uint32_t first)
 
 struct env_opts {
 	uint32_t buckets;
-	bool bypass, no_events;
+	bool bypass, no_events, no_http;
 };
 
 static _unused_ int pod_load(struct bn_maps *m, const struct env_opts *o, struct pod_bpf **ret)
@@ -200,6 +200,7 @@ static _unused_ int pod_load(struct bn_maps *m, const struct env_opts *o, struct
 	s->rodata->cfg_http_conns = m->entries[BN_MAP_http_conns];
 	s->rodata->cfg_bypass = o->bypass;
 	s->rodata->cfg_events = !o->no_events;
+	s->rodata->cfg_http = !o->no_http;
 	if (pod_bpf__load(s) < 0) {
 		pod_bpf__destroy(s);
 		return -1;

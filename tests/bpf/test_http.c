@@ -533,11 +533,40 @@ static void cost(void **state)
 	env_free(e);
 }
 
+/* Programs for a kernel that cannot judge: not even a connection comes about, and one that was followed is over. */
+static void unsupported(void **state)
+{
+	const struct env_opts opts = {.no_http = true};
+	struct env *e = http_env_with(rules_text, 0, &opts);
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct pk syn = {REMOTE, A, 999, PORT, TCP, SYN, .len = NOPAYLOAD, .seq = FIRST - 1};
+		const struct run r = {.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP};
+		const uint64_t open = BN_POD_WORD(BN_POL_OPEN, BN_POL_OPEN), rules_word = pod_of(e, 1)->word;
+		struct result res;
+		struct frame f;
+		struct conn c;
+
+		build(&f, &syn, v6);
+		run_frame(e, &r, &f, &res);
+		DROPS(&res, HTTP_UNSUPPORTED);
+		pod_of(e, 1)->word = open;
+		state_of(e)->epoch++;
+		c = begin(e, v6);
+		pod_of(e, 1)->word = rules_word;
+		state_of(e)->epoch++;
+		DROPS(data(&c, 0, "GET /ok HTTP/1.1\r\n" H "\r\n", 18 + sizeof(H) - 1 + 2, ACK), HTTP_UNSUPPORTED);
+		DROPS(answer(&c, 0, "HTTP/1.1 200 OK\r\n", 17, ACK), HTTP_UNSUPPORTED);
+	}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(changed_anywhere), cmocka_unit_test(out_of_order), cmocka_unit_test(changed_bytes),
-		cmocka_unit_test(odd_packets),	 cmocka_unit_test(pipelined),
+		cmocka_unit_test(odd_packets), cmocka_unit_test(unsupported),	 cmocka_unit_test(pipelined),
 		cmocka_unit_test(off_and_on),	 cmocka_unit_test(long_body),   
 		cmocka_unit_test(damaged),
 		cmocka_unit_test(server_acknowledges), cmocka_unit_test(server_speaks_first), cmocka_unit_test(upgrade),

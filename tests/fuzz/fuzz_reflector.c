@@ -197,7 +197,7 @@ static void judged(struct bn_source *s, const struct bn_source_id *id, const jso
 	char name[254];
 
 	(void)s;
-	check_text(bn_report_condition(json, err, 1));
+	check_text(bn_report_condition(json, err, "node", 1));
 	if (!err)
 		return;
 	check_text(bn_report_event(json, id, err, "node", name));

@@ -11,11 +11,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
 out=$PWD/build/kernels
-# Not here: what needs servers, CNI files, other programs or much time.
+# Not here: what needs servers, other programs or much time.
 tests=${TESTS:-"test_kernel test_replace test_grace test_maps test_pod_svc test_pod_policy test_pod_parse test_pod_ct
 	test_pod_hostile test_sock test_services test_policies test_policy_kernel test_ct_access test_ep_access
-	test_svcmap test_kernel_errors test_xdp test_http test_http_maps test_policies_http test_endpoints test_healthcheck
-	test_e2e"}
+	test_svcmap test_kernel_errors test_xdp test_http test_http_maps test_http_room test_http_wire test_policies_http
+	test_endpoints test_interfaces test_dsr_peers test_healthcheck test_cni test_e2e"}
 
 for t in qemu-system-x86_64 apt-get ip tc dash curl xz; do
 	command -v $t >/dev/null || { echo "check-kernels: $t is missing (apt-get install --no-install-recommends qemu-system-x86 iproute2 dash curl xz-utils)"; exit 1; }
@@ -77,7 +77,7 @@ modules() { # kernel's directory: what the tests need, dependencies first, as /l
 		for d in $(tr '\0' '\n' <"$ko" | sed -n 's/^depends=//p' | tr , ' '); do need "$1" "$d"; done
 		echo "$2.ko" >>"$root/lib/modules/order"
 	}
-	for m in veth sch_ingress cls_bpf bridge vxlan tun sctp nf_conntrack inet_diag tcp_diag; do need "$1" $m; done
+	for m in veth sch_ingress cls_bpf bridge vxlan macvlan tun sctp nf_conntrack inet_diag tcp_diag; do need "$1" $m; done
 }
 
 image() { # kernel's directory -> $out/initrd
@@ -98,6 +98,7 @@ image() { # kernel's directory -> $out/initrd
 		else
 			with_libs "build/tests/bpf/$t" "t/$t"
 		fi
+		[ $t != test_cni ] || { mkdir -p "$root/build" && with_libs build/bpfnet-cni build/bpfnet-cni; }
 	done
 	cp build/bpf/*.bpf.o "$root/t/"
 	modules "$1"

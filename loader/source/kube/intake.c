@@ -110,7 +110,7 @@ static int broken(struct bn_intake *in, const json_t *o, const char *field, cons
 {
 	json_t *meta = json_object_get(o, "metadata"), *status = json_object_get(o, "status"), *stub;
 	struct bn_source_id id;
-	struct bn_err err;
+	struct bn_err err = {};
 	int r;
 
 	stub = json_pack("{s:s,s:s,s:O*,s:O*,s:s}", "kind", bn_kind_name(in->kind), "apiVersion",

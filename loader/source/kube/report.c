@@ -322,7 +322,7 @@ static void condition(struct bn_report *r, const struct bn_source_id *id, const 
 	char key[600], *body, *path = NULL;
 
 	snprintf(key, sizeof(key), "%s/%s/%s", bn_kind_name(id->kind), id->ns, id->name);
-	body = bn_report_condition(json, err, time(NULL));
+	body = bn_report_condition(json, err, r->node_name, time(NULL));
 	if (!body || is_done(r, key, mark)) {
 		free(body);
 		forget(r, key);

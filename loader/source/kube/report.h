@@ -34,9 +34,10 @@ void bn_report_judged(struct bn_report *r, const struct bn_source_id *id, const 
 /* --- bodies (report_body.c) ------------------------------------------------------------------ */
 
 /* A merge patch of the status subresource that makes Accepted say err, keeping the object's other
- * conditions; NULL when the object's status says so already, or without memory.
+ * conditions; NULL when the object's status says so already, or without memory. A node that could do what another
+ * one's kernel cannot (reason Unsupported) leaves that one's word.
  */
-char *bn_report_condition(const json_t *object, const struct bn_err *err, time_t now);
+char *bn_report_condition(const json_t *object, const struct bn_err *err, const char *node_name, time_t now);
 
 /* An events.k8s.io/v1 Event; its name, from which two that say the same are told to be one, is written
  * to name, 254 bytes.

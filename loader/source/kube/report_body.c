@@ -45,37 +45,49 @@ static bool same(const json_t *a, const json_t *b, const char *key)
 	return x == y || (x && y && json_equal(x, y));
 }
 
-static json_t *wanted(const json_t *meta, const struct bn_err *err)
+static json_t *wanted(const json_t *meta, const struct bn_err *err, const char *node_name)
 {
 	json_t *generation = json_object_get(meta, "generation");
-	char message[sizeof(err->field) + sizeof(err->msg) + 4];
+	char message[sizeof(err->field) + sizeof(err->msg) + 300];
 
 	if (err)
-		snprintf(message, sizeof(message), "%s%s%s", err->field, *err->field ? ": " : "",
+		snprintf(message, sizeof(message), "%s%.253s%s%s%s%s", err->closed ? "node " : "",
+			 err->closed ? node_name : "", err->closed ? ": " : "", err->field, *err->field ? ": " : "",
 			 err->msg);
 	else
 		snprintf(message, sizeof(message), "The policy is valid.");
 	return json_pack("{s:s,s:s,s:s,s:s,s:O*}", "type", "Accepted", "status",
-			 err ? "False" : "True", "reason", err ? "Invalid" : "Accepted", "message",
+			 err ? "False" : "True", "reason",
+			 !err ? "Accepted" : err->closed ? "Unsupported" : "Invalid", "message",
 			 message, "observedGeneration",
 			 json_is_integer(generation) ? generation : NULL);
 }
 
-char *bn_report_condition(const json_t *object, const struct bn_err *err, time_t now)
+/* Another node's kernel cannot enforce this generation. */
+static bool others_cannot(const json_t *before, const json_t *want, const char *node_name)
+{
+	char own[300];
+
+	snprintf(own, sizeof(own), "node %.253s: ", node_name);
+	return !strcmp(text_of(before, "reason"), "Unsupported") && same(before, want, "observedGeneration") &&
+	       strncmp(text_of(before, "message"), own, strlen(own));
+}
+
+char *bn_report_condition(const json_t *object, const struct bn_err *err, const char *node_name, time_t now)
 {
 	static const char *const keys[] = { "status", "reason", "message", "observedGeneration" };
 	const json_t *meta = json_object_get(object, "metadata");
 	const json_t *have =
 		json_object_get(json_object_get(object, "status"), "conditions");
 	const json_t *before = accepted_of(have);
-	json_t *want = wanted(meta, err), *list, *c, *patch;
+	json_t *want = wanted(meta, err, node_name), *list, *c, *patch;
 	char stamp[32], *text;
 	bool equal = before && want;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(keys); i++)
 		equal = equal && same(before, want, keys[i]);
-	if (equal || !want) {
+	if (equal || !want || ((!err || err->closed) && before && others_cannot(before, want, node_name))) {
 		json_decref(want);
 		return NULL;
 	}
@@ -127,9 +139,11 @@ char *bn_report_event(const json_t *object, const struct bn_source_id *id,
 	gmtime_r(&ts.tv_sec, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(when + strlen(when), sizeof(when) - strlen(when), ".%06ldZ", ts.tv_nsec / 1000);
-	snprintf(note, sizeof(note), "refused by bpfnet: %s%s%s. The last good version stays in force%s.",
-		 err->field, *err->field ? ": " : "", err->msg,
-		 id->kind == BN_KIND_SERVICE ? "" : "; without one it isolates what it selects");
+	snprintf(note, sizeof(note), "refused by bpfnet: %s%s%s. %s.", err->field, *err->field ? ": " : "", err->msg,
+		 err->closed ? "It isolates what it selects and allows nothing"
+		 : id->kind == BN_KIND_SERVICE
+			 ? "The last good version stays in force"
+			 : "The last good version stays in force; without one it isolates what it selects");
 	event_name(meta, id, note, name);
 	o = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:{s:s,s:s,s:s,s:s,s:O*,s:O*}}",
 		      "apiVersion", "events.k8s.io/v1", "kind", "Event", "metadata", "name", name,
