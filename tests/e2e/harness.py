@@ -21,6 +21,8 @@ import tempfile
 import threading
 import time
 
+import leftover
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BN_BUILD", os.path.join(ROOT, "build"))
 CGROUP2 = None
@@ -431,10 +433,12 @@ class Cluster:
     """with Cluster("t1") as c: web = c.pod("n1", "web"); c.service(...); c.start()"""
 
     def __init__(self, prefix, nodes=2, topology="routed", daemon_args=()):
+        leftover.clean(os.path.join(BUILD, "bpfnet"), cgroup2_root())
         # Two runs on one machine must not meet.
         self.prefix = f"bn{prefix}"[:7] + f"-{os.getpid() % 46656:x}"
         self.lock = threading.RLock()
         self.dir = tempfile.mkdtemp(prefix=self.prefix + "-")
+        self.owner = leftover.claim(self.dir, self.prefix)
         self.manifests = os.path.join(self.dir, "manifests")
         os.makedirs(self.manifests)
         self.objects, self.echoes, self.pods, self.clients, self.dirty = {}, [], [], [], []
@@ -570,6 +574,7 @@ class Cluster:
         for h in [*self.pods, *self.clients, *self.nodes.values()] + ([self.fabric] if self.fabric else []):
             h.close()
         shutil.rmtree(self.dir, ignore_errors=True)
+        os.close(self.owner)
 
     def __enter__(self):
         return self
