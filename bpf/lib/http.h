@@ -10,6 +10,7 @@
  */
 
 #include "bpf/lib/http_answer.h"
+#include "bpf/lib/http_options.h"
 #include "bpf/lib/http_own.h"
 #include "bpf/lib/http_segment.h"
 
@@ -345,7 +346,9 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	if (w->tcp.flags & (BN_TCP_SYN | BN_TCP_RST)) {
 		if (w->plen)
 			return -BN_DROP_HTTP_SYN_DATA;
-		return c && bn_http_conn_is(p, c) && (w->tcp.flags & BN_TCP_RST) ? bn_http_client_rst(p, c) : 0;
+		if (w->tcp.flags & BN_TCP_SYN)
+			return bn_http_options(ctx, p, 0);
+		return c && bn_http_conn_is(p, c) ? bn_http_client_rst(p, c) : 0;
 	}
 	if (!(w->tcp.flags & BN_TCP_ACK))
 		return -BN_DROP_HTTP_SYN_DATA;
@@ -426,8 +429,10 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 
 	if (!w || !p)
 		return -BN_DROP_INTERNAL;
-	if ((w->tcp.flags & (BN_TCP_SYN | BN_TCP_ACK)) == (BN_TCP_SYN | BN_TCP_ACK))
-		return bn_http_note(p, 0);
+	if ((w->tcp.flags & (BN_TCP_SYN | BN_TCP_ACK)) == (BN_TCP_SYN | BN_TCP_ACK)) {
+		/* The SYN went by before there were rules: it cannot be followed. */
+		return bn_http_options(ctx, p, 1) ? 0 : bn_http_note(p, 0);
+	}
 	c = bn_http_conn_get(w);
 	if (!c || !bn_http_conn_is(p, c)) {
 		/* It speaks first. What it says and acknowledges tells in which of its SYN-ACKs it believes. */
