@@ -240,6 +240,8 @@ static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_ht
 		l->c->res_heads &= ~(1ull << (w->outstanding & 63));
 		if (w->st.flags & BN_HTTP_F_HEAD)
 			l->c->res_heads |= 1ull << (w->outstanding & 63);
+	} else if ((w->st.flags & BN_HTTP_F_HEAD) && l->c->res_at != BN_HTTP_RES_OFF) {
+		l->c->res_at = BN_HTTP_RES_LOST; /* the length that its answer tells would be jumped over */
 	}
 	l->c->flags &= ~BN_HTTP_CONN_F_CONNECT;
 	if (w->st.flags & BN_HTTP_F_CONNECT)

@@ -393,6 +393,51 @@ static void too_many(void **state)
 	free(g);
 }
 
+/* Of more requests than the follower of the answers has bits for one is a HEAD: the length that its answer names is not
+ * the length of a body, and what lies that far behind it, in the body of another answer, is not the server's 101.
+ */
+static void head_behind_many(void **state)
+{
+	static const char get[] = "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n", head[] = "HEAD /ok HTTP/1.1\r\nHost: a\r\n\r\n";
+	static const char ask[] = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+	static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+	static const char to_head[] = "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n";
+	static const char to_get[] = "HTTP/1.1 200 OK\r\nContent-Length: 75\r\n\r\nx" "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+				     "HTTP/1.1 101 Switching Protocols\r\n\r\n";
+	static const char bad[] = "GET /no HTTP/1.1\r\nHost: a\r\n\r\n";
+	static char text[64 * sizeof(get)];
+	struct env *e;
+
+	(void)state;
+	bn_http_rules_freep(&rules);
+	e = http_env_of(switch_text, 0);
+	for (uint32_t many = 20; many < 80; many += 43) { /* 63: the HEAD is the first one without a bit */
+		struct conn c = begin(e, 0);
+		uint32_t at = 0, n = 0;
+		struct bn_http_conn f;
+
+		assert_int_equal(data(&c, at, get, sizeof(get) - 1, ACK)->verdict, PASS);
+		at += (uint32_t)sizeof(get) - 1;
+		for (uint32_t k = 0; k < many; k++)
+			n += (uint32_t)sprintf(text + n, "%s", get);
+		assert_int_equal(data(&c, at, text, n, ACK)->verdict, PASS);
+		at += n;
+		n = (uint32_t)sprintf(text, "%s%s%s", head, get, ask);
+		assert_int_equal(data(&c, at, text, n, ACK)->verdict, PASS);
+		at += n;
+		for (uint32_t k = 0; k <= many; k++)
+			assert_int_equal(answer(&c, at, ok, sizeof(ok) - 1, ACK)->verdict, PASS);
+		assert_int_equal(answer(&c, at, to_head, sizeof(to_head) - 1, ACK)->verdict, PASS);
+		assert_int_equal(answer(&c, at, to_get, sizeof(to_get) - 1, ACK)->verdict, PASS);
+		assert_int_equal(answer(&c, at, ok, sizeof(ok) - 1, ACK)->verdict, PASS);
+		data(&c, at, bad, sizeof(bad) - 1, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.reason, BN_HTTP_NO_MATCH);
+		over(&c);
+	}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -401,6 +446,7 @@ int main(void)
 		cmocka_unit_test(honest),
 		cmocka_unit_test(honest_upgrade),
 		cmocka_unit_test(too_many),
+		cmocka_unit_test(head_behind_many),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
