@@ -35,6 +35,7 @@ static int sum_requests(const struct bn_rule_ref *r, const struct bn_http_count 
 	}
 	q->v[k].c.allowed += c->allowed;
 	q->v[k].c.denied += c->denied;
+	q->v[k].c.audited += c->audited;
 	return 0;
 }
 
@@ -78,6 +79,7 @@ void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 		for (size_t k = 0; k < q.n; k++) {
 			bn_metric_set(q.f, q.v[k].c.allowed, "allowed", q.v[k].policy);
 			bn_metric_set(q.f, q.v[k].c.denied, "denied", q.v[k].policy);
+			bn_metric_set(q.f, q.v[k].c.audited, "audit", q.v[k].policy);
 		}
 	free(q.v);
 }

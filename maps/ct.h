@@ -96,11 +96,14 @@ _Static_assert(sizeof(struct bn_ct_bucket) == 2240, "map ABI");
  * stamp). The lowest bit of gen is 0 in every other stamp.
  */
 #define BN_CT_STAMP_HTTP ((__u64)1 << 32)
-/* In `http`, by enum bn_event_dir: a rule set, and that the judge's state was made once in the flow's life:
- * it is never made anew in the middle of it. The latter without the former: packets passed unjudged since.
+/* In `http`, by enum bn_event_dir: a rule set; that what it denies is to be recorded only; and that the judge's
+ * state was made once in the flow's life: it is never made anew in the middle of it. The latter without a rule
+ * set: packets passed unjudged since.
  */
 #define BN_CT_HTTP_SHIFT(side) ((side) * 16)
-#define BN_CT_HTTP_SET 0x7fffu
+#define BN_CT_HTTP_SET 0x3fffu
+#define BN_CT_HTTP_AUDIT 0x4000u
+#define BN_CT_HTTP_RULES (BN_CT_HTTP_SET | BN_CT_HTTP_AUDIT)
 #define BN_CT_HTTP_MADE 0x8000u
 
 enum {

@@ -117,7 +117,7 @@ struct bn_http_state {
 	__u8 percent, nibble; /* 1: behind '%', 2: behind its first digit */
 	__u8 segment;	      /* what the path's segment is so far */
 	__u8 host_at;
-	__u8 pad;
+	__u8 lax; /* by the caller: a request that no rule allows goes on, and is told at the end of its head */
 };
 BN_ABI_END
 _Static_assert(sizeof(struct bn_http_state) <= 512, "map ABI");

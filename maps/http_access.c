@@ -42,6 +42,7 @@ static int set_bytes(const struct bn_http_image *i, char **ret)
 		.words = (uint32_t)words_at(i),
 		.nbits = (uint32_t)i->nwords,
 		.stats = i->stats,
+		.audited = i->stats ? i->stats + 1 + i->tab->nmatches : 0,
 		.switches = any_match(i, i->tab->connect) || any_match(i, i->tab->upgrade),
 		.digest = i->digest,
 		.tab = *i->tab,

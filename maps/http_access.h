@@ -20,7 +20,7 @@ struct bn_http_image {
 	const uint64_t *words;
 	size_t ncells, nwords;
 	uint32_t gen;	 /* not 0; another one than that of the set that had the id before */
-	uint32_t stats;	 /* first of 1 + tab->nmatches http_stats, 0: none */
+	uint32_t stats;	 /* first of 2 + tab->nmatches http_stats, 0: none */
 	uint64_t digest; /* of the caller */
 };
 

@@ -16,6 +16,7 @@
  * from BN_HTTP_CELLS_AT on the cells, then (8-aligned) the bitmaps.
  */
 
+#include "maps/ct.h"
 #include "maps/event.h"
 #include "maps/http.h"
 
@@ -51,7 +52,7 @@ BN_ABI_BEGIN
 struct bn_http_set {
 	BN_HTTP_SET_MEMBERS;
 	struct bn_http_tab tab;
-	__u32 pad1;
+	__u32 audited; /* http_stats: requests that audit let pass, behind those of the matches. 0: not counted */
 };
 
 struct bn_http_page {
@@ -59,7 +60,7 @@ struct bn_http_page {
 		struct { /* page 0: struct bn_http_set */
 			BN_HTTP_SET_MEMBERS;
 			BN_HTTP_TAB_MEMBERS;
-			__u32 pad1;
+			__u32 audited;
 		};
 		__u16 cell[BN_HTTP_PAGE / 2];
 		__u64 word[BN_HTTP_PAGE / 8];
@@ -117,7 +118,7 @@ struct bn_http_conn {
 	__u32 res_base; /* srv_end when the first of the outstanding requests was let pass */
 	__u32 spoke_ms; /* when the server spoke last, low bits */
 	__u32 slot;	/* of the pod whose share of the room it takes; 0: not counted */
-	__u32 spare;
+	__u32 lost;	/* audit let pass what could not be judged: not to be followed any more. Set without claim */
 	/* Control bytes that are not acknowledged, as long as they are one run that fits. */
 	__u8 recent[BN_HTTP_RECENT];
 };
@@ -145,8 +146,8 @@ struct bn_http_block {
 	__u32 pad;
 };
 
-/* In ring buffer events, told from a struct bn_event by its size: a judged request. verdict ALLOWED or
- * DENIED, reason NONE or HTTP_DENIED.
+/* In ring buffer events, told from a struct bn_event by its size: a judged request. verdict ALLOWED, DENIED or
+ * AUDIT (denied, and let pass), reason NONE or HTTP_DENIED.
  */
 struct bn_http_event {
 	struct bn_event ev; /* method, path and host are empty: user space reads them from `head` */
@@ -160,6 +161,7 @@ struct bn_http_event {
 BN_ABI_END
 _Static_assert(sizeof(struct bn_http_set) <= BN_HTTP_CELLS_AT, "map ABI");
 _Static_assert(sizeof(struct bn_http_page) == BN_HTTP_PAGE, "map ABI");
+_Static_assert(BN_HTTP_SETS - 1 == BN_CT_HTTP_SET, "an id and two flags in 16 bits");
 
 enum bn_http_phase {
 	BN_HTTP_FOLLOWED,

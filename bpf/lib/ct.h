@@ -370,8 +370,8 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 	e->eg_stamp = BN_CT_STAMP((__u32)n->e.eg_stamp, gen) | (n->e.eg_stamp & BN_CT_STAMP_HTTP);
 	e->in_stamp = BN_CT_STAMP((__u32)n->e.in_stamp, gen) | (n->e.in_stamp & BN_CT_STAMP_HTTP);
 	/* Those who know nothing of HTTP leave the fields as they find them. */
-	e->http = ((n->e.eg_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_SET : 0) |
-		  ((n->e.in_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_SET << 16 : 0);
+	e->http = ((n->e.eg_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_RULES : 0) |
+		  ((n->e.in_stamp & BN_CT_STAMP_HTTP) ? n->e.http & BN_CT_HTTP_RULES << 16 : 0);
 	e->first = 0;
 	e->srv_first = 0;
 	bn_fence();

@@ -66,12 +66,17 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	r = bn_flow_ask_dir(q, n->dir, n->t.dport);
 	if (n->ct_flags & BN_CT_F_MID) {
 		/* Whichever end is the client, its requests would have to be judged from the first one. */
-		if ((!r && q->http) || (!mid && http)) {
+		q->http = r ? 0 : q->http;
+		http = mid ? 0 : http;
+		if (bn_http_enforced(q->http) || bn_http_enforced(http)) {
 			p->refuse = BN_REFUSE_UNREACH;
 			return -BN_DROP_HTTP_MIDSTREAM;
 		}
-		if (r && !mid)
-			return 0;
+		if (q->http | http)
+			q->audit = BN_DROP_HTTP_MIDSTREAM;
+		q->http = 0;
+		if (!mid)
+			r = 0;
 	}
 	if (!r && !q->audit)
 		return 0;
@@ -82,7 +87,7 @@ __noinline int bn_flow_ask(struct bn_pkt *p, struct bn_ends *n)
 	if (r && (p->state & BN_STATE_F_DENY_REJECT))
 		p->refuse = BN_REFUSE_PROHIBIT;
 	if (!r)
-		p->audit = n->dir == BN_DIR_EGRESS ? BN_DROP_POLICY_EGRESS : BN_DROP_POLICY_INGRESS;
+		p->audit = q->audit;
 	return r;
 }
 
@@ -216,20 +221,20 @@ static __always_inline int bn_flow_stamp(struct bn_pkt *p, struct bn_scratch *s,
 	if (s->ends.slot == 0)
 		http = 0; /* nobody was asked */
 	if (!own)
-		return http ? -BN_DROP_HTTP_UNSUPPORTED : 0;
+		return bn_http_enforced(http) ? -BN_DROP_HTTP_UNSUPPORTED : 0;
 	if (http) {
-		if ((e->http >> shift & BN_CT_HTTP_SET) != http) {
+		if ((e->http >> shift & BN_CT_HTTP_RULES) != http) {
 			/* It went on unjudged for a time: as one that was open before the rules. */
 			if ((e->http >> shift & 0xffff) == BN_CT_HTTP_MADE)
 				e->first = e->srv_first = 0;
-			__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_SET << shift));
+			__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_RULES << shift));
 			__sync_fetch_and_or(&e->http, http << shift);
 		}
 		bn_flow_http(p, e, side);
 		stamp |= BN_CT_STAMP_HTTP;
-	} else if (e->http >> shift & BN_CT_HTTP_SET) {
+	} else if (e->http >> shift & BN_CT_HTTP_RULES) {
 		__sync_fetch_and_or(&e->http, BN_CT_HTTP_MADE << shift);
-		__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_SET << shift));
+		__sync_fetch_and_and(&e->http, ~(BN_CT_HTTP_RULES << shift));
 	}
 	*(volatile __u64 *)(side == BN_DIR_EGRESS ? &e->eg_stamp : &e->in_stamp) = stamp;
 	return 0;

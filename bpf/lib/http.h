@@ -213,7 +213,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	if ((bn_before(a, c->kept) || bn_before(next, w->end)) && bn_http_own(ctx))
 		return -BN_DROP_INTERNAL;
 	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
-		return bn_http_changed(ctx, p, c);
+		return w->audit ? -BN_DROP_HTTP_CHANGED : bn_http_changed(ctx, p, c);
 	c->strikes = 0;
 	if (!bn_before(next, w->end))
 		return 0;
@@ -237,10 +237,13 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 			bn_http_res_begin(c);
 		if (c->st.at != BN_HTTP_AT_ANSWER || !bn_before(c->next, w->end))
 			return 0;
-		return bn_before(a, c->next) ? bn_http_trim(ctx, p, c->next - w->seq) : -BN_DROP_HTTP_WAITING;
+		return bn_before(a, c->next) && !w->audit ? bn_http_trim(ctx, p, c->next - w->seq)
+							   : -BN_DROP_HTTP_WAITING;
 	}
-	w->judged = 1;
 	bn_http_report(ctx, p, c, w->reason);
+	if (w->audit)
+		return -BN_DROP_HTTP_DENIED;
+	w->judged = 1;
 	bn_http_deny_at(p, w, c, next);
 	if (c->outstanding)
 		bn_http_res_begin(c);
@@ -277,7 +280,7 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 	if (c->phase == BN_HTTP_ANSWERED)
 		return bn_http_after(ctx, p, c);
 	if (c->phase == BN_HTTP_WAITING)
-		return bn_http_waits(ctx, p, c);
+		return w->audit ? -BN_DROP_HTTP_WAITING : bn_http_waits(ctx, p, c);
 	return w->plen ? bn_http_judge(ctx, p, c) : 0;
 }
 
@@ -357,6 +360,8 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 			return bn_http_opens(p, w);
 		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE) ||
 		    (w->seq == p->first && w->ack != p->srv_first)) {
+			if (w->audit)
+				return -BN_DROP_HTTP_MIDSTREAM;
 			p->todo &= ~BN_DO_DELIVER;
 			r = bn_http_reset(ctx, p, w->seq);
 			if (r > 0)
@@ -411,7 +416,7 @@ __noinline int bn_http_reply_claimed(bn_ctx *ctx, struct bn_pkt *p, struct bn_ht
 		return 0;
 	}
 	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
-	if (desync) {
+	if (desync && !w->audit) {
 		c->phase = BN_HTTP_ANSWERED;
 		c->flags |= BN_HTTP_CONN_F_RESET;
 	}
@@ -459,7 +464,7 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 		*(volatile __u32 *)&c->srv_end = end;
 	follow = w->plen && c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE;
 	/* While an answer to an Upgrade or CONNECT is due none of its bytes is left out, as far as that can be. */
-	if (follow && c->st.at == BN_HTTP_AT_ANSWER && bn_before(c->res_next, w->seq) &&
+	if (follow && !w->audit && c->st.at == BN_HTTP_AT_ANSWER && bn_before(c->res_next, w->seq) &&
 	    (__u32)(p->now_ns >> 20) - c->spoke_ms < BN_HTTP_GAP_MS)
 		return -BN_DROP_HTTP_WAITING;
 	if (w->plen)
@@ -497,6 +502,7 @@ static __always_inline void bn_http_key_set(const struct bn_pkt *p, struct bn_ht
 	w->key.side = side;
 	w->side = side;
 	w->set = p->http[side & 1] & BN_CT_HTTP_SET;
+	w->audit = p->http[side & 1] & BN_CT_HTTP_AUDIT;
 }
 
 /* A reset of ours for one judge's denial passes: the other judge of the flow is through, too. */
@@ -516,6 +522,46 @@ static __always_inline int bn_http_ours(struct bn_pkt *p)
 	return 0;
 }
 
+/* Under audit, for what would have been dropped (enum bn_drop) it is recorded, passes, and nobody can say any more
+ * what the server makes of the stream: it is not judged from here on. The flow's entry remembers: MADE without state
+ * is a connection in mid-stream, once rules are enforced again. 0; one that was answered when they were
+ * goes on to its end: -reason.
+ */
+__noinline int bn_http_would(struct bn_pkt *p, __u32 reason)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_http_conn *c;
+	bool is;
+
+	if (!w || !p)
+		return 0;
+	c = bn_http_conn_get(w);
+	is = c && bn_http_conn_is(p, c);
+	if (!is && (p->http[w->side & 1] & BN_CT_HTTP_MADE))
+		return 0; /* known */
+	if (is && c->phase == BN_HTTP_ANSWERED)
+		return -(int)reason;
+	if (reason != BN_DROP_HTTP_DENIED) { /* that has been reported with its request */
+		p->audit = reason;
+		p->slot = bn_http_slot(w);
+		p->dir = w->side;
+	}
+	if (!is)
+		bn_http_note(p, BN_CT_HTTP_MADE << BN_CT_HTTP_SHIFT(w->side & 1));
+	else if (bn_http_claim(p, c))
+		*(volatile __u32 *)&c->lost = 1;
+	else
+		bn_http_forget(c);
+	return 0;
+}
+
+static __always_inline int bn_http_side(bn_ctx *ctx, struct bn_pkt *p)
+{
+	if (p->flags & BN_PKT_F_LATER)
+		return p->flags & BN_PKT_F_REPLY ? 0 : -BN_DROP_HTTP_FRAGMENT;
+	return p->flags & BN_PKT_F_REPLY ? bn_http_reply(ctx, p) : bn_http_request(ctx, p);
+}
+
 /* 0: the packet goes on as decided; BN_DONE_x: it was turned into something else; -BN_DROP_x. In a program of
  * its own: the verifier allows eight frames, and three of them are callers of the other stages.
  */
@@ -528,9 +574,7 @@ static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
 		return -BN_DROP_INTERNAL;
 	if (p->proto != BN_PROTO_TCP)
 		return 0;
-	if (p->flags & BN_PKT_F_LATER)
-		return p->flags & BN_PKT_F_REPLY ? 0 : -BN_DROP_HTTP_FRAGMENT;
-	if (bn_ctx_load(ctx, p->l4, &w->tcp, sizeof(w->tcp)))
+	if (bn_ctx_load(ctx, p->l4, &w->tcp, sizeof(w->tcp)) && !(p->flags & BN_PKT_F_LATER))
 		return -BN_DROP_BAD_HEADER;
 	w->toff = p->l4 + (w->tcp.doff >> 4) * 4;
 	w->plen = p->l4_len - (w->tcp.doff >> 4) * 4;
@@ -544,10 +588,12 @@ static __always_inline int bn_http_stage(bn_ctx *ctx, struct bn_pkt *p)
 		if (!p->http[side])
 			continue;
 		bn_http_key_set(p, w, side);
-		r = p->flags & BN_PKT_F_REPLY ? bn_http_reply(ctx, p) : bn_http_request(ctx, p);
+		r = bn_http_side(ctx, p);
+		if (r == -BN_DROP_HTTP_SHARE)
+			bn_http_refused(p, w);
+		if (r < 0 && w->audit)
+			r = bn_http_would(p, -r);
 	}
-	if (r == -BN_DROP_HTTP_SHARE)
-		bn_http_refused(p, w);
 	return r;
 }
 

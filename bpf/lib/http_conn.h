@@ -17,7 +17,7 @@ static __always_inline struct bn_http_conn *bn_http_conn_get(struct bn_http_work
 
 static __always_inline bool bn_http_conn_is(const struct bn_pkt *p, const struct bn_http_conn *c)
 {
-	return c->id && c->first == p->first && c->srv_first == p->srv_first;
+	return c->id && c->first == p->first && c->srv_first == p->srv_first && !*(volatile __u32 *)&c->lost;
 }
 
 static long bn_http_spin(__u32 i, struct bn_http_loop *l)

@@ -155,7 +155,7 @@ __noinline int bn_http_report(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 	ev->ev.sport = w->key.cport;
 	ev->ev.dport = w->key.sport;
 	ev->ev.proto = BN_PROTO_TCP;
-	ev->ev.verdict = reason ? BN_EV_DENIED : BN_EV_ALLOWED;
+	ev->ev.verdict = !reason ? BN_EV_ALLOWED : w->audit ? BN_EV_AUDIT : BN_EV_DENIED;
 	ev->ev.reason = reason ? BN_DROP_HTTP_DENIED : BN_DROP_NONE;
 	ev->ev.direction = w->side;
 	ev->ev.ifindex = p->ifindex;
@@ -195,6 +195,7 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 {
 	w->head = w->pos;
 	w->cur_set = w->set;
+	w->st.lax = !!w->audit;
 	w->gen = 0; /* what the set says */
 	w->body = 0;
 	if (w->outstanding == 1 && w->ack == c->srv_end && c->srv_end != w->srv_base &&
@@ -215,20 +216,26 @@ static __always_inline struct bn_http_page *bn_http_rules(struct bn_http_work *w
 	return w->gen == page->gen ? page : NULL;
 }
 
-/* A head has ended and is allowed, or something is denied. */
-static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_http_work *w, __u32 stats, int v)
+/* A head has ended (v 1: allowed; 2: not, under audit), or something is denied. Under audit denials have a
+ * counter of their own, and none by reason.
+ */
+static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_http_work *w, __u32 stats, __u32 audited,
+					    int v)
 {
-	__u32 reason = v < 0 ? -v : 0;
-	__u64 *n = bpf_map_lookup_elem(&http_reasons, &reason);
+	__u32 reason = v < 0 ? -v : v == 2 ? BN_HTTP_NO_MATCH : 0, count = reason && w->audit ? 0 : reason;
+	__u64 *n = reason && w->audit ? NULL : bpf_map_lookup_elem(&http_reasons, &count);
 
 	if (n)
 		*n += 1;
-	if (v < 0) {
+	if (reason)
+		bn_http_count(w->audit ? audited : stats);
+	else
+		bn_http_count(stats ? stats + 1 + w->st.match : 0);
+	/* 2 without audit: it began under it, and ends after it. */
+	if (v < 0 || (reason && !w->audit)) {
 		w->reason = reason;
-		bn_http_count(stats);
 		return;
 	}
-	bn_http_count(stats ? stats + 1 + w->st.match : 0);
 	w->body = 1;
 	if (!w->outstanding) {
 		l->c->res_base = l->c->srv_end;
@@ -249,14 +256,14 @@ static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_ht
 	if (w->outstanding < 0xffff)
 		w->outstanding++;
 	w->srv_base = l->c->srv_end;
-	bn_http_report(l->ctx, l->p, l->c, 0);
+	bn_http_report(l->ctx, l->p, l->c, reason);
 }
 
 static long bn_http_step(__u32 i, struct bn_http_loop *l)
 {
 	struct bn_http_work *w = bn_http_work_get();
 	struct bn_http_page *page;
-	__u32 stats;
+	__u32 stats, audited;
 	int v;
 
 	if (!w || !l->c || !l->p)
@@ -286,11 +293,12 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 		bn_http_begins(w, l->c);
 	page = bn_http_rules(w);
 	stats = page ? page->stats : 0;
+	audited = page ? page->audited : 0;
 	w->switches = page ? page->switches : 0;
 	v = page ? bn_http_run(page, w) : -BN_HTTP_TABLE;
 	if (v)
-		bn_http_verdict(l, w, stats, v);
-	return v < 0;
+		bn_http_verdict(l, w, stats, audited, v);
+	return w->reason != 0;
 }
 
 /* The packet's bytes from the next control byte on through the parser. What came of it is in the work area:

@@ -14,7 +14,7 @@
  *								ones that the verifier looks at once each
  *
  * After each byte: negative: denied, -enum bn_http_reason, also for every byte that follows; 1: a head has
- * ended and s->match allows it; 0: go on. While s->left is not 0 that many bytes are body and may be skipped
+ * ended and s->match allows it; 2: a head has ended that no rule allows (s->lax); 0: go on. While s->left is not 0 that many bytes are body and may be skipped
  * at once with bn_http_skip. Rules may change where bn_http_idle is true. Behind an allowed Upgrade or
  * CONNECT the caller says with bn_http_answered what the server made of it.
  */
@@ -206,7 +206,7 @@ BN_HTTP_FN int bn_http_first(struct bn_http_state *s)
 
 BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 {
-	int any = 1;
+	int any = 1, r = 1;
 
 	if (!t || !s)
 		return -BN_HTTP_TABLE;
@@ -228,13 +228,20 @@ BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 		else
 			any = bn_http_and(t, s, t->no_header[i]);
 	}
-	if (!any)
-		return bn_http_deny(s, BN_HTTP_NO_MATCH);
-	if ((s->flags & BN_HTTP_F_UPGRADE) && !bn_http_and(t, s, t->upgrade))
+	if (s->flags & BN_HTTP_F_UNMATCHED)
+		any = 0;
+	if (any && (s->flags & BN_HTTP_F_UPGRADE) && !bn_http_and(t, s, t->upgrade))
 		return bn_http_deny(s, BN_HTTP_UPGRADE);
-	if (!bn_http_first(s))
-		return bn_http_deny(s, BN_HTTP_NO_MATCH);
-	s->requests++;
+	if (any && bn_http_first(s)) {
+		s->requests++;
+	} else {
+		/* What may become another protocol is never gone on with. */
+		if (s->flags & (BN_HTTP_F_UPGRADE | BN_HTTP_F_CONNECT))
+			return bn_http_deny(s, BN_HTTP_NO_MATCH);
+		if (bn_http_unmatched(s))
+			return -BN_HTTP_NO_MATCH;
+		r = 2;
+	}
 	if (s->flags & BN_HTTP_F_ENCODING) {
 		s->at = BN_HTTP_AT_SIZE;
 		s->word = 0;
@@ -244,7 +251,7 @@ BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 	} else {
 		bn_http_request_end(s);
 	}
-	return 1;
+	return r;
 }
 
 BN_INLINE int bn_http_chunk_size(struct bn_http_state *s, __u8 b)

@@ -51,6 +51,7 @@ enum {
 	BN_HTTP_F_OPTIONS = 1 << 10,
 	BN_HTTP_F_SPACE = 1 << 11,    /* white space stood behind the short word */
 	BN_HTTP_F_AUTHORITY = 1 << 12, /* the target named the host */
+	BN_HTTP_F_UNMATCHED = 1 << 13, /* no rule allows it (lax) */
 };
 
 /* Segment of a path so far, and where in a host we are. */
@@ -104,6 +105,15 @@ BN_INLINE int bn_http_bad(struct bn_http_state *s, __u8 b, enum bn_http_reason r
 	else if (!b)
 		reason = BN_HTTP_NUL;
 	return bn_http_deny(s, reason);
+}
+
+/* No rule can match any more. What is left of the head is well-formed or not all the same: audit goes on. */
+BN_INLINE int bn_http_unmatched(struct bn_http_state *s)
+{
+	if (!s->lax)
+		return bn_http_deny(s, BN_HTTP_NO_MATCH);
+	s->flags |= BN_HTTP_F_UNMATCHED;
+	return 0;
 }
 
 BN_INLINE __u16 bn_http_next(const bn_http_t *t, const struct bn_http_auto *a, __u32 q, __u8 b)
@@ -193,10 +203,8 @@ BN_INLINE int bn_http_method(const bn_http_t *t, struct bn_http_state *s, __u8 b
 		s->flags |= BN_HTTP_F_HEAD;
 	if (s->word == BN_HTTP_WORD_OPTIONS)
 		s->flags |= BN_HTTP_F_OPTIONS;
-	if (!bn_http_field(t, s, &t->method, s->q))
-		return bn_http_deny(s, BN_HTTP_NO_MATCH);
 	s->at = BN_HTTP_AT_TARGET;
-	return 0;
+	return bn_http_field(t, s, &t->method, s->q) ? 0 : bn_http_unmatched(s);
 }
 
 BN_INLINE void bn_http_host_start(const bn_http_t *t, struct bn_http_state *s)
@@ -249,7 +257,7 @@ BN_INLINE int bn_http_host_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	if (s->host_at == BN_HTTP_HOST_IP6)
 		return bn_http_deny(s, BN_HTTP_HOST);
-	return bn_http_field(t, s, &t->host, s->host_q) ? 0 : bn_http_deny(s, BN_HTTP_NO_MATCH);
+	return bn_http_field(t, s, &t->host, s->host_q) ? 0 : bn_http_unmatched(s);
 }
 
 /* A byte of the normalised path: denied as soon as no rule can match any more. */
@@ -257,7 +265,7 @@ BN_INLINE int bn_http_path_next(const bn_http_t *t, struct bn_http_state *s, __u
 {
 	if (s->q != BN_HTTP_DEAD)
 		s->q = bn_http_next(t, &t->path, s->q, b);
-	return s->q == BN_HTTP_DEAD ? bn_http_deny(s, BN_HTTP_NO_MATCH) : 0;
+	return s->q == BN_HTTP_DEAD ? bn_http_unmatched(s) : 0;
 }
 
 BN_INLINE void bn_http_path_start(const bn_http_t *t, struct bn_http_state *s)
@@ -321,8 +329,8 @@ BN_INLINE int bn_http_path_end(const bn_http_t *t, struct bn_http_state *s, __u8
 		return bn_http_deny(s, BN_HTTP_PERCENT);
 	if (s->segment == BN_HTTP_SEG_DOT || s->segment == BN_HTTP_SEG_DOTS)
 		return bn_http_deny(s, BN_HTTP_PATH);
-	if (s->q == BN_HTTP_DEAD || !bn_http_field(t, s, &t->path, s->q))
-		return bn_http_deny(s, BN_HTTP_NO_MATCH);
+	if ((s->q == BN_HTTP_DEAD || !bn_http_field(t, s, &t->path, s->q)) && bn_http_unmatched(s))
+		return -BN_HTTP_NO_MATCH;
 	if (b == ' ') {
 		bn_http_version_start(s);
 		return 0;
@@ -350,8 +358,8 @@ BN_INLINE int bn_http_authority(const bn_http_t *t, struct bn_http_state *s, __u
 		return r;
 	s->flags |= BN_HTTP_F_AUTHORITY;
 	if (connect) {
-		if (!bn_http_and(t, s, t->no_path))
-			return bn_http_deny(s, BN_HTTP_NO_MATCH);
+		if (!bn_http_and(t, s, t->no_path) && bn_http_unmatched(s))
+			return -BN_HTTP_NO_MATCH;
 		bn_http_version_start(s);
 		return 0;
 	}
@@ -525,7 +533,7 @@ BN_INLINE int bn_http_version(const bn_http_t *t, struct bn_http_state *s, __u8 
 		if (b == '0')
 			s->flags |= BN_HTTP_F_10;
 		s->at = BN_HTTP_AT_VERSION_CR;
-		return bn_http_query_end(t, s) ? 0 : bn_http_deny(s, BN_HTTP_NO_MATCH);
+		return bn_http_query_end(t, s) ? 0 : bn_http_unmatched(s);
 	}
 	s->word = s->word << 8 | b;
 	s->count++;

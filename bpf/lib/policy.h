@@ -22,11 +22,17 @@ struct bn_ask {
 	__u32 policy; /* which one it is */
 	/* the answer */
 	__u32 rule;
-	__u32 audit; /* denied, but only to be recorded */
-	__u32 http;  /* allowed, and requests are judged by this rule set; 0: they are not */
+	__u32 audit; /* enum bn_drop: denied for this, but only to be recorded */
+	__u32 http;  /* allowed, and requests are judged by this rule set (BN_CT_HTTP_RULES); 0: they are not */
 	/* Who the peer is, looked up beforehand: one call less in the deepest chain. */
 	struct bn_who who;
 };
+
+/* Rules of a flow's end (BN_CT_HTTP_*) that may drop something: there are some, and not under audit. */
+static __always_inline bool bn_http_enforced(__u32 http)
+{
+	return (http & BN_CT_HTTP_RULES) && !(http & BN_CT_HTTP_AUDIT);
+}
 
 /* Class of a port: binary search for the last start that is not greater. */
 static __always_inline __u32 bn_policy_class(const struct bn_pol *pol, __u32 key)
@@ -114,7 +120,7 @@ static __always_inline int bn_policy_of(struct bn_ask *q)
 }
 
 /* The policy q->policy about the peer q->who. 0: allowed; -BN_DROP_POLICY_x or -BN_DROP_HTTP_UNSUPPORTED (no
- * rule set for this protocol). Under audit HTTP rules allow, and judge nothing.
+ * rule set for this protocol). Under audit 0 always: q->audit says what it would have been.
  */
 __noinline int bn_policy_ask(struct bn_ask *q)
 {
@@ -122,6 +128,7 @@ __noinline int bn_policy_ask(struct bn_ask *q)
 	const struct bn_cell *cell;
 	struct bn_state *st;
 	struct bn_pol *pol;
+	int r = 0;
 
 	if (!q)
 		return -BN_DROP_INTERNAL;
@@ -143,21 +150,22 @@ __noinline int bn_policy_ask(struct bn_ask *q)
 		flags = pol ? pol->flags : 0;
 	}
 	bn_policy_stat(q->rule, action != BN_ACT_DENY && q->fresh);
-	if (action == BN_ACT_ALLOW) {
-		q->audit = 0;
-		return 0;
-	}
-	if ((flags & BN_POL_F_AUDIT) || (st->flags & BN_STATE_F_AUDIT)) {
-		q->audit = action != BN_ACT_HTTP;
-		q->http = 0;
-		return 0;
-	}
 	q->audit = 0;
-	if (action == BN_ACT_HTTP)
-		return q->proto == BN_PROTO_TCP && q->http && q->http < BN_HTTP_SETS
-			       ? 0
-			       : -BN_DROP_HTTP_UNSUPPORTED;
-	return q->dir == BN_DIR_EGRESS ? -BN_DROP_POLICY_EGRESS : -BN_DROP_POLICY_INGRESS;
+	if (action == BN_ACT_ALLOW)
+		return 0;
+	if (action != BN_ACT_HTTP)
+		r = q->dir == BN_DIR_EGRESS ? -BN_DROP_POLICY_EGRESS : -BN_DROP_POLICY_INGRESS;
+	else if (q->proto != BN_PROTO_TCP || !q->http || q->http >= BN_HTTP_SETS)
+		r = -BN_DROP_HTTP_UNSUPPORTED;
+	if ((flags & BN_POL_F_AUDIT) || (st->flags & BN_STATE_F_AUDIT)) {
+		if (!r)
+			q->http |= BN_CT_HTTP_AUDIT;
+		else
+			q->http = 0;
+		q->audit = -r;
+		return 0;
+	}
+	return r;
 }
 
 #endif

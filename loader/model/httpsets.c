@@ -10,8 +10,8 @@
 #include "maps/util.h"
 #include "policy/table.h"
 
-/* Part of each set's content: another number when the same rules make other tables. */
-#define TABLES_VERSION 1
+/* Part of each set's content: another number when the same rules make other tables or counters. */
+#define TABLES_VERSION 2
 
 enum state {
 	PENDING, /* being compiled */
@@ -178,6 +178,8 @@ static void add_counts(const struct bn_httpsets *h, const struct set *s, struct 
 	for (uint32_t k = 0; k < s->norigins && k + 1 < s->at.nstats; k++)
 		if (s->origins[k].rule < n)
 			v[s->origins[k].rule].allowed += bn_http_stat(h->maps, s->at.stats + 1 + k);
+	if (s->origins[0].rule < n && s->at.nstats == s->norigins + 2)
+		v[s->origins[0].rule].audited += bn_http_stat(h->maps, s->at.stats + s->at.nstats - 1);
 }
 
 /* What a set has counted outlives it. */

@@ -54,6 +54,7 @@ int bn_httpsets_origin(const struct bn_httpsets *h, uint32_t set, uint32_t gen, 
 struct bn_http_count {
 	uint64_t allowed;
 	uint64_t denied; /* by sets whose first rule it is */
+	uint64_t audited; /* the same, where audit let them pass */
 };
 /* counts[rule] for rule numbers below n, which are all set. */
 void bn_httpsets_counts(const struct bn_httpsets *h, struct bn_http_count *counts, uint32_t n);

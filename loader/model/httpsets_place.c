@@ -49,7 +49,7 @@ int bn_httpplaces_take(struct bn_httpplaces *p, uint32_t nmatches, uint64_t dige
 			continue;
 		p->used[id] = true;
 		*ret = (struct bn_httpplace){.id = id, .gen = random_gen(), .digest = digest};
-		stats_take(p, 1 + (nmatches < BN_HTTP_MATCHES ? nmatches : BN_HTTP_MATCHES), ret);
+		stats_take(p, 2 + (nmatches < BN_HTTP_MATCHES ? nmatches : BN_HTTP_MATCHES), ret);
 		return 0;
 	}
 	return -ENOSPC;
@@ -82,7 +82,7 @@ static int note(uint32_t id, const struct bn_http_set *s, void *data)
 		return bn_http_set_del(p->maps, id);
 	at.gen = s->gen;
 	at.stats = s->stats;
-	at.nstats = s->stats ? 1u + s->tab.nmatches : 0;
+	at.nstats = s->stats ? 1u + s->tab.nmatches + !!s->audited : 0;
 	at.digest = s->digest;
 	p->used[id] = true;
 	return bn_vec_push(&p->old, at);

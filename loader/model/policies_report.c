@@ -227,8 +227,9 @@ static json_t *rule_json(const struct bn_policies *p, const struct bn_netpol *np
 		      "connections", (json_int_t)s.connections);
 	if (j && rules[k].has_http)
 		json_object_set_new(j, "requests",
-				    json_pack("{s:I,s:I}", "allowed", (json_int_t)http[id].allowed, "denied",
-					      (json_int_t)http[id].denied));
+				    json_pack("{s:I,s:I,s:I}", "allowed", (json_int_t)http[id].allowed, "denied",
+					      (json_int_t)http[id].denied, "audited",
+					      (json_int_t)http[id].audited));
 	return j;
 }
 
