@@ -44,8 +44,8 @@ static void print_flow(const json_t *f)
 
 	if (lost)
 		printf("... %lld flows were not shown: too many at once\n", (long long)lost);
-	printf("%-12.12s %-8s %-8s ", t ? t + 1 : time, str(f, "verdict") ?: "?",
-	       str(f, "direction") ?: "-");
+	printf("%-12.12s %-8s %-8s ", t ? t + 1 : time,
+	       json_is_true(json_object_get(f, "audit")) ? "audit" : str(f, "verdict") ?: "?", str(f, "direction") ?: "-");
 	put_end(str(f, "sourcePod"), str(f, "source") ?: "?", proto, 0);
 	fputs(" -> ", stdout);
 	put_end(str(f, "destinationPod"), str(f, "destination") ?: "?", proto, port);

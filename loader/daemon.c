@@ -280,17 +280,22 @@ static int open_models(struct bn_daemon *d)
 		.maglev = !strcmp(o->lb_algorithm, "maglev"),
 	};
 	struct bn_endpoints_env ep_env = { .base = d->base, .opts = o, .data = d };
-	struct bn_policies_env pol_env = { .node_name = o->node_name, .wake = wake, .wake_data = d };
+	struct bn_policies_env pol_env = { .node_name = o->node_name, .wake = wake, .wake_data = d,
+					 .audit = o->policy_audit };
 	struct bn_maps *maps = d->kernel->maps;
 	struct bn_state *st = maps->mem[BN_MAP_state];
 	bool unfinished = st->flags & BN_STATE_F_TAKEOVER;
+	uint32_t flags = (o->unknown_pods == BN_UNKNOWN_ALLOW ? BN_STATE_F_UNKNOWN_ALLOW : 0) |
+			 (o->deny_reject ? BN_STATE_F_DENY_REJECT : 0) | (o->policy_audit ? BN_STATE_F_AUDIT : 0);
+	bool other = (flags ^ st->flags) & BN_STATE_F_AUDIT;
 	int r;
 
-	__atomic_store_n(&st->flags,
-			 (o->unknown_pods == BN_UNKNOWN_ALLOW ? BN_STATE_F_UNKNOWN_ALLOW : 0) |
-				 (o->deny_reject ? BN_STATE_F_DENY_REJECT : 0) |
-				 (o->policy_audit ? BN_STATE_F_AUDIT : 0),
-			 __ATOMIC_RELEASE);
+	__atomic_store_n(&st->flags, flags, __ATOMIC_RELEASE);
+	/* Flows that audit let in are judged again, and those that are enforced are let be. Not where policies never
+	 * were in force: the epoch says that, too.
+	 */
+	if (other && st->epoch > 1)
+		__atomic_store_n(&st->epoch, st->epoch + 1 ?: 1, __ATOMIC_RELEASE);
 	r = bn_store_new(&d->store);
 	if (r < 0)
 		return log_err_r(r, "object store");

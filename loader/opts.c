@@ -72,7 +72,7 @@ static const struct opt_def defs[] = {
 	{ O_LB_ALGORITHM, "lb-algorithm", "random|maglev", "choice of backends (default random)" },
 	{ O_CNI_CACHE, "cni-cache", "DIR", "libcni's result cache (default /var/lib/cni/results)" },
 	{ O_DENY_WITH, "deny-with", "drop|reject", "answer to what policy denies (default drop)" },
-	{ O_POLICY_AUDIT, "policy-audit", NULL, "record denials of policy, and pass the packets" },
+	{ O_POLICY_AUDIT, "policy-audit", NULL, "record denials of policy (packets, HTTP requests), and let them pass" },
 	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "masquerade what pods and outside clients send to ClusterIPs" },
 	{ O_CT_MAX, "ct-max", "N", "flows that the connection table has room for (default 131072)" },
 	{ O_MAX_BACKENDS, "max-backends", "N", "backend slots, all services together (default 524288)" },

@@ -142,6 +142,8 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "lbMode", bn_dsr_json(d->dsr));
 	json_object_set_new(o, "xdp", bn_endpoints_xdp(d->endpoints));
 	json_object_set_new(o, "features", bn_kernel_features(d->kernel));
+	if (d->opts->policy_audit)
+		json_object_set_new(o, "policyAudit", json_string("denials are recorded, and pass"));
 	json_object_set_new(o, "http", http_json(d));
 	json_object_set_new(o, "httpRefused", http_refused_json(d));
 	json_object_set_new(o, "socketHooks", json_boolean(d->cgroup_attached));

@@ -212,6 +212,14 @@ static int explain(const struct bn_tracer *t, const struct bn_flow *f, enum bn_d
 	return 0;
 }
 
+/* Would a denial be recorded only? By the daemon, for the namespace, or for each policy of the pod. */
+static bool audited(const struct bn_tracer *t, const struct bn_matrix_view *v, const struct bn_pod *pod)
+{
+	const struct bn_obj *ns = bn_store_get(t->store, BN_KIND_NAMESPACE, "", pod->o.ns);
+
+	return t->audit || v->audit || (ns && ((const struct bn_namespace *)ns)->audit);
+}
+
 static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir, json_t **ret,
 		     json_t **err)
 {
@@ -269,7 +277,7 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 	else if (allow)
 		r = bn_trace_moot(t, &v, f, dir, j);
 	r = r ?: verify(t, f, dir, m, &cell, allow, j);
-	if (v.audit && !allow)
+	if (!allow && audited(t, &v, pod))
 		json_object_set_new(j, "audit", json_true());
 	json_object_set_new(j, "verdict", json_string(allow ? "allow" : "deny"));
 	if (r < 0) {
@@ -574,6 +582,11 @@ void bn_tracer_freep(struct bn_tracer **tp)
 	bn_compiler_freep(&t->own_c);
 	bn_idents_freep(&t->own_ids);
 	free(t);
+}
+
+void bn_tracer_audit(struct bn_tracer *t, bool audit)
+{
+	t->audit = audit;
 }
 
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops)

@@ -52,6 +52,7 @@ struct bn_verify_ops {
 	void *data;
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
+void bn_tracer_audit(struct bn_tracer *t, bool audit); /* --policy-audit: what is denied passes on every node */
 
 /* Returns 0 (allow), 1 (deny), or negative: then *ret is {"error": "..."}: a name that is not known
  * (-ENOENT), nonsense (-EINVAL). *ret is always set unless memory is out.
@@ -65,6 +66,8 @@ void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
  * "partial": true when they differ} | null, "reason": one sentence, "kernel": {"verdict","agrees"}
  * or {"error"} with --verify (each direction has its own, too, except for traffic of a pod with
  * itself or its node, which no policy judges)}
+ *
+ * "audit": true beside a direction's verdict "deny": it is recorded, and passes.
  *
  * A request that HTTP rules judged: "rule" or "nearest" has "match" (entry of its http list), "failed"
  * is like "http[0].path". Without a request the answer is about the connection, and says that each request will be

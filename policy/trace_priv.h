@@ -20,6 +20,7 @@ struct bn_tracer {
 	struct bn_svcindex *svcs;
 	BN_VEC(struct bn_matrix *) held; /* so that a batch compiles each matrix once */
 	const struct bn_verify_ops *verify;
+	bool audit; /* of all pods */
 };
 
 /* One end of the connection. */

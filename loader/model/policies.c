@@ -379,6 +379,7 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 	r = r ?: bn_tracer_borrow(p->store, p->ids, p->c, &p->tracer);
 	if (r < 0)
 		return r;
+	bn_tracer_audit(p->tracer, env->audit);
 	p->nslots = bn_pols_slots(p->pols);
 	p->slots = calloc(p->nslots, sizeof(*p->slots));
 	if (!p->slots)

@@ -29,6 +29,7 @@ struct bn_policies_env {
 	void (*wake)(void *data);	    /* any thread: bn_policies_sync has something to do */
 	void *wake_data;
 	unsigned http_grace_ms;	  /* tests: httpsets.h */
+	bool audit;			    /* --policy-audit, for policy trace */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */
 	void (*step)(void *data);	    /* tests: called after each change of a map */
 	void *step_data;
