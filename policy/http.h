@@ -11,11 +11,13 @@
  *
  * Regular expressions: POSIX extended as libfa reads it, anchored at both ends, bytes not characters: . [] [^]
  * () | * + ? {n} {n,} {n,m} and \ before punctuation. Anchors (^ $), classes by name ([:alpha:], \d, \w),
- * (?...), back references and a backslash inside brackets are refused. For paths they see the normalised path.
+ * (?...), back references, a backslash inside brackets and a repetition of a repetition are refused. For paths they
+ * see the normalised path.
  *
  * Limits, each an error that names the field: 1,024 matches, 16 header names and 16 query parameter names of
  * all rules on one port, 512 bytes of a regular expression and 4,096 positions once its counts are spelled
- * out, 32,768 states and 1,048,576 cells of an automaton.
+ * out, 32,768 states and 1,048,576 cells of an automaton, 16 million steps to make all of a set, and all of an
+ * object: the daemon's one thread checks it.
  */
 
 #include "maps/http.h"
@@ -26,6 +28,7 @@ enum {
 	BN_HTTP_POSITIONS_MAX = 4096,
 	BN_HTTP_STATES_MAX = 32768,
 	BN_HTTP_CELLS_MAX = 1 << 20,
+	BN_HTTP_WORK_MAX = 16 << 20, /* steps of some 0.1 us: of a set, and of an object */
 };
 
 struct bn_http_rules; /* immutable, the same bytes for the same rules */

@@ -5,7 +5,15 @@
 #include "maps/util.h"
 #include "policy/http_priv.h"
 
-enum { WORK_MAX = 64 << 20 }; /* steps of the construction, and again of the minimisation */
+enum { MINIMISE_MAX = 64 << 20 }; /* cells looked at */
+
+int bn_http_spend(uint64_t *left, uint64_t work)
+{
+	if (*left < work)
+		return -E2BIG;
+	*left -= work;
+	return 0;
+}
 
 /* --- pool ------------------------------------------------------------------------------------- */
 
@@ -89,7 +97,6 @@ struct build {
 	struct bn_u32s next[256]; /* by class: where the current state leads */
 	uint8_t cls[256];
 	uint32_t classes;
-	uint64_t work;
 };
 
 static void build_done(struct build *b)
@@ -133,14 +140,14 @@ static int step(struct build *b, uint32_t state)
 		for (uint32_t e = s->first; e < end; e++) {
 			const struct bn_nfa_edge *edge = &b->n->edges.v[e];
 
-			b->work += 1u + b->cls[edge->hi] - b->cls[edge->lo];
-			if (b->work > WORK_MAX)
+			if (bn_http_spend(b->n->left, 1u + b->cls[edge->hi] - b->cls[edge->lo]) < 0)
 				return -E2BIG;
 			for (uint32_t c = b->cls[edge->lo]; c <= b->cls[edge->hi] && !r; c++)
 				r = bn_vec_push(&b->next[c], edge->to);
 		}
 	}
-	b->work += b->classes;
+	if (bn_http_spend(b->n->left, b->classes) < 0)
+		return -E2BIG;
 	for (uint32_t c = 0; c < b->classes && !r; c++) {
 		uint32_t to;
 
@@ -148,7 +155,7 @@ static int step(struct build *b, uint32_t state)
 		r = bn_pool_get(&b->sets, b->next[c].v, b->next[c].n, &to);
 		r = r ?: bn_vec_push(&b->trans, to);
 	}
-	if (b->sets.ends.n > BN_HTTP_STATES_MAX || b->sets.data.n > WORK_MAX)
+	if (b->sets.ends.n > BN_HTTP_STATES_MAX)
 		return -E2BIG;
 	return r;
 }
@@ -215,7 +222,7 @@ static int minimise(const struct build *b, uint32_t *part, uint32_t *nparts)
 			return r;
 		count = *nparts;
 		work += (uint64_t)n * b->classes;
-		if (work > WORK_MAX)
+		if (work > MINIMISE_MAX || bn_http_spend(b->n->left, (uint64_t)n * b->classes / 8) < 0)
 			break;
 	}
 	for (uint32_t s = 0; s < n; s++)

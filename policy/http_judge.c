@@ -81,7 +81,7 @@ const char *bn_http_reason_text(enum bn_http_reason reason)
 
 /* --- check --------------------------------------------------------------------------------------- */
 
-static int check_rules(const char *dir, const struct bn_rule *rules, uint32_t n, struct bn_err *err)
+static int check_rules(const char *dir, const struct bn_rule *rules, uint32_t n, uint64_t *left, struct bn_err *err)
 {
 	for (uint32_t k = 0; k < n; k++) {
 		_cleanup_(bn_http_rules_freep) struct bn_http_rules *c = NULL;
@@ -92,7 +92,7 @@ static int check_rules(const char *dir, const struct bn_rule *rules, uint32_t n,
 
 		if (!one->has_http)
 			continue;
-		r = bn_http_compile(&one, 1, &c, &e);
+		r = bn_http_compile_with(&one, 1, left, &c, &e);
 		if (r >= 0)
 			continue;
 		*err = e;
@@ -105,9 +105,10 @@ static int check_rules(const char *dir, const struct bn_rule *rules, uint32_t n,
 
 int bn_http_check(const struct bn_netpol *np, struct bn_err *err)
 {
-	int r = check_rules("ingress", np->in, np->ningress, err);
+	uint64_t left = BN_HTTP_WORK_MAX;
+	int r = check_rules("ingress", np->in, np->ningress, &left, err);
 
-	return r ?: check_rules("egress", np->out, np->negress, err);
+	return r ?: check_rules("egress", np->out, np->negress, &left, err);
 }
 
 /* --- one request ---------------------------------------------------------------------------------- */

@@ -34,13 +34,18 @@ struct bn_nfa {
 	BN_VEC(struct bn_nfa_edge) edges;
 	struct bn_u32s starts;
 	uint32_t npatterns;
+	uint64_t *left; /* of BN_HTTP_WORK_MAX, for all automata of a set; borrowed */
 };
+
+/* -E2BIG when not so much is left. */
+int bn_http_spend(uint64_t *left, uint64_t work);
 
 int bn_nfa_state(struct bn_nfa *n, uint32_t pattern);			   /* edges that follow are its own */
 int bn_nfa_edge(struct bn_nfa *n, uint8_t lo, uint8_t hi, uint32_t to);
 int bn_nfa_literal(struct bn_nfa *n, const char *s, bool prefix);	   /* prefix: then nothing, or '/' and any */
 int bn_nfa_wildcard(struct bn_nfa *n, const char *suffix);		   /* labels before ".suffix" */
 int bn_nfa_regex(struct bn_nfa *n, const char *re, char *msg, size_t len); /* -EINVAL, -E2BIG: why in msg */
+bool bn_nfa_begins(const struct bn_nfa *n, uint8_t byte); /* can the last pattern begin so? */
 void bn_nfa_done(struct bn_nfa *n);
 
 struct bn_dfa {
@@ -69,5 +74,9 @@ struct bn_http_rules {
 	BN_VEC(uint64_t) words;
 	BN_VEC(char *) texts; /* of normalised patterns */
 };
+
+/* As bn_http_compile, of a budget of BN_HTTP_WORK_MAX that several of them share. */
+int bn_http_compile_with(const struct bn_rule *const *rules, size_t n, uint64_t *left, struct bn_http_rules **ret,
+			 struct bn_err *err);
 
 #endif

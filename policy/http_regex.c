@@ -26,6 +26,17 @@ void bn_nfa_done(struct bn_nfa *n)
 	bn_vec_done(&n->starts);
 }
 
+bool bn_nfa_begins(const struct bn_nfa *n, uint8_t byte)
+{
+	uint32_t at = n->starts.v[n->starts.n - 1];
+	uint32_t end = at + 1 < n->states.n ? n->states.v[at + 1].first : n->edges.n;
+
+	for (uint32_t e = n->states.v[at].first; e < end; e++)
+		if (n->edges.v[e].lo <= byte && byte <= n->edges.v[e].hi)
+			return true;
+	return false;
+}
+
 static int literal(struct bn_nfa *n, const char *s)
 {
 	int r = 0;
@@ -99,6 +110,10 @@ static int scan_bracket(struct scan *s)
 	if (*p == ']')
 		p++;
 	for (; *p && *p != ']'; p++) {
+		if (*p < ' ' || *p > '~')
+			return refuse(s, "holds control bytes or bytes beyond ASCII");
+		if (*p == '-' && p[-1] != '[' && p[-1] != '^' && p[1] && p[1] != ']' && p[1] < p[-1])
+			return refuse(s, "has a range whose end is before its beginning");
 		if (*p == '\\')
 			return refuse(s, "has a backslash inside brackets, where it would be a byte like any other");
 		if (*p == '[' && (p[1] == ':' || p[1] == '.' || p[1] == '='))
@@ -170,6 +185,7 @@ static int scan_alt(struct scan *s, uint64_t *size)
 	*size = 1;
 	while (!r && *s->at && *s->at != ')') {
 		uint64_t atom, times;
+		bool repeated = false;
 
 		if (*s->at == '|') {
 			s->at++;
@@ -178,6 +194,10 @@ static int scan_alt(struct scan *s, uint64_t *size)
 		}
 		r = scan_atom(s, &atom);
 		while (!r && *s->at && strchr("*+?{", *s->at)) {
+			/* Elsewhere 'a+?' takes as little as it can of one or more; here it would be none, too. */
+			if (repeated)
+				return refuse(s, "repeats a repetition at '%c': put it in parentheses", *s->at);
+			repeated = true;
 			times = *s->at == '+' ? 2 : 1;
 			if (*s->at == '{')
 				r = scan_count(s, &times);
@@ -197,17 +217,16 @@ static int scan_alt(struct scan *s, uint64_t *size)
 	return r;
 }
 
-static int check(const char *re, char *msg, size_t len)
+static int check(const char *re, uint64_t *size, char *msg, size_t len)
 {
 	struct scan s = { .at = re, .msg = msg, .len = len };
-	uint64_t size;
 	int r;
 
 	if (strlen(re) > BN_HTTP_REGEX_MAX) {
 		refuse(&s, "is longer than %d bytes", BN_HTTP_REGEX_MAX);
 		return -E2BIG;
 	}
-	r = scan_alt(&s, &size);
+	r = scan_alt(&s, size);
 	if (!r && *s.at)
 		r = refuse(&s, "has a ')' without '('");
 	return r;
@@ -275,9 +294,11 @@ static int copy(struct bn_nfa *n, struct fa *fa)
 int bn_nfa_regex(struct bn_nfa *n, const char *re, char *msg, size_t len)
 {
 	struct fa *fa = NULL;
+	uint64_t size = 0;
 	int r;
 
-	r = check(re, msg, len);
+	r = check(re, &size, msg, len);
+	r = r ?: bn_http_spend(n->left, size * size / 2); /* as long as libfa takes */
 	if (r < 0)
 		return r;
 	r = fa_compile(re, strlen(re), &fa);

@@ -23,11 +23,13 @@ struct field {
 	BN_VEC(struct pattern) patterns; /* by number */
 	uint64_t base[BN_HTTP_WORDS];	 /* matches that do not look at the field */
 	bool names;			 /* what it ends in is the pattern's set[0], not a set of matches */
+	bool paths;
 };
 
 struct comp {
 	struct bn_http_rules *r;
 	struct bn_pool sets;
+	uint64_t *left; /* of BN_HTTP_WORK_MAX */
 	BN_VEC(const char *) headers, queries;
 	struct bn_err *err;
 };
@@ -44,6 +46,8 @@ __attribute__((format(printf, 4, 5))) static int fail(struct comp *c, const stru
 	va_start(ap, fmt);
 	vsnprintf(c->err->msg, sizeof(c->err->msg), fmt, ap);
 	va_end(ap);
+	for (char *s = c->err->msg; *s; s++) /* it ends in logs and terminals */
+		*s = *s < ' ' || *s > '~' ? '?' : *s;
 	return -EINVAL;
 }
 
@@ -90,6 +94,12 @@ static int add(struct comp *c, struct field *f, const struct bn_http_origin *o, 
 		r = bn_nfa_literal(&f->nfa, text, type == PREFIX);
 	if (r < 0 && *msg) {
 		fail(c, o, name, "'%.80s' %s", text, msg);
+	} else if (r == -E2BIG) {
+		fail(c, o, name, "'%.80s' is too complex, together with the patterns before it in this policy or on "
+		     "this port: %d million steps", text, BN_HTTP_WORK_MAX >> 20);
+	} else if (!r && type == REGEX && f->paths && !bn_nfa_begins(&f->nfa, '/') && !bn_nfa_begins(&f->nfa, '*')) {
+		fail(c, o, name, "'%.80s' matches no path: they all begin with '/'", text);
+		r = -EINVAL;
 	} else if (!r && f->nfa.states.n > BN_HTTP_CELLS_MAX) {
 		fail(c, o, name, "too many patterns");
 		r = -E2BIG;
@@ -120,7 +130,6 @@ static int cell(struct bn_http_rules *r, uint32_t x)
 	return x > UINT16_MAX ? -E2BIG : bn_vec_push(&r->cells, (uint16_t)x);
 }
 
-/* Makes the automaton and lays it behind the others. */
 /* Which states lead to a set that is not empty: from the others no byte helps any more. */
 static int live_states(struct comp *c, const struct bn_dfa *d, bool **ret)
 {
@@ -145,6 +154,18 @@ static int live_states(struct comp *c, const struct bn_dfa *d, bool **ret)
 	}
 	*ret = live;
 	return 0;
+}
+
+/* Makes the automaton and lays it behind the others. */
+static void too_complex(struct comp *c, const char *name)
+{
+	const struct bn_http_origin *only = c->r->origins.n == 1 ? c->r->origins.v : NULL;
+	char field[64];
+
+	snprintf(field, sizeof(field), only ? "%s" : "http[*].%s", name);
+	fail(c, only, field, "%s too complex: at most %d states and %d cells, and for the rules of a policy or of a port "
+	     "%d million steps; fewer '.*' and counts%s", only ? "it is" : "the patterns of all entries together are",
+	     BN_HTTP_STATES_MAX, BN_HTTP_CELLS_MAX, BN_HTTP_WORK_MAX >> 20, only ? "" : ", or fewer entries");
 }
 
 static int emit(struct comp *c, struct field *f, const char *name, struct bn_http_auto *ret)
@@ -175,8 +196,7 @@ static int emit(struct comp *c, struct field *f, const char *name, struct bn_htt
 		r = cell(c->r, d.ends[k]);
 	bn_dfa_done(&d);
 	if (r == -E2BIG)
-		fail(c, NULL, name, "the patterns of all rules of this port together are too complex: at most "
-		     "%d states and %d cells; fewer '.*', or fewer rules", BN_HTTP_STATES_MAX, BN_HTTP_CELLS_MAX);
+		too_complex(c, name);
 	return r;
 }
 
@@ -264,7 +284,7 @@ static int simple_field(struct comp *c, const char *name, struct bn_http_auto *a
 			int (*put)(struct comp *, struct field *, const struct bn_http_origin *, uint32_t),
 			uint16_t *none)
 {
-	_cleanup_(field_done) struct field f = { .r = c->r };
+	_cleanup_(field_done) struct field f = { .r = c->r, .nfa.left = c->left, .paths = put == add_path };
 	uint32_t set;
 	int r = 0;
 
@@ -282,7 +302,7 @@ static int slot_field(struct comp *c, bool header, uint32_t slot)
 {
 	struct bn_http_tab *t = &c->r->tab;
 	const char *name = header ? c->headers.v[slot] : c->queries.v[slot];
-	_cleanup_(field_done) struct field f = { .r = c->r };
+	_cleanup_(field_done) struct field f = { .r = c->r, .nfa.left = c->left };
 	uint32_t set;
 	int r = 0;
 
@@ -361,7 +381,7 @@ static int names(struct comp *c, bool header)
 		{ "host", BN_HTTP_NAME_HOST },
 		{ "upgrade", BN_HTTP_NAME_UPGRADE },
 	};
-	_cleanup_(field_done) struct field f = { .r = c->r, .names = true };
+	_cleanup_(field_done) struct field f = { .r = c->r, .nfa.left = c->left, .names = true };
 	uint32_t n = header ? c->headers.n : c->queries.n;
 	int r = 0;
 
@@ -457,11 +477,11 @@ void bn_http_rules_freep(struct bn_http_rules **rp)
 	free(r);
 }
 
-int bn_http_compile(const struct bn_rule *const *rules, size_t n, struct bn_http_rules **ret,
-		    struct bn_err *err)
+int bn_http_compile_with(const struct bn_rule *const *rules, size_t n, uint64_t *left, struct bn_http_rules **ret,
+			 struct bn_err *err)
 {
 	_cleanup_(bn_http_rules_freep) struct bn_http_rules *out = calloc(1, sizeof(*out));
-	struct comp c = { .r = out, .err = err };
+	struct comp c = { .r = out, .err = err, .left = left };
 	int r = 0;
 
 	*err = (struct bn_err){};
@@ -488,6 +508,14 @@ int bn_http_compile(const struct bn_rule *const *rules, size_t n, struct bn_http
 		return r;
 	*ret = TAKE_PTR(out);
 	return 0;
+}
+
+int bn_http_compile(const struct bn_rule *const *rules, size_t n, struct bn_http_rules **ret,
+		    struct bn_err *err)
+{
+	uint64_t left = BN_HTTP_WORK_MAX;
+
+	return bn_http_compile_with(rules, n, &left, ret, err);
 }
 
 void bn_http_rules_match(const struct bn_http_rules *r, uint32_t k, uint32_t *rule, uint32_t *index)

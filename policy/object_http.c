@@ -3,6 +3,7 @@
  * What could never match, or not mean what it seems to, is refused.
  */
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "maps/util.h"
@@ -47,25 +48,61 @@ static int intern_lower(struct bn_rd *rd, const char *s, const char **ret)
 	return bn_rd_intern(rd, buf, ret);
 }
 
-/* Requests are matched with their path normalised: these parts are never left in one. */
+/* A path as requests are matched with it: %XX of unreserved bytes decoded. s begins with '/' and is printable. */
+static int normal_path(struct bn_rd *rd, const struct bn_at *at, const char *s, char buf[static PATH_MAX_LEN + 1])
+{
+	static const char digits[] = "0123456789abcdefABCDEF";
+	unsigned byte;
+	size_t n = 0;
+
+	for (; *s; s++) {
+		buf[n++] = *s;
+		if (strchr("?#\\", *s))
+			return bn_rd_fail(rd, at, "holds '%c', which no normalised path has", *s);
+		if (*s != '%')
+			continue;
+		if (!s[1] || !strchr(digits, s[1]) || !s[2] || !strchr(digits, s[2]))
+			return bn_rd_fail(rd, at, "holds a '%%' without two hexadecimal digits behind it");
+		sscanf(s + 1, "%2x", &byte);
+		if (!byte || byte == '/' || byte == '\\')
+			return bn_rd_fail(rd, at, "holds '%.3s', which no normalised path has", s);
+		if (byte > '~' || (!isalnum((int)byte) && !strchr("-._~", (int)byte)))
+			continue;
+		buf[n - 1] = (char)byte;
+		s += 2;
+	}
+	buf[n] = 0;
+	return 0;
+}
+
+/* Requests with an element that is empty, but for the last, or a dot segment are denied before they are matched;
+ * what stands behind ';' in it does not count.
+ */
 static int check_path(struct bn_rd *rd, const struct bn_at *at, const char *s)
 {
-	static const char *const never[] = { "//", "/./", "/../", "?", "#", "\\", "%2f", "%2F",
-					     "%5c", "%5C", "%00" };
-	size_t len = strlen(s), i;
+	char buf[PATH_MAX_LEN + 1];
+	const char *p, *end;
+	int r;
 
 	if (*s != '/')
 		return bn_rd_fail(rd, at, "must begin with '/'");
 	if (!printable(s))
 		return bn_rd_fail(rd, at, "holds white space or bytes beyond ASCII: encode them");
-	for (i = 0; i < ARRAY_SIZE(never); i++) {
-		if (strstr(s, never[i]))
-			return bn_rd_fail(rd, at, "holds '%s', which no normalised path has",
-					  never[i]);
+	r = normal_path(rd, at, s, buf);
+	for (p = buf; !r && *p == '/'; p = end) {
+		size_t name;
+
+		p++;
+		end = p + strcspn(p, "/");
+		for (name = 0; p + name < end; name++)
+			if (p[name] == ';' || !strncasecmp(p + name, "%3b", 3))
+				break;
+		if ((name == 1 && *p == '.') || (name == 2 && !strncmp(p, "..", 2)))
+			r = bn_rd_fail(rd, at, "holds a dot segment, which no normalised path has");
+		else if (!name && (p != end || *end))
+			r = bn_rd_fail(rd, at, "holds an empty element, which no normalised path has");
 	}
-	if ((len >= 2 && !strcmp(s + len - 2, "/.")) || (len >= 3 && !strcmp(s + len - 3, "/..")))
-		return bn_rd_fail(rd, at, "ends in a dot segment, which no normalised path has");
-	return 0;
+	return r;
 }
 
 static int parse_path(struct bn_rd *rd, const struct bn_at *up, const json_t *json,
@@ -100,6 +137,18 @@ static int parse_path(struct bn_rd *rd, const struct bn_at *up, const json_t *js
 	return r ?: bn_rd_intern(rd, s, &m->path);
 }
 
+/* A request's header has no such value, once white space around it is gone. */
+static int check_value(struct bn_rd *rd, const struct bn_at *at, const char *s)
+{
+	if (strchr(" \t", *s) || strchr(" \t", s[strlen(s) - 1]))
+		return bn_rd_fail(rd, at, "begins or ends with white space, which is no part of a header's value");
+	for (; *s; s++) {
+		if ((*s >= 0 && *s < ' ' && *s != '\t') || *s == 127)
+			return bn_rd_fail(rd, at, "holds a control byte, which no header's value has");
+	}
+	return 0;
+}
+
 static int parse_kv(struct bn_rd *rd, const struct bn_at *at, const json_t *json, bool header,
 		    struct bn_http_kv *kv)
 {
@@ -127,6 +176,9 @@ static int parse_kv(struct bn_rd *rd, const struct bn_at *at, const json_t *json
 	if (!value || !*value)
 		return bn_rd_fail(rd, BN_AT(at, "value"), "is required");
 	kv->type = (enum bn_match_type)type;
+	r = header && type == BN_MATCH_EXACT ? check_value(rd, BN_AT(at, "value"), value) : 0;
+	if (r < 0)
+		return r;
 	r = header ? intern_lower(rd, name, &kv->name) : bn_rd_intern(rd, name, &kv->name);
 	return r ?: bn_rd_intern(rd, value, &kv->value);
 }
@@ -200,6 +252,8 @@ static int parse_match(struct bn_rd *rd, const struct bn_at *at, const json_t *j
 		return r;
 	if (m->method && !is_token(m->method))
 		return bn_rd_fail(rd, BN_AT(at, "method"), "'%.32s' is not a method", m->method);
+	if (m->method && !strcmp(m->method, "PRI"))
+		return bn_rd_fail(rd, BN_AT(at, "method"), "'PRI' is how HTTP/2 begins, which is always denied");
 	r = parse_path(rd, at, json, m);
 	r = r ?: parse_kvs(rd, at, json, true, m);
 	r = r ?: parse_kvs(rd, at, json, false, m);

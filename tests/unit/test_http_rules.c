@@ -126,7 +126,10 @@ static void test_errors(void **unused _unused_)
 		{ "[\\\\]]", "backslash" },	{ "*a", "repeats nothing" },
 		{ "a{2", "{n}" },		{ "a{3,2}", "{n}" },
 		{ "(a{99}){99}", "too large" }, { "((((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+)+)+", "too large" },
-		{ "a\\u00e9", "ASCII" },
+		{ "a\\u00e9", "ASCII" },		{ "/[\\u001b[31m]", "ASCII" },
+		{ "/a+?", "parentheses" },	{ "/a{2}*", "parentheses" },
+		{ "/[z-a]", "range" },		{ "v1/.*", "matches no path" },
+		{ "()", "matches no path" },
 	};
 
 	for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
@@ -136,6 +139,7 @@ static void test_errors(void **unused _unused_)
 
 		assert_true(asprintf(&http, RE("%s"), bad[k].re) > 0);
 		if (netpol_parse(http, &o, &err) != -EINVAL || !o || !o->refused || !strstr(err.msg, bad[k].words) ||
+		    strchr(err.msg, '\033') ||
 		    strcmp(err.field, "spec.ingress[0].http[1].path.value"))
 			fail_msg("%s: %s: %s", bad[k].re, err.field, err.msg);
 		free(http);
@@ -170,9 +174,38 @@ static void test_explosion(void **unused _unused_)
 
 	refused("/.*a.{24}");
 	refused("/(.*a.{24}|.*b.{24})");
+	refused("/(x?y?){900}");
+	np = netpol(RE("/([^/]+/)*[a-z]+|\\\\*"));
+	assert_int_equal(bn_http_check(np, &err), 0);
+	bn_obj_unref(&np->o);
 	np = netpol(RE("/[a-z]{1,63}(/[a-z0-9_.-]+)*"));
 	assert_int_equal(bn_http_check(np, &err), 0);
 	bn_obj_unref(&np->o);
+}
+
+/* Each rule of it is fine; all of them would hold up the daemon for minutes. */
+static void test_many_of_them(void **unused _unused_)
+{
+	json_t *in = json_array(), *o;
+	struct timespec a, b;
+	struct bn_obj *obj = NULL;
+	struct bn_err err = {};
+
+	for (int k = 0; k < 2000; k++)
+		json_array_append_new(in, json_pack("{s[{si}]s[{s{ssso}}]}", "ports", "port", 1000 + k, "http", "path",
+						    "type", "RegularExpression", "value",
+						    json_sprintf("/.*%dx{1000}", k)));
+	o = json_pack("{ssss s{ss} s{s{} so}}", "apiVersion", "bpfnet.io/v1alpha1", "kind", "HTTPNetworkPolicy", "metadata",
+		      "name", "p", "spec", "podSelector", "ingress", in);
+	assert_non_null(o);
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	assert_int_equal(bn_object_parse(o, &obj, &err), -EINVAL);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	print_message("refused in %ld s: %s: %s\n", (long)(b.tv_sec - a.tv_sec), err.field, err.msg);
+	assert_non_null(strstr(err.msg, "too complex"));
+	assert_in_range(b.tv_sec - a.tv_sec, 0, 100); /* 3 on a quiet machine */
+	bn_obj_unref(obj);
+	json_decref(o);
 }
 
 static void test_names(void **unused _unused_)
@@ -478,7 +511,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),	  cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_explosion), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_explosion), cmocka_unit_test(test_many_of_them), cmocka_unit_test(test_names),
 		cmocka_unit_test(test_thousand),  cmocka_unit_test(test_random),
 		cmocka_unit_test(test_judge),
 	};
