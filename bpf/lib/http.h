@@ -350,7 +350,7 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		if (w->plen)
 			return -BN_DROP_HTTP_SYN_DATA;
 		if (w->tcp.flags & BN_TCP_SYN)
-			return bn_http_options(ctx, p, 0);
+			return w->audit ? 0 : bn_http_options(ctx, p, 0);
 		return c && bn_http_conn_is(p, c) ? bn_http_client_rst(p, c) : 0;
 	}
 	if (!(w->tcp.flags & BN_TCP_ACK))

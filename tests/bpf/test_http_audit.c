@@ -421,6 +421,42 @@ static void not_followed(void **state)
 	env_free(e);
 }
 
+/* MPTCP is not declined; a connection that has it on both sides is not judged. */
+static void options(void **state)
+{
+	static const uint8_t mptcp[12] = {30, 12, 1, 0x81, 1, 2, 3, 4, 5, 6, 7, 8};
+	struct env *e = audit_env(0);
+	struct bn_http_conn f;
+
+	(void)state;
+	for (int both = 0; both < 2; both++) {
+		struct conn c = {e, both, (uint16_t)(900 + both), 0, RIGHT, A};
+
+		for (int reply = 0; reply < 2; reply++) {
+			struct pk p = {REMOTE, A, c.sport, PORT, TCP, SYN, .len = sizeof(mptcp), .seq = FIRST - 1};
+			struct frame o;
+
+			if (reply)
+				p = (struct pk){A, REMOTE, PORT, c.sport, TCP, SYN | ACK, .len = sizeof(mptcp),
+						.seq = SRV - 1, .ack = FIRST};
+			build(&o, &p, c.v6);
+			o.b[o.l4 + 12] = (20 + sizeof(mptcp)) / 4 << 4;
+			memset(o.b + o.l4 + 20, 1, sizeof(mptcp));
+			if (!reply || both)
+				memcpy(o.b + o.l4 + 20, mptcp, sizeof(mptcp));
+			sum_put(&c, &p, &o);
+			passes(e, reply ? &(struct run){.ifindex = IF_A}
+					: &(struct run){.to_pod = true, .ifindex = IF_A, .in_ifindex = IF_UP}, &o);
+		}
+		c.ack = SRV;
+		events(e);
+		to_server(&c, 0, NO, LEN(NO), ACK);
+		recorded(e, both ? BN_DROP_HTTP_MIDSTREAM : BN_DROP_HTTP_DENIED);
+		assert_int_equal(followed(&c, &f), both ? -ENOENT : 0);
+	}
+	env_free(e);
+}
+
 /* Anything, in any order, from both: nothing is ever held up. */
 static void anything(void **state)
 {
@@ -459,7 +495,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere), cmocka_unit_test(oddities),	cmocka_unit_test(toggled),
-		cmocka_unit_test(upgrades),	cmocka_unit_test(not_followed), cmocka_unit_test(anything),
+		cmocka_unit_test(upgrades),	cmocka_unit_test(not_followed), cmocka_unit_test(options),
+		cmocka_unit_test(anything),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
