@@ -18,6 +18,7 @@ import objects  # noqa: E402
 from cpu import Meter  # noqa: E402
 
 LOAD = os.path.join(BUILD, "tests/tools/load")
+LIMIT = os.path.join(BUILD, "tests/bench/limit")
 KUBE_PROXY = os.environ.get("KUBE_PROXY", "")
 BIG = os.environ.get("BENCH_BIG") == "1"
 
@@ -25,6 +26,8 @@ BIG = os.environ.get("BENCH_BIG") == "1"
 BPFNET = {"socket": ["--host-routing", "stack"], "socket+peer": ["--host-routing", "bpf"],
           "tc": ["--socket-lb", "off", "--host-routing", "stack"],
           "tc+peer": ["--socket-lb", "off", "--host-routing", "bpf"]}
+# The least that programs on the same hooks cost (limit.bpf.c).
+LIMITS = ["bare", "look"]
 
 
 def others(size):
@@ -72,6 +75,17 @@ def start_kube_proxy(c, node, mode, objs):
     log = open(os.path.join(c.dir, "kube-proxy.log"), "ab")
     node.popen(args, stdout=log, stderr=log, env=dict(os.environ, PATH=tools + ":" + os.environ["PATH"]))
     log.close()
+
+
+def start_limit(node, *args):
+    """Programs that do the least that could be done on the hooks of that node (limit.bpf.c, limit_xdp.bpf.c)."""
+    p = node.popen([LIMIT, *map(str, args)], stdout=subprocess.PIPE, text=True)
+    if p.stdout.readline().strip() != "ready":
+        raise RuntimeError(f"limit {' '.join(map(str, args))}: ended with {p.wait(10)}")
+
+
+def mac_of(host):
+    return json.loads(in_ns(host, ["ip", "-j", "link", "show", "eth0"]).stdout)[0]["address"]
 
 
 class Way:
@@ -125,6 +139,9 @@ class PodToPod(Way):
             c.n1.start(timeout=90)
         elif name.startswith("kube-proxy"):
             start_kube_proxy(c, c.n1, name.split("-")[2], objects.service_objects(svcs))
+        elif name in LIMITS:
+            start_limit(c.n1, "pods", name, c.n1.cgroup, self.addr, self.port, self.server.ip, objects.POD_PORT,
+                        self.client.host_if, self.server.host_if)
         elif not direct:
             load_rules(c.n1, name, svcs)
         self.ready()
@@ -132,7 +149,8 @@ class PodToPod(Way):
 
 class NodePort(Way):
     """An outside client, the port of node n1, a backend on n2. `direct` goes to the pod by its own node, n2;
-    `routed` by n1 as a router, there and back: the links of a NodePort, without a service. Whole checksums
+    `routed` by n1 as a router, there and back: the links of a NodePort, without a service; `xdp-bare` by an XDP
+    program on n1 that knows this one NodePort by heart: the least that one costs by XDP here. Whole checksums
     and GRO on the links, which XDP on a veth needs, are the same for all ways."""
 
     ARGS = {"tc": ["--xdp", "off", "--host-routing", "stack"], "tc+peer": ["--xdp", "off", "--host-routing", "bpf"],
@@ -167,6 +185,9 @@ class NodePort(Way):
                     x for x in c.n1.json("status", check=False)["xdp"] if x["interface"] == "eth0")["sends"], 20)
         elif name.startswith("kube-proxy"):
             start_kube_proxy(c, c.n1, name.split("-")[2], objects.service_objects(svcs))
+        elif name == "xdp-bare":
+            start_limit(c.n1, "nodeport", "eth0", self.client.ip, mac_of(self.client), c.n1.ip, objects.NODE_PORT, self.server.ip,
+                        objects.POD_PORT, mac_of(c.n2))
         else:
             load_rules(c.n1, name, svcs)
         self.ready()

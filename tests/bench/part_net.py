@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Packets and connections: Services, policies, NodePort, latency, bulk."""
-from lab import NodePort, PodToPod, interleave, others, ways
+from lab import LIMITS, NodePort, PodToPod, interleave, others, ways
 
 INSIDE = ["direct", "socket", "tc", "socket+peer", "tc+peer"]
+
+
+def limits(a, size):
+    """They know nothing of the number of Services or policies: measured once, at the first size."""
+    return a.others(LIMITS) if size == a.sizes[0] else []
 
 
 def services(report, a):
     """CPU and rate of new TCP connections and new UDP flows, pod to pod through a ClusterIP."""
     for size in a.sizes:
         print(f"services: {size}")
-        with ways(report, PodToPod, INSIDE + a.others(others(size)), size) as ws:
+        with ways(report, PodToPod, INSIDE + limits(a, size) + a.others(others(size)), size) as ws:
             for prefix, mode in (("tcp-new", "tcp-new"), ("udp-new", "udp-new"), ("kept-tcp-services", "tcp-kept")):
                 got = interleave(report, ws, a.seconds, a.rounds, mode)
                 report.add_cpu(prefix, size, got)
@@ -23,7 +28,7 @@ def policies(report, a):
         if size > 10000:
             continue
         print(f"policies: {size}")
-        with ways(report, PodToPod, names, 10, size) as ws:
+        with ways(report, PodToPod, names + limits(a, size), 10, size) as ws:
             for prefix, mode in (("kept-tcp", "tcp-kept"), ("tcp-new-policies", "tcp-new"), ("udp-new-policies", "udp-new")):
                 report.add_cpu(prefix, size, interleave(report, ws, a.seconds, a.rounds, mode))
 
@@ -55,7 +60,8 @@ def nodeport(report, a):
     names = ["direct", "routed", "tc", "tc+peer"] + [n for n in NodePort.ARGS if n.startswith("xdp")]
     for size in a.sizes:
         print(f"nodeport: {size} services")
-        with ways(report, NodePort, names + a.others(others(size)), size) as ws:
+        limit = a.others(["xdp-bare"]) if size == a.sizes[0] else []
+        with ways(report, NodePort, names + limit + a.others(others(size)), size) as ws:
             for proto in ("tcp", "udp"):
                 got = interleave(report, ws, a.seconds, a.rounds, proto + "-new")
                 report.add_cpu("nodeport-" + proto, size, got)
