@@ -203,6 +203,9 @@ static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct b
 		return NULL;
 	e = &b->e[at];
 	*gen = *(volatile __u32 *)&e->gen;
+	/* Its other lines come from memory at the same time, not when they are asked for one after the other. */
+	(void)*(volatile __u64 *)&e->xd;
+	(void)*(volatile __u32 *)&e->created;
 	bn_fence();
 	if ((*gen & 1) || !bn_ct_key_eq(e, r))
 		return NULL;

@@ -63,7 +63,20 @@ static __always_inline bool bn_sock_is_loopback(const struct bn_addr *a)
 	return !a->w[0] && !a->w[1] && !a->w[2] && (a->w[3] == bpf_htonl(1) || !a->w[3]);
 }
 
-static __always_inline struct bn_svc *bn_sock_service(const struct bn_sock_call *c, __u32 *idx)
+/* Has the address any frontend? What a server answers goes to {client, port}, a new place of `fronts` each time,
+ * and from memory; that the client's address is nobody's service is one place, and cached.
+ */
+static __always_inline bool bn_sock_fronted(const struct bn_sock_call *c)
+{
+	struct bn_front_key key = {
+		.addr = c->addr,
+		.scope = BN_SCOPE_ADDR,
+	};
+
+	return bpf_map_lookup_elem(&fronts, &key) != NULL;
+}
+
+static __always_inline struct bn_svc *bn_sock_service(const struct bn_sock_call *c, enum bn_sock_op op, __u32 *idx)
 {
 	struct bn_front_key key = {
 		.addr = c->addr,
@@ -71,8 +84,10 @@ static __always_inline struct bn_svc *bn_sock_service(const struct bn_sock_call 
 		.proto = c->proto,
 		.scope = BN_SCOPE_EXACT,
 	};
-	struct bn_svc *svc = bn_sel_front(&key, idx);
+	struct bn_svc *svc = NULL;
 
+	if (op == BN_SOCK_CONNECT || bn_sock_fronted(c))
+		svc = bn_sel_front(&key, idx);
 	if (svc)
 		return svc;
 	/* A pod's loopback is its own. */
@@ -298,7 +313,7 @@ static __always_inline void bn_sock_count(enum bn_drop reason)
 static __always_inline bool bn_sock_left_to_packets(const struct bn_sock_call *c,
 						    const struct bn_svc *svc, enum bn_sock_op op)
 {
-	if (!c->host && c->proto == IPPROTO_UDP && (op == BN_SOCK_CONNECT || svc->affinity_s))
+	if (!c->host && c->proto == IPPROTO_UDP && svc->affinity_s)
 		return true;
 	if (cfg_masquerade_all && !c->host && !(svc->flags & BN_SVC_F_EXTERNAL))
 		return true;
@@ -351,7 +366,8 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 	c->host = c->netns == cfg_netns_cookie;
 	if (!c->host && !cfg_socket_lb_pods)
 		return BN_SOCK_ASIS;
-	svc = bn_sock_service(c, &idx);
+	/* A pod's connected UDP is the packets', whatever it is connected to. */
+	svc = c->host || c->proto == IPPROTO_TCP || op != BN_SOCK_CONNECT ? bn_sock_service(c, op, &idx) : NULL;
 	if (!svc || bn_sock_left_to_packets(c, svc, op)) {
 		if (c->proto == IPPROTO_UDP)
 			bn_sock_forget(ctx, c);

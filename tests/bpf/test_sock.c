@@ -219,6 +219,12 @@ static struct bn_svc *service(struct bn_front_key key, const struct bn_addr *be,
 	set_range(s, be, ports, n);
 	s->key = key;
 	s->svc_id = v.idx;
+	if (key.scope == BN_SCOPE_EXACT) { /* before the frontend, as maps/svc_store.c does */
+		struct bn_front_key any = {.addr = key.addr, .scope = BN_SCOPE_ADDR};
+		struct bn_front_val kind = {.idx = BN_FRONT_IDX_CLUSTERIP};
+
+		assert_int_equal(bn_map_put(w.k->maps, BN_MAP_fronts, &any, &kind), 0);
+	}
 	assert_int_equal(bn_map_put(w.k->maps, BN_MAP_fronts, &key, &v), 0);
 	return s;
 }
