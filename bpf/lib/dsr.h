@@ -58,13 +58,9 @@ static __always_inline int bn_dsr_target(struct bn_pkt *p, struct bn_scratch *s)
 /* The one entry of such a flow. */
 static __always_inline int bn_dsr_insert(struct bn_pkt *p, struct bn_scratch *s, __u32 replace)
 {
-	s->n.e.ifindex = p->ifindex;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
+	bn_flow_blank(s, p->ifindex);
 	s->n.e.svc_idx = s->svc.idx;
 	s->n.e.svc_gen = s->svc.gen;
-	s->n.e.slot = 0;
 	s->n.e.xs = p->t.src;
 	s->n.e.xsp = p->t.sport;
 	s->n.e.xd = s->svc.be.addr;

@@ -169,6 +169,20 @@ __noinline int bn_flow_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 	return p && s ? bn_flow_enter(p, s, flags, replace, false) : -BN_DROP_INTERNAL;
 }
 
+/* A new entry of a flow that no pod here began, no policy has admitted, and no service serves; `ifindex`: where it
+ * comes in.
+ */
+static __always_inline void bn_flow_blank(struct bn_scratch *s, __u32 ifindex)
+{
+	s->n.e.ifindex = ifindex;
+	s->n.e.rifindex = 0;
+	s->n.e.eg_stamp = 0;
+	s->n.e.in_stamp = 0;
+	s->n.e.svc_idx = 0;
+	s->n.e.svc_gen = 0;
+	s->n.e.slot = 0;
+}
+
 /* The rule sets of a new flow's ends, as bn_ct_write takes them. */
 static __always_inline void bn_flow_fresh(const struct bn_pkt *p, struct bn_scratch *s)
 {
@@ -381,15 +395,13 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 	p->http[BN_DIR_INGRESS] = s->ask.http;
 	if (bn_flow_passing(p) || (p->flags & BN_PKT_F_LATER))
 		return 0;
-	s->n.e.ifindex = p->in_ifindex;
+	bn_flow_blank(s, p->in_ifindex);
 	own = bn_addr_slot(&p->t.dst) == (__u32)slot;
-	s->n.e.rifindex = slot && own ? p->ifindex : 0;
+	if (own) {
+		s->n.e.rifindex = slot ? p->ifindex : 0;
+		s->n.e.in_stamp = bn_flow_fresh_stamp(p, BN_DIR_INGRESS);
+	}
 	bn_flow_fresh(p, s);
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = own ? bn_flow_fresh_stamp(p, BN_DIR_INGRESS) : 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
 	r = bn_flow_insert(p, flags, replace);
 	if (!r)
 		p->todo |= BN_DO_NEW;
@@ -475,13 +487,7 @@ __noinline int bn_net_shift(struct bn_pkt *p, __u32 net)
 		return 0;
 	p->rnd = bpf_get_prandom_u32();
 	p->x = p->t;
-	s->n.e.ifindex = net ? p->ifindex : 0;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
+	bn_flow_blank(s, net ? p->ifindex : 0);
 	p->todo |= BN_DO_NAT | BN_DO_NEW;
 	r = bn_flow_insert(p, BN_CT_F_SHIFTED | BN_CT_F_NAT | (net & BN_CT_F_NET), hit.e ? hit.gen : 0);
 	if (r != BN_DONE_AGAIN)

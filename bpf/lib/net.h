@@ -33,13 +33,9 @@ __noinline int bn_net_insert(struct bn_pkt *p, __u32 flags, __u32 replace)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
-	s->n.e.ifindex = flags & BN_CT_F_NET ? p->ifindex : 0;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
+	bn_flow_blank(s, flags & BN_CT_F_NET ? p->ifindex : 0);
 	s->n.e.svc_idx = s->svc.idx;
 	s->n.e.svc_gen = s->svc.gen;
-	s->n.e.slot = 0;
 	p->todo |= BN_DO_NAT | BN_DO_NEW;
 	return bn_flow_enter(p, s, flags, replace, true);
 }
@@ -294,13 +290,7 @@ __noinline int bn_net_direct(struct bn_pkt *p, __u32 over)
 		return -BN_DROP_INTERNAL;
 	if (!over)
 		return bn_net_shift(p, BN_CT_F_NET);
-	s->n.e.ifindex = p->ifindex;
-	s->n.e.rifindex = 0;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
+	bn_flow_blank(s, p->ifindex);
 	return bn_flow_insert(p, 0, 1);
 }
 

@@ -86,13 +86,8 @@ __noinline int bn_net_note(struct bn_pkt *p)
 	s = bn_scratch_get();
 	if (!s)
 		return -BN_DROP_INTERNAL;
-	s->n.e.ifindex = 0;
+	bn_flow_blank(s, 0);
 	s->n.e.rifindex = p->ifindex;
-	s->n.e.eg_stamp = 0;
-	s->n.e.in_stamp = 0;
-	s->n.e.svc_idx = 0;
-	s->n.e.svc_gen = 0;
-	s->n.e.slot = 0;
 	r = bn_flow_insert(p, bn_flow_mid(p) ? BN_CT_F_MID : 0, 0);
 	/* It is a note, not a condition: a full table stops nothing of the node's own. */
 	return r == -BN_DROP_CT_FULL ? 0 : r;

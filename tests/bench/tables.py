@@ -6,7 +6,7 @@ import sys
 
 from report import human, split
 
-WAYS = ["routed", "socket", "socket+peer", "tc", "tc+peer", "xdp", "socket+policy", "tc+policy", "tc+peer+policy", "iptables-legacy", "nftables",
+WAYS = ["bare", "look", "routed", "xdp-bare", "socket", "socket+peer", "tc", "tc+peer", "xdp", "socket+policy", "tc+policy", "tc+peer+policy", "iptables-legacy", "nftables",
         "iptables-nft", "kube-proxy-iptables", "kube-proxy-nftables", "l4", "bpfnet", "haproxy", "nginx"]
 
 
