@@ -18,9 +18,8 @@
 #define SET	1
 #define PORT	80
 #define SEGMENT 1024
-#define ISN	1000 /* of both */
 
-enum { FIN = 1, SYN = 2, PSH = 8, ACK = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
 
 struct seg {
 	const struct bn_addr *src, *dst;
@@ -129,23 +128,27 @@ static int world(struct bn_verify *v, const struct bn_addr *client, const struct
 static int send_request(struct bn_verify *v, const struct bn_addr *client, const struct bn_addr *server,
 			const char *text, size_t len)
 {
-	struct seg c = {.src = client, .dst = server, .dport = PORT, .seq = ISN, .flags = SYN};
-	struct seg s = {.src = server, .dst = client, .sport = PORT, .seq = ISN, .ack = ISN + 1, .flags = SYN | ACK};
+	/* Of both; ports come again soon, and with the same numbers it would be the connection of then. */
+	const uint32_t isn = v->http_gen << 16;
+	struct seg c = {.src = client, .dst = server, .dport = PORT, .seq = isn, .flags = SYN};
+	struct seg s = {.src = server, .dst = client, .sport = PORT, .seq = isn, .ack = isn + 1, .flags = SYN | ACK};
 	int r;
 
 	c.sport = s.dport = bn_verify_sport(v);
 	r = run(v, false, &c);
 	r = r ?: run(v, true, &s);
 	c.flags = ACK | PSH;
-	c.ack = ISN + 1;
-	c.seq = ISN + 1;
+	c.ack = c.seq = isn + 1;
 	for (size_t at = 0; at < len && !r; at += c.n) {
 		c.data = text + at;
 		c.n = len - at < SEGMENT ? len - at : SEGMENT;
 		r = run(v, false, &c);
 		c.seq += (uint32_t)c.n;
 	}
-	return r;
+	/* Over, so that it does not count as one that a pod has. */
+	c.flags = RST | ACK;
+	c.n = 0;
+	return r ?: run(v, false, &c);
 }
 
 int bn_verify_request(void *data, const struct bn_rule *const *rules, size_t n, const struct bn_http_request *q,
