@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "loader/log.h"
+#include "maps/http_conn.h"
 #include "maps/ct.h"
 
 enum {
@@ -35,6 +36,7 @@ enum {
 	O_POLICY_AUDIT,
 	O_MASQUERADE_ALL,
 	O_CT_MAX,
+	O_HTTP_MAX,
 	O_MAX_BACKENDS,
 	O_PROXY_NAME,
 	O_LOG_LEVEL,
@@ -75,6 +77,7 @@ static const struct opt_def defs[] = {
 	{ O_POLICY_AUDIT, "policy-audit", NULL, "record denials of policy (packets, HTTP requests), and let them pass" },
 	{ O_MASQUERADE_ALL, "masquerade-all", NULL, "masquerade what pods and outside clients send to ClusterIPs" },
 	{ O_CT_MAX, "ct-max", "N", "flows that the connection table has room for (default 131072)" },
+	{ O_HTTP_MAX, "http-max", "N", "connections with HTTP rules that there is room for (default 65536)" },
 	{ O_MAX_BACKENDS, "max-backends", "N", "backend slots, all services together (default 524288)" },
 	{ O_PROXY_NAME, "service-proxy-name", "NAME", "serve the Services with this service-proxy-name label" },
 	{ O_LOG_LEVEL, "log-level", "LEVEL", "error, warn, info or debug (default info)" },
@@ -257,6 +260,7 @@ static int apply(const struct opt_def *d, const char *v, struct bn_opts *o)
 	case O_POLICY_AUDIT: o->policy_audit = true; return 0;
 	case O_MASQUERADE_ALL: o->masquerade_all = true; return 0;
 	case O_CT_MAX: return parse_number(d, v, 64, 16u << 20, &o->ct_flows);
+	case O_HTTP_MAX: return parse_number(d, v, 64, 4u << 20, &o->http_conns);
 	case O_MAX_BACKENDS: return parse_number(d, v, 64, 64u << 20, &o->max_backends);
 	case O_PROXY_NAME: o->service_proxy_name = v; return 0;
 	case O_LOG_LEVEL: o->log_level = v; return CHOICE(d, v, &i, "error", "warn", "info", "debug");
@@ -279,6 +283,7 @@ static void defaults(struct bn_opts *o)
 		.lb_algorithm = "random",
 		.cni_cache = "/var/lib/cni/results",
 		.ct_flows = BN_CT_FLOWS_DEFAULT,
+		.http_conns = BN_HTTP_CONNS_ALL,
 		.max_backends = 524288,
 		.log_level = "info",
 		.log_format = "text",

@@ -58,6 +58,7 @@ struct bn_opts {
 	bool policy_audit; /* --policy-audit */
 	bool masquerade_all;
 	uint32_t ct_flows;     /* --ct-max: flows the table has room for; default 131072 */
+	uint32_t http_conns;   /* --http-max: connections with HTTP rules */
 	uint32_t max_backends; /* --max-backends: slots */
 	const char *log_level, *log_format;
 	const char *service_proxy_name; /* --service-proxy-name or NULL */

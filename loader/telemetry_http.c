@@ -44,6 +44,23 @@ static void gauge(struct bn_daemon *d, const char *name, const char *help, doubl
 	bn_metric_set(bn_metrics_gauge(d->metrics, name, help, ""), v);
 }
 
+/* Of pods that are here and were refused any. */
+static void refused(struct bn_daemon *d)
+{
+	struct bn_metric *f = bn_metrics_counter(d->metrics, "bpfnet_http_refused_total",
+						 "HTTP connections, and parts of them, refused: the pod has its share", "namespace,pod");
+	const struct bn_maps *m = d->kernel->maps;
+	const char *ns, *name;
+
+	bn_metric_clear(f);
+	for (uint32_t slot = 1; slot < m->entries[BN_MAP_http_shares]; slot++) {
+		struct bn_http_share s = bn_http_share_get(m, slot);
+
+		if (s.refused && bn_endpoints_slot_pod(d->endpoints, slot, &ns, &name))
+			bn_metric_set(f, s.refused, ns, name);
+	}
+}
+
 void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 {
 	static const char *const reasons[] = {
@@ -74,6 +91,7 @@ void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 		for (uint32_t k = 1; k < BN_HTTP__MAX; k++)
 			bn_metric_set(f, counts[k], reasons[k]);
 	}
+	refused(d);
 	bn_metric_clear(q.f); /* policies come and go */
 	if (bn_policies_each_http(d->policies, sum_requests, &q) == 0)
 		for (size_t k = 0; k < q.n; k++) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "maps/http_access.h"
@@ -182,6 +183,71 @@ struct bn_http_share bn_http_share_get(const struct bn_maps *m, uint32_t slot)
 	const volatile struct bn_http_share *v = bn_map_at(m, BN_MAP_http_shares, slot);
 
 	return v ? (struct bn_http_share){v->conns, v->blocks, v->refused_s, v->refused} : (struct bn_http_share){};
+}
+
+struct bn_gone {
+	uint32_t slot;
+	struct bn_http_key *keys;
+	size_t n;
+};
+
+static int gone_one(const void *key, const void *val, void *data)
+{
+	const struct bn_http_conn *c = val;
+	struct bn_gone *g = data;
+	void *v;
+
+	if (c->slot != g->slot)
+		return 0;
+	if (!(g->n & (g->n + 1))) { /* 0, 1, 3, 7, ... are full */
+		v = reallocarray(g->keys, 2 * g->n + 1, sizeof(*g->keys));
+		if (!v)
+			return -ENOMEM;
+		g->keys = v;
+	}
+	memcpy(&g->keys[g->n++], key, sizeof(*g->keys));
+	return 0;
+}
+
+/* Whoever deletes an element counts it: a program may be doing the same. */
+static void gone_drop(const struct bn_maps *m, struct bn_http_share *all, struct bn_http_share *own,
+		      const struct bn_http_key *key)
+{
+	struct bn_http_block_key bk = {};
+	struct bn_http_block b;
+	struct bn_http_conn c;
+
+	if (bn_map_get(m, BN_MAP_http_conns, key, &c) < 0 || bn_map_del(m, BN_MAP_http_conns, key) < 0)
+		return;
+	__atomic_sub_fetch(&all->conns, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&own->conns, 1, __ATOMIC_RELAXED);
+	bk.conn = c.id;
+	bk.number = c.block_first;
+	for (uint32_t n = c.nblocks; n && bn_map_get(m, BN_MAP_http_blocks, &bk, &b) == 0; n--) {
+		if (bn_map_del(m, BN_MAP_http_blocks, &bk) == 0) {
+			__atomic_sub_fetch(&all->blocks, 1, __ATOMIC_RELAXED);
+			__atomic_sub_fetch(&own->blocks, 1, __ATOMIC_RELAXED);
+		}
+		bk.number = b.next;
+	}
+}
+
+int bn_http_share_reset(const struct bn_maps *m, uint32_t slot)
+{
+	struct bn_http_share *all = bn_map_at(m, BN_MAP_http_shares, 0), *own = bn_map_at(m, BN_MAP_http_shares, slot);
+	struct bn_gone g = {.slot = slot};
+	int r = 0;
+
+	if (!all || !own || !slot)
+		return 0;
+	__atomic_store_n(&own->refused_s, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&own->refused, 0, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&own->conns, __ATOMIC_RELAXED))
+		r = bn_map_each(m, BN_MAP_http_conns, gone_one, &g);
+	for (size_t k = 0; k < g.n; k++)
+		gone_drop(m, all, own, &g.keys[k]);
+	free(g.keys);
+	return r;
 }
 
 int64_t bn_http_conns_count(const struct bn_maps *m)

@@ -46,6 +46,10 @@ void bn_http_stat_clear(const struct bn_maps *m, uint32_t index);
 int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX]);
 /* What the pod with this slot takes of the room, 0: all pods. All zero where there is no such slot. */
 struct bn_http_share bn_http_share_get(const struct bn_maps *m, uint32_t slot);
+/* The slot is to be another pod's: connections of the one that is gone, which may have ended without a word, and what
+ * they keep, go. Programs may be at work on others. What cannot be read stays, and is counted on.
+ */
+int bn_http_share_reset(const struct bn_maps *m, uint32_t slot);
 /* Connections followed now: a walk. */
 int64_t bn_http_conns_count(const struct bn_maps *m);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 
+#include "maps/http_access.h"
 #include "maps/maps.h"
 #include "maps/pod_access.h"
 
@@ -180,6 +181,7 @@ int bn_pods_alloc(struct bn_pods *p, uint32_t ifindex, uint32_t *ret)
 		__atomic_store_n(&s->word, 0, __ATOMIC_RELEASE);
 		p->writes++;
 	}
+	(void)bn_http_share_reset(p->maps, p->next);
 	store32(p, &s->spare, 0);
 	store32(p, &s->ifindex, ifindex);
 	p->state[p->next] = SLOT_USED;

@@ -209,7 +209,7 @@ static int judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX], cha
 		if (daemon_owned(i) && have < a->want[i])
 			old[i] = TAKE_FD(a->fd[i]);
 		/* Nobody is told that one is larger than needed, unless he asked for a size. Tags go with ct. */
-		else if (i == BN_MAP_ct || i == BN_MAP_slots || (have < a->want[i] && i != BN_MAP_ct_heads))
+		else if (i == BN_MAP_ct || i == BN_MAP_slots || i == BN_MAP_http_conns || (have < a->want[i] && i != BN_MAP_ct_heads))
 			bn_knote(k, "map '%s' stays at its %u entries (%u were asked): its content is kept; "
 				 "'bpfnet cleanup' before the start gives it the new size",
 				 bn_map_name(i), have, a->want[i]);
@@ -226,6 +226,8 @@ static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const str
 		sizes->entries[BN_MAP_ct] = n > (1u << 24) ? 1u << 24 : n;
 		sizes->entries[BN_MAP_ct_heads] = sizes->entries[BN_MAP_ct];
 	}
+	if (opts->http_conns)
+		sizes->entries[BN_MAP_http_conns] = opts->http_conns;
 	if (opts->max_backends)
 		sizes->entries[BN_MAP_slots] = opts->max_backends;
 	if (opts->lb_mode != BN_LB_SNAT) /* else the addresses of nodes are all that it holds */

@@ -58,7 +58,7 @@ static json_t *own(const struct bn_opts *o)
 	static const char *const modes[] = { "snat", "dsr", "hybrid" };
 	static const char *const xdp[] = { "auto", "off", "native" };
 
-	return json_pack("{ss ss* ss* ss ss ss ss* so so sb ss ss ss ss ss ss sb sb sI sI}", "version",
+	return json_pack("{ss ss* ss* ss ss ss ss* so so sb ss ss ss ss ss ss sb sb sI sI sI}", "version",
 			 BN_VERSION, "manifests", o->manifests, "kubeconfig", o->kubeconfig, "bpffs",
 			 o->bpffs, "runDir", o->run_dir, "stateDir", o->state_dir, "cgroup", o->cgroup,
 			 "devices", strings(o->devices, o->ndevices), "podCIDRs",
@@ -68,7 +68,7 @@ static json_t *own(const struct bn_opts *o)
 			 "lbAlgorithm",
 			 o->lb_algorithm, "cniCache", o->cni_cache, "denyReject", o->deny_reject,
 			 "policyAudit", o->policy_audit, "ctMax", (json_int_t)o->ct_flows,
-			 "maxBackends", (json_int_t)o->max_backends);
+			 "httpMax", (json_int_t)o->http_conns, "maxBackends", (json_int_t)o->max_backends);
 }
 
 json_t *bn_configz(const struct bn_opts *o)

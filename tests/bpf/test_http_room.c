@@ -92,10 +92,45 @@ static void blocks_shared(void **state)
 	env_free(e);
 }
 
+/* A pod is gone without a word to anybody: whoever gets its slot does not inherit what it took. */
+static void slot_given_again(void **state)
+{
+	struct env *e = three_pods(0);
+	struct bn_http_share s;
+	struct conn c[9];
+	char part[300];
+
+	(void)state;
+	memset(part, 'x', sizeof(part));
+	for (int i = 0; i < 9; i++) {
+		c[i] = begin_to(e, i & 1, i < 6 ? A : B);
+		assert_int_equal(data(&c[i], 0, "GET /", 5, ACK)->verdict, PASS);
+		for (uint32_t at = 600; at < 600 * (uint32_t)i; at += 600)
+			assert_int_equal(data(&c[i], at, part, sizeof(part), ACK)->verdict, PASS);
+	}
+	((struct bn_http_share *)bn_map_at(e->m, BN_MAP_http_shares, 1))->refused = 3;
+	((struct bn_http_share *)bn_map_at(e->m, BN_MAP_http_shares, 1))->refused_s = 5;
+	assert_true(bn_http_share_get(e->m, 1).blocks > 10);
+	assert_int_equal(bn_http_share_reset(e->m, 1), 0);
+	s = bn_http_share_get(e->m, 1);
+	assert_true(!s.conns && !s.blocks && !s.refused && !s.refused_s);
+	s = bn_http_share_get(e->m, 0);
+	assert_int_equal(s.conns, 3);
+	assert_int_equal(bn_http_conns_count(e->m), 3);
+	assert_int_equal(bn_map_count(e->m, BN_MAP_http_blocks), s.blocks);
+	assert_int_equal(bn_http_share_get(e->m, 2).blocks, s.blocks);
+	for (int i = 6; i < 9; i++)
+		over(&c[i]);
+	assert_int_equal(bn_http_share_get(e->m, 0).conns, 0);
+	assert_int_equal(bn_http_share_get(e->m, 0).blocks, 0);
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table_full),
+		cmocka_unit_test(slot_given_again),
 		cmocka_unit_test(blocks_shared),
 	};
 
