@@ -446,6 +446,8 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 			bn_http_begin_conn(p);
 		return 0;
 	}
+	if (c->seen_s != p->now_s) /* a download, a websocket: the client may say nothing for days */
+		*(volatile __u32 *)&c->seen_s = p->now_s;
 	if (c->phase == BN_HTTP_ANSWERED) {
 		if (w->tcp.flags & BN_TCP_RST)
 			return -BN_DROP_HTTP_CLOSING;
