@@ -126,9 +126,40 @@ static void slot_given_again(void **state)
 	env_free(e);
 }
 
+/* No room, and two connections that nobody has spoken on for longer than flows are kept: on one the server just did. */
+static void idle(void **state)
+{
+	struct env *e = three_pods(8);
+	struct bn_http_conn f;
+	struct conn c[5];
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		c[i] = begin(e, i & 1);
+		assert_int_equal(data(&c[i], 0, "GET /ok HTTP/1.1\r\n" H "\r\n", 29, ACK)->verdict, PASS);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct bn_http_key k = {.client = addr_of(REMOTE, c[i].v6), .server = addr_of(A, c[i].v6),
+					.cport = htons(c[i].sport), .sport = htons(PORT), .side = BN_DIR_INGRESS};
+
+		assert_int_equal(bn_map_get(e->m, BN_MAP_http_conns, &k, &f), 0);
+		f.seen_s -= 90000;
+		assert_int_equal(bn_map_put(e->m, BN_MAP_http_conns, &k, &f), 0);
+	}
+	answer(&c[0], 29, "HTTP/1.1 200 OK\r\n", 17, ACK);
+	c[4] = begin(e, 0);
+	assert_int_equal(data(&c[4], 0, "GET /", 5, ACK)->verdict, PASS);
+	assert_int_equal(followed(&c[0], &f), 0);
+	assert_int_equal(followed(&c[1], &f), -ENOENT);
+	assert_int_equal(followed(&c[4], &f), 0);
+	assert_int_equal(bn_http_share_get(e->m, 1).conns, 4);
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(idle),
 		cmocka_unit_test(table_full),
 		cmocka_unit_test(slot_given_again),
 		cmocka_unit_test(blocks_shared),

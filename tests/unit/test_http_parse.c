@@ -267,9 +267,80 @@ static void test_opaque(void **unused _unused_)
 	opaque("[{\"method\":\"CONNECT\",\"hostnames\":[\"a\"]}]", "CONNECT a:443 HTTP/1.1\r\n" H END);
 }
 
+/* Audit goes on behind what no rule allows. It must not read anything else than who allows everything: the same
+ * requests, with the same ends, and the same streams that nobody can read with certainty.
+ */
+static uint32_t same_reading(const struct bn_http_rules *all, const struct bn_http_rules *few, const char *p, size_t n)
+{
+	struct bn_http_state strict = {}, lax = {.lax = 1};
+	uint32_t unmatched = 0;
+	size_t used;
+
+	for (size_t k = 0; k < n; k++) {
+		int a = bn_http_feed(all, &strict, p + k, 1, &used), b = bn_http_feed(few, &lax, p + k, 1, &used);
+
+		unmatched += b == 2;
+		/* An Upgrade is the last of an audited connection unless a rule names it. */
+		if (a == -BN_HTTP_UPGRADE && b == -BN_HTTP_NO_MATCH)
+			return unmatched;
+		if (a == 1 ? b != 1 && b != 2 : a != b)
+			fail_msg("%d and %d at %zu: %.*s", a, b, k, (int)n, p);
+		if (a < 0)
+			return unmatched;
+		if (strict.at != lax.at || strict.left != lax.left || strict.requests != lax.requests + unmatched)
+			fail_msg("other states at %zu: %.*s", k, (int)n, p);
+	}
+	return unmatched;
+}
+
+static void test_lax(void **unused _unused_)
+{
+	static const char bytes[] = "aZ09-_.~/%?&=;: \t\r\n\x01\x7f\x80xHTTP/1.1";
+	static const char *const rules[] = {
+		"[]", "[{\"method\":\"PUT\"}]", "[{\"path\":{\"value\":\"/x\"},\"hostnames\":[\"b\"]}]",
+		"[{\"path\":{\"type\":\"RegularExpression\",\"value\":\"/a.*c\"},"
+		"\"queryParams\":[{\"name\":\"x\",\"value\":\"1\"}]}]",
+	};
+	struct bn_netpol *np = netpol("[{}]");
+	struct bn_http_rules *all = rules_of(np);
+	unsigned seed = 5;
+	char text[1024];
+
+	for (size_t r = 0; r < ARRAY_SIZE(rules); r++) {
+		struct bn_netpol *np2 = netpol(rules[r]);
+		struct bn_http_rules *few = rules_of(np2);
+		uint32_t unmatched = 0;
+
+		for (int i = 0; i < 20000; i++) {
+			const char *s = streams[(size_t)i % ARRAY_SIZE(streams)].bytes;
+			size_t n = strlen(s), at;
+
+			memcpy(text, s, n);
+			memcpy(text + n, GET END, strlen(GET END));
+			n += strlen(GET END);
+			for (int m = i < (int)ARRAY_SIZE(streams) ? 0 : rand_r(&seed) % 3; m > 0; m--) {
+				at = (size_t)rand_r(&seed) % n;
+				if (rand_r(&seed) % 4)
+					text[at] = bytes[(size_t)rand_r(&seed) % (sizeof(bytes) - 1)];
+				else if (rand_r(&seed) % 2)
+					memmove(text + at, text + at + 1, --n - at);
+				else
+					memmove(text + at + 1, text + at, n++ - at);
+			}
+			unmatched += same_reading(all, few, text, n);
+		}
+		assert_in_range(unmatched, 5000, 100000);
+		bn_http_rules_freep(&few);
+		bn_obj_unref(&np2->o);
+	}
+	bn_http_rules_freep(&all);
+	bn_obj_unref(&np->o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lax),
 		cmocka_unit_test(test_streams),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_opaque),
