@@ -211,3 +211,30 @@ def test_annotation():
 def passes_or_403(host, addr, port):
     with conn(host, addr, port) as (s, r):
         return says(s, r, "/no/probe")
+
+
+def test_loss():
+    """Segments that are lost, on either side of the judge: nothing is held up, and what is judged is judged right."""
+    with cluster("hl", args=[AUDIT]) as c:
+        for host in (c.near, c.far, c.web):
+            host.run(["nft", "table inet loss { chain i { type filter hook input priority 0; meta l4proto tcp "
+                      "numgen random mod 100 < 3 drop; }; chain o { type filter hook output priority 0; "
+                      "meta l4proto tcp numgen random mod 100 < 3 drop; }; }"])
+        n, body = 0, b"GET /no HTTP/1.1\r\n\r\n" * 2000
+        for k in range(12):
+            host, addr = (c.near, c.far)[k & 1], c.web.addr(4 + (k & 2))
+            with conn(host, addr, 8080, 20) as (s, r):
+                for j in range(8):
+                    target = ("/v1/items/%d", "/no/%d")[j & 1] % j
+                    s.sendall(head("GET", target, "X: " + "y" * 3000 + "\r\n"))
+                    assert r.response()[0] == 200
+                    s.sendall(head("POST", f"/no/{j}", f"Content-Length: {len(body)}\r\n") + body)
+                    assert r.response()[0] == 200
+                n += 12
+        got = wait_for("judged", lambda: audited(c))
+        seen, other = recorded(c)
+        print(f"{got:.0f} of {n} denials recorded, {other} connections given up", flush=True)
+        # A connection whose first segment came late is not judged; every other one is, whatever was lost.
+        assert n - 12 * sum(other.values()) <= got <= n and sum(other.values()) <= 4, (got, n, other)
+        assert set(seen.values()) == {"NO_MATCH"}, seen
+        nothing_dropped(c)
