@@ -376,7 +376,7 @@ int http_pod(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_ACT_SHOT;
-	r = cfg_http ? bn_http_stage(skb, &s->p) : -BN_DROP_HTTP_UNSUPPORTED;
+	r = cfg_http ? bn_http_stage(skb, &s->p) : bn_flow_unfollowed(&s->p);
 	return bn_entry_end(skb, &s->p, r ?: bn_pod_deliver(skb, &s->p));
 }
 
@@ -419,7 +419,7 @@ int from_pod(struct __sk_buff *skb)
 		r = bn_pod_again(p);
 	if (!r && (p->http[0] | p->http[1]) && (!(p->flags & BN_PKT_F_OURS) || (p->tcp & BN_TCP_RST))) {
 		bpf_tail_call(skb, &http_jump, 0);
-		r = bn_http_enforced(p->http[0]) || bn_http_enforced(p->http[1]) ? -BN_DROP_HTTP_UNSUPPORTED : 0;
+		r = bn_flow_unfollowed(p);
 	}
 	return bn_entry_end(skb, p, r ?: bn_pod_deliver(skb, p));
 }
@@ -444,7 +444,7 @@ int to_pod(struct __sk_buff *skb)
 		r = bn_pod_in(p);
 	if (!r && (p->http[0] | p->http[1])) {
 		bpf_tail_call(skb, &http_jump, 0);
-		r = bn_http_enforced(p->http[0]) || bn_http_enforced(p->http[1]) ? -BN_DROP_HTTP_UNSUPPORTED : 0;
+		r = bn_flow_unfollowed(p);
 	}
 	return bn_entry_end(skb, p, r ?: bn_pod_deliver(skb, p));
 }

@@ -539,8 +539,11 @@ __noinline int bn_http_would(struct bn_pkt *p, __u32 reason)
 		return 0;
 	c = bn_http_conn_get(w);
 	is = c && bn_http_conn_is(p, c);
-	if (!is && (p->http[w->side & 1] & BN_CT_HTTP_MADE))
-		return 0; /* known */
+	if (!is && (p->http[w->side & 1] & BN_CT_HTTP_MADE)) { /* known */
+		if (c && c->lost && !__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1))
+			bn_http_forget(c);
+		return 0;
+	}
 	if (is && c->phase == BN_HTTP_ANSWERED)
 		return -(int)reason;
 	if (reason != BN_DROP_HTTP_DENIED) { /* that has been reported with its request */

@@ -277,6 +277,37 @@ static void oddities(void **state)
 	env_free(e);
 }
 
+/* A CPU that does not get the claim passes what it has, and nobody follows the connection any more. */
+static void busy(void **state)
+{
+	struct env *e = audit_env(0);
+	struct conn c = begin(e, 0);
+	struct bn_http_key k = {.client = addr_of(REMOTE, 0), .server = addr_of(A, 0), .cport = htons(c.sport),
+				.sport = htons(PORT), .side = BN_DIR_INGRESS};
+	struct bn_http_conn f;
+
+	(void)state;
+	to_server(&c, 0, OK, 9, ACK);
+	assert_int_equal(followed(&c, &f), 0);
+	f.claim = 77;
+	assert_int_equal(bn_map_put(e->m, BN_MAP_http_conns, &k, &f), 0);
+	events(e);
+	to_server(&c, 9, "x", 1, ACK);
+	recorded(e, BN_DROP_HTTP_BUSY);
+	assert_int_equal(followed(&c, &f), 0);
+	assert_true(f.lost);
+	to_server(&c, 10, OK, 9, ACK);
+	f.claim = 0;
+	assert_int_equal(bn_map_put(e->m, BN_MAP_http_conns, &k, &f), 0);
+	to_server(&c, 19, OK, 9, ACK);
+	assert_int_equal(followed(&c, &f), -ENOENT);
+	assert_int_equal(bn_http_share_get(e->m, 0).conns, 0);
+	recorded(e, BN_DROP_NONE);
+	audit(e, false);
+	is_reset(&c, 28);
+	env_free(e);
+}
+
 /* Rules enforced after audit: who has been followed is, from the next request on; a head that began under audit is
  * denied at its end; and the other way round nothing is reset.
  */
@@ -495,7 +526,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_anywhere), cmocka_unit_test(oddities),	cmocka_unit_test(toggled),
-		cmocka_unit_test(upgrades),	cmocka_unit_test(not_followed), cmocka_unit_test(options),
+		cmocka_unit_test(upgrades),	cmocka_unit_test(not_followed), cmocka_unit_test(options),	cmocka_unit_test(busy),
 		cmocka_unit_test(anything),
 	};
 

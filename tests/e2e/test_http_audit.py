@@ -205,6 +205,13 @@ def test_annotation():
             wait_for("enforced", lambda: passes_or_403(c.near, c.web.ip, 8080) == 403)
         with conn(c.near, c.web.ip, 8080) as (s, r):
             assert says(s, r, "/no/b") == 403 and r.closed()
+        ns = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "annotations": {
+            "bpfnet.io/policy-audit": "true"}}}
+        c.put(ns)
+        wait_for("the namespace's", lambda: passes_or_403(c.near, c.web.ip, 8080) == 200)
+        del ns["metadata"]["annotations"]
+        c.put(ns)
+        wait_for("enforced", lambda: passes_or_403(c.near, c.web.ip, 8080) == 403)
         assert "GET /no/a" in served(c.web) and "GET /no/b" not in served(c.web)
 
 
