@@ -9,16 +9,13 @@
  * the reply direction are single words that only grow and are written without it.
  */
 
-#include "bpf/lib/http_answer.h"
-#include "bpf/lib/http_options.h"
 #include "bpf/lib/http_own.h"
-#include "bpf/lib/http_segment.h"
+#include "bpf/lib/http_reply.h"
 
 #define BN_TCP_URG (1 << 5)
 #define BN_HTTP_QUIET_MS 300
-#define BN_HTTP_GAP_MS 800	 /* for a lost part of an answer to come again */
-#define BN_HTTP_STRIKES 4	 /* about 3 s of an honest client's retransmissions */
-#define BN_HTTP_WAIT_S 30	 /* for answers that stand before a 403 */
+#define BN_HTTP_STRIKES 4 /* about 3 s of an honest client's retransmissions */
+#define BN_HTTP_WAIT_S 30 /* for answers that stand before a 403 */
 
 /* A drop that is reported elsewhere. */
 static __always_inline void bn_http_count_drop(const struct bn_pkt *p, __u32 reason)
@@ -272,6 +269,9 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
 	fin = !!(w->tcp.flags & BN_TCP_FIN);
+	/* What is judged is looked at then; here, what only says that there is more, or no more. */
+	if ((fin || bn_before(c->top, w->seq)) && bn_http_damaged(ctx, p))
+		return -BN_DROP_HTTP_CHECKSUM;
 	c->seen_s = p->now_s;
 	c->flags &= ~BN_HTTP_CONN_F_CLOSED; /* it goes on: nobody believed the reset */
 	c->top = bn_later(c->top, w->end + fin);
@@ -287,13 +287,15 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 /* The client gives up. A reset that the server believes ends the connection; of another one it is only noted, so
  * that its place can be given to others when room is short.
  */
-__noinline int bn_http_client_rst(struct bn_pkt *p, struct bn_http_conn *c)
+__noinline int bn_http_client_rst(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
 	int r = 0;
 
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
+	if (bn_http_damaged(ctx, p))
+		return -BN_DROP_HTTP_CHECKSUM;
 	if (c->phase == BN_HTTP_ANSWERED)
 		r = -BN_DROP_HTTP_CLOSING;
 	if (bn_http_claim(p, c))
@@ -351,7 +353,7 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 			return -BN_DROP_HTTP_SYN_DATA;
 		if (w->tcp.flags & BN_TCP_SYN)
 			return w->audit ? 0 : bn_http_options(ctx, p, 0);
-		return c && bn_http_conn_is(p, c) ? bn_http_client_rst(p, c) : 0;
+		return c && bn_http_conn_is(p, c) ? bn_http_client_rst(ctx, p, c) : 0;
 	}
 	if (!(w->tcp.flags & BN_TCP_ACK))
 		return -BN_DROP_HTTP_SYN_DATA;
@@ -379,8 +381,13 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	}
 	if (!bn_http_confirms(w, c))
 		return -BN_DROP_HTTP_MIDSTREAM;
-	if (!w->plen && c->phase == BN_HTTP_FOLLOWED && !(w->tcp.flags & BN_TCP_FIN))
+	if ((c->flags & BN_HTTP_CONN_F_SRV_FIN) && bn_before(c->srv_acked, w->ack) && !bn_before(c->srv_end, w->ack))
+		*(volatile __u32 *)&c->srv_acked = w->ack;
+	if (!w->plen && c->phase == BN_HTTP_FOLLOWED && !(w->tcp.flags & BN_TCP_FIN)) {
+		if (bn_http_over(c) && !bn_http_claim(p, c))
+			bn_http_forget(c);
 		return 0;
+	}
 	r = bn_http_claim(p, c);
 	if (r) /* a FIN without data needs no judge, and its connection may just be forgotten */
 		return !w->plen && c->phase == BN_HTTP_FOLLOWED ? 0 : r;
@@ -396,86 +403,6 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		bn_http_release(c, 1);
 	bn_http_free(c);
 	return r;
-}
-
-/* --- The server's packets --------------------------------------------------------------------- */
-
-/* What changes more than a word. Gives the claim back. */
-__noinline int bn_http_reply_claimed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c, __u32 desync)
-{
-	struct bn_http_work *w = bn_http_work_get();
-	const __u32 both = BN_HTTP_CONN_F_FIN | BN_HTTP_CONN_F_SRV_FIN;
-
-	if (!w || !p || !c)
-		return -BN_DROP_INTERNAL;
-	if (w->tcp.flags & BN_TCP_FIN)
-		c->flags |= BN_HTTP_CONN_F_SRV_FIN;
-	bn_http_res_feed(ctx, c);
-	if ((w->tcp.flags & BN_TCP_RST) || ((c->flags & both) == both && c->una == c->top)) {
-		bn_http_forget(c);
-		return 0;
-	}
-	/* It acknowledges what was never judged: rules were switched off and on, or the map was cleared. */
-	if (desync && !w->audit) {
-		c->phase = BN_HTTP_ANSWERED;
-		c->flags |= BN_HTTP_CONN_F_RESET;
-	}
-	bn_http_free(c);
-	return desync ? -BN_DROP_HTTP_MIDSTREAM : 0;
-}
-
-static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
-{
-	struct bn_http_work *w = bn_http_work_get();
-	struct bn_say s = {.how = BN_SAY_BACK, .flags = BN_TCP_RST};
-	struct bn_http_conn *c;
-	bool desync, follow;
-	__u32 end;
-
-	if (!w || !p)
-		return -BN_DROP_INTERNAL;
-	if ((w->tcp.flags & (BN_TCP_SYN | BN_TCP_ACK)) == (BN_TCP_SYN | BN_TCP_ACK)) {
-		/* The SYN went by before there were rules: it cannot be followed. */
-		return bn_http_options(ctx, p, 1) ? 0 : bn_http_note(p, 0);
-	}
-	c = bn_http_conn_get(w);
-	if (!c || !bn_http_conn_is(p, c)) {
-		/* It speaks first. What it says and acknowledges tells in which of its SYN-ACKs it believes. */
-		if (w->plen && (p->first || p->srv_first) && w->seq == p->srv_first && w->ack == p->first &&
-		    !(p->http[w->side & 1] & BN_CT_HTTP_MADE))
-			bn_http_begin_conn(p);
-		return 0;
-	}
-	if (c->seen_s != p->now_s) /* a download, a websocket: the client may say nothing for days */
-		*(volatile __u32 *)&c->seen_s = p->now_s;
-	if (c->phase == BN_HTTP_ANSWERED) {
-		if (w->tcp.flags & BN_TCP_RST)
-			return -BN_DROP_HTTP_CLOSING;
-		s.seq = w->ack;
-		if (bn_http_look(ctx, p))
-			return -BN_DROP_INTERNAL;
-		return bn_http_tell(ctx, p, &s);
-	}
-	desync = c->phase == BN_HTTP_FOLLOWED && bn_before(c->next + 1, w->ack) && c->st.at != BN_HTTP_AT_OPAQUE;
-	if (desync && bn_http_damaged(ctx, p))
-		return -BN_DROP_HTTP_CHECKSUM;
-	if ((w->tcp.flags & BN_TCP_ACK) && bn_before(c->una, w->ack) && !desync)
-		*(volatile __u32 *)&c->una = w->ack;
-	end = w->end + !!(w->tcp.flags & BN_TCP_FIN);
-	if (bn_before(c->srv_end, end))
-		*(volatile __u32 *)&c->srv_end = end;
-	follow = w->plen && c->res_at != BN_HTTP_RES_OFF && c->res_at < BN_HTTP_RES_CLOSE;
-	/* While an answer to an Upgrade or CONNECT is due none of its bytes is left out, as far as that can be. */
-	if (follow && !w->audit && c->st.at == BN_HTTP_AT_ANSWER && bn_before(c->res_next, w->seq) &&
-	    (__u32)(p->now_ns >> 20) - c->spoke_ms < BN_HTTP_GAP_MS)
-		return -BN_DROP_HTTP_WAITING;
-	if (w->plen)
-		c->spoke_ms = p->now_ns >> 20;
-	if (!desync && !follow && !(w->tcp.flags & (BN_TCP_FIN | BN_TCP_RST)) && !(c->flags & BN_HTTP_CONN_F_SRV_FIN))
-		return 0;
-	if (bn_http_claim(p, c))
-		return desync || (follow && c->st.at == BN_HTTP_AT_ANSWER) ? -BN_DROP_HTTP_BUSY : 0;
-	return bn_http_reply_claimed(ctx, p, c, desync);
 }
 
 /* --- Entry ------------------------------------------------------------------------------------ */

@@ -156,6 +156,7 @@ static _unused_ void over(struct conn *c)
 	struct bn_http_conn f;
 	bool denied = followed(c, &f) == 0 && f.phase == BN_HTTP_ANSWERED;
 
+	c->sum = RIGHT;
 	answer(c, 0, NULL, 0, RST | ACK);
 	if (denied)
 		assert_int_equal(f.nblocks, 0);

@@ -438,6 +438,68 @@ static void head_behind_many(void **state)
 	env_free(e);
 }
 
+/* Both have closed, but the answer got lost: the request comes again, and passes. Then the client has everything. */
+static void closed_and_lost(void **state)
+{
+	static const char get[] = "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n", ok[] = "HTTP/1.1 200 OK\r\n\r\n";
+	const uint32_t n = sizeof(get) - 1, m = sizeof(ok) - 1;
+	struct bn_http_conn f;
+	struct env *e;
+
+	(void)state;
+	bn_http_rules_freep(&rules);
+	e = http_env_of(plain_text, 0);
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		assert_int_equal(data(&c, 0, get, n, ACK | FIN)->verdict, PASS);
+		assert_int_equal(answer(&c, n + 1, ok, m, ACK | FIN)->verdict, PASS);
+		c.ack -= m;
+		assert_int_equal(data(&c, 0, get, n, ACK | FIN)->verdict, PASS);
+		c.ack += m + 1;
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(data(&c, n + 1, NULL, 0, ACK)->verdict, PASS);
+		assert_int_equal(followed(&c, &f), -ENOENT);
+	}
+	env_free(e);
+}
+
+/* A bit that flips on the wire makes no end, no acknowledgement and no gap. */
+static void damaged_flags(void **state)
+{
+	static const char get[] = "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n";
+	const uint32_t n = sizeof(get) - 1;
+	struct bn_http_conn f;
+	struct env *e;
+
+	(void)state;
+	bn_http_rules_freep(&rules);
+	e = http_env_of(plain_text, 0);
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		assert_int_equal(data(&c, 0, get, n, ACK)->verdict, PASS);
+		c.sum = DAMAGED;
+		DROPS(answer(&c, n, NULL, 0, ACK | RST), HTTP_CHECKSUM);
+		DROPS(answer(&c, n, NULL, 0, ACK | FIN), HTTP_CHECKSUM);
+		DROPS(answer(&c, n, NULL, 0, ACK | SYN), HTTP_CHECKSUM);
+		DROPS(data(&c, 0, NULL, 0, ACK | RST), HTTP_CHECKSUM);
+		DROPS(data(&c, n, NULL, 0, ACK | FIN), HTTP_CHECKSUM);
+		DROPS(data(&c, n + 5000, get, n, ACK), HTTP_CHECKSUM);
+		c.ack += 1 << 20;
+		DROPS(answer(&c, n, get, n, ACK), HTTP_CHECKSUM);
+		c.ack -= (1 << 20) + n;
+		c.sum = RIGHT;
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.flags, 0);
+		assert_int_equal(f.top - FIRST, n);
+		assert_int_equal(f.srv_end, c.ack);
+		assert_int_equal(data(&c, n, get, n, ACK)->verdict, PASS);
+		over(&c);
+	}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,6 +509,8 @@ int main(void)
 		cmocka_unit_test(honest_upgrade),
 		cmocka_unit_test(too_many),
 		cmocka_unit_test(head_behind_many),
+		cmocka_unit_test(closed_and_lost),
+		cmocka_unit_test(damaged_flags),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
