@@ -16,8 +16,8 @@ def daemon_map_bytes(node):
     return sum(float(x.rsplit(" ", 1)[1]) for x in node.cli("metrics").stdout.splitlines() if x.startswith("bpfnet_map_bytes{"))
 
 
-def cold(report, a, c, name, size, rounds):
-    """Starts with nothing in the kernel, until status says that all of it is in force."""
+def cold(report, a, c, name, size, rounds, by=""):
+    """Starts with nothing in the kernel, until status says that all of it is in force. `by`: what grows, when it is not Services."""
     took, cpu, mem, maps = [], [], [], []
     for _ in range(rounds):
         began = time.monotonic()
@@ -29,10 +29,8 @@ def cold(report, a, c, name, size, rounds):
         maps.append(daemon_map_bytes(c.n1))
         c.n1.stop()
         c.n1.cli("cleanup")
-    report.add(f"coldstart/{name}/{size}", "s", took)
-    report.add(f"coldstart-cpu/{name}/{size}", "s", cpu)
-    report.add(f"rss/{name}/{size}", "B", mem)
-    report.add(f"mapmem/{name}/{size}", "B", maps)
+    for what, unit, values in (("coldstart", "s", took), ("coldstart-cpu", "s", cpu), ("rss", "B", mem), ("mapmem", "B", maps)):
+        report.add(f"{what}{by}/{name}/{size}", unit, values)
     return maps
 
 
@@ -108,6 +106,17 @@ def policy_changes(report, size, n):
     report.add(f"policy-change-to-inforce-p99/bpfnet/{size}", "s", [out[int(0.99 * (len(out) - 1))]])
 
 
+def growth(report, a, rounds):
+    """What only one kind of object costs: cold start, RSS and maps against endpoints (of 10 Services), pods, policies."""
+    for by, how in (("endpoints", lambda n: {"services": 10, "endpoints": n // 10}), ("pods", lambda n: {"services": 10, "pods": n}),
+                    ("policies", lambda n: {"services": 10, "policies": n})):
+        for size in a.sizes:
+            if size <= 10000:
+                with KubeCluster("begro", nodes=1) as c:
+                    c.api("fill", namespaces=min(size, 100), nodes=min(200, size), **how(size))
+                    cold(report, a, c, "bpfnet", size, rounds, "-by-" + by)
+
+
 def control(report, a):
     rounds, n = (1, 20) if a.quick else (3, 210)
     for size in a.sizes:
@@ -131,3 +140,5 @@ def control(report, a):
         if size <= 10000:
             print(f"control plane: {size} policies")
             policy_changes(report, size, 10 if a.quick else 50)
+    print("control plane: growth by one kind of object")
+    growth(report, a, rounds)

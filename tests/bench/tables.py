@@ -67,6 +67,7 @@ def main():
                "policy-change-to-inforce-p99"]
     values(figs, changes)
     values(figs, changes[:4], "bpfnet+pods")
+    values(figs, sorted({split(f["id"])[0] for f in figs if "-by-" in f["id"]}))
     for kind in ("policies", "flows"):
         values(figs, sorted({split(f["id"])[0] for f in figs if f["id"].startswith(f"testrun-{kind}-")}))
     table([["program", "ns"]] + [[f["id"], human(f["value"], "s")] for f in figs if f["id"].startswith(("testrun/", "live-program/"))])
