@@ -67,7 +67,7 @@ const char *bn_http_reason_text(enum bn_http_reason reason);
 
 struct bn_http_request {
 	const char *method, *target;
-	const char *host; /* NULL: "localhost" */
+	const char *host; /* NULL: what a header Host says, or "localhost" */
 	size_t nheaders;
 	const char *const *headers; /* "Name: value" */
 };

@@ -199,10 +199,15 @@ static void nearest(const struct bn_rule *const *rules, size_t n, const char *te
 int bn_http_request_text(const struct bn_http_request *q, char **ret, size_t *len)
 {
 	FILE *f = open_memstream(ret, len);
+	bool named = false;
 
 	if (!f)
 		return -ENOMEM;
-	fprintf(f, "%s %s HTTP/1.1\r\nHost: %s\r\n", q->method, q->target, q->host ?: "localhost");
+	fprintf(f, "%s %s HTTP/1.1\r\n", q->method, q->target);
+	for (size_t k = 0; k < q->nheaders; k++)
+		named |= !strncasecmp(q->headers[k], "Host:", 5);
+	if (q->host || !named)
+		fprintf(f, "Host: %s\r\n", q->host ?: "localhost");
 	for (size_t k = 0; k < q->nheaders; k++)
 		fprintf(f, "%s\r\n", q->headers[k]);
 	fputs("\r\n", f);

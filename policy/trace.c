@@ -450,11 +450,8 @@ static int run(struct bn_tracer *t, const struct bn_trace_query *q, json_t *out,
 	bool allow = false;
 	int r;
 
-	if (!q->from || !q->to || !*q->from || !*q->to)
-		return bn_trace_fail(err, -EINVAL, "from and to are needed");
-	if (bn_proto_index(q->proto) && !q->port)
-		return bn_trace_fail(err, -EINVAL, "a port from 1 to 65535 is needed");
-	r = bn_trace_side(t, q->from, &from, err);
+	r = bn_trace_check(q, err);
+	r = r ?: bn_trace_side(t, q->from, &from, err);
 	if (r < 0)
 		return r;
 	r = bn_trace_service(t, &from, q, &svc, &allow, &eg, &in, err);
@@ -481,8 +478,7 @@ int bn_tracer_run(struct bn_tracer *t, const struct bn_trace_query *q, json_t **
 	if (!out)
 		return -ENOMEM;
 	r = run(t, q, out, &err);
-	if (!t->own_c) /* the daemon's: what no pod of the node needs must not stay for a question
-			*/
+	if (!t->own_c) /* the daemon's: what no pod of the node needs must not stay for a question */
 		let_go(t);
 	if (r < 0) {
 		json_decref(out);

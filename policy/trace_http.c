@@ -2,6 +2,8 @@
 /* Requests: which HTTP rule allows one, or what the nearest would have wanted. The rules are compiled and run
  * as the kernel runs them.
  */
+#include <string.h>
+
 #include "maps/util.h"
 #include "policy/http.h"
 #include "policy/trace_priv.h"
@@ -58,6 +60,26 @@ static int rules_of(struct bn_tracer *t, const struct bn_cell *cell, struct bn_r
 		count++;
 	}
 	return count;
+}
+
+int bn_trace_check(const struct bn_trace_query *q, json_t **err)
+{
+	const char *const words[] = { q->http_method, q->http_target, q->http_host };
+
+	if (!q->from || !q->to || !*q->from || !*q->to)
+		return bn_trace_fail(err, -EINVAL, "from and to are needed");
+	if (bn_proto_index(q->proto) && !q->port)
+		return bn_trace_fail(err, -EINVAL, "a port from 1 to 65535 is needed");
+	if (q->http_method && q->proto != BN_PROTO_TCP)
+		return bn_trace_fail(err, -EINVAL, "an HTTP request goes by TCP");
+	for (size_t k = 0; k < ARRAY_SIZE(words); k++)
+		if (words[k] && strpbrk(words[k], "\r\n"))
+			return bn_trace_fail(err, -EINVAL, "a line break in the request's %s",
+					     k == 0 ? "method" : k == 1 ? "target" : "host");
+	for (size_t k = 0; k < q->nheaders; k++)
+		if (!strchr(q->headers[k], ':') || strpbrk(q->headers[k], "\r\n"))
+			return bn_trace_fail(err, -EINVAL, "header '%.64s' is not 'Name: value'", q->headers[k]);
+	return 0;
 }
 
 int bn_trace_http_verify(struct bn_tracer *t, const struct bn_cell *cell, const struct bn_flow *f, char *reason,

@@ -78,6 +78,8 @@ int bn_trace_http_verify(struct bn_tracer *t, const struct bn_cell *cell, const 
 int bn_trace_moot(const struct bn_tracer *t, const struct bn_matrix_view *v, const struct bn_flow *f, enum bn_dir dir,
 		  json_t *j);
 /* What to add to the reason of an answer that HTTP rules have a part in, or "". */
+/* Is it a question that can be asked? */
+int bn_trace_check(const struct bn_trace_query *q, json_t **err);
 const char *bn_trace_http_note(const struct bn_trace_query *q, const json_t *eg, const json_t *in);
 
 /* trace_svc.c: is `to` a service? 0: no; 1: yes, *svc describes the backends and their verdicts,

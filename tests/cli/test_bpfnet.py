@@ -685,6 +685,32 @@ def test_http_resource():
         has(said(bad), "nonsense")
 
 
+def test_http_questions():
+    """A request that could not be sent as it is asked is an error that names the part, not a denial for something else."""
+    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": n, "namespace": "a"}, "spec": {"nodeName": "n", "containers": []},
+             "status": {"phase": "Running", "podIPs": [{"ip": ip}]}} for n, ip in (("x", "10.0.0.1"), ("y", "10.0.0.2"))]
+    policy = {"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": {"name": "p", "namespace": "a"},
+              "spec": {"podSelector": {}, "ingress": [{"http": [{"hostnames": ["api.shop"]}]}]}}
+    with tempfile.TemporaryDirectory(prefix="cli-") as dir:
+        with open(f"{dir}/all.json", "w") as f:
+            json.dump({"apiVersion": "v1", "kind": "List", "items": pods + [policy]}, f)
+
+        def ask(*args):
+            return run("policy", "trace", "--manifests", dir, "--from", "a/x", "--to", "a/y", "--port", "80", "--http", *args)
+        eq(ask("GET /", "--host", "api.shop").rc, 0)
+        eq(ask("GET /", "--header", "Host: api.shop").rc, 0)
+        eq(ask("GET /", "--header", "host: other").rc, 1)
+        eq(ask("GET /", "--host", "api.shop", "--header", "Host: api.shop").rc, 1)  # two of them, as asked for
+        for args, words in ((("GET /", "--header", "X-Team checkout"), "header 'X-Team checkout' is not 'Name: value'"),
+                            (("GET /", "--header", "A: b\r\nC: d"), "is not 'Name: value'"),
+                            (("GET /\r\nX: y",), "line break in the request's target"),
+                            (("GET /", "--host", "a\nb"), "line break in the request's host"),
+                            (("GET /", "--proto", "udp"), "goes by TCP")):
+            r = ask(*args)
+            eq(r.rc, 2)
+            has(r.err, words)
+
+
 # --- completion and manual ------------------------------------------------------------------------
 
 
