@@ -9,26 +9,29 @@
 
 #define MAX_WORDS 64
 
+static void say(const char *fmt, va_list ap)
+{
+	fputs("bpfnet: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
 void bn_cli_say(const char *fmt, ...)
 {
 	va_list ap;
 
-	fputs("bpfnet: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	say(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 }
 
 int bn_cli_fail(const char *fmt, ...)
 {
 	va_list ap;
 
-	fputs("bpfnet: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	say(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 	return BN_EXIT_ERROR;
 }
 

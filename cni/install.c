@@ -202,6 +202,20 @@ static int open_program(const struct bn_cni_node *n, const char *name, char **er
 	return fd;
 }
 
+/* What a daemon has left: the maps and both programs of a pod's interface. The caller's, also on failure. */
+static int open_pins(const struct bn_cni_node *n, bool write, struct bn_maps **m, int *in, int *out, char **err)
+{
+	int r = bn_maps_open(n->bpffs, write, m);
+
+	if (r < 0)
+		return bn_kerr(err, r, "cannot open the maps in '%s': %s", n->bpffs, strerror(-r));
+	*in = open_program(n, "from_pod", err);
+	if (*in < 0)
+		return *in;
+	*out = open_program(n, "to_pod", err);
+	return *out < 0 ? *out : 0;
+}
+
 /* As loader/model/endpoints does for a pod that it does not know yet. An element that is there is
  * the daemon's and says more.
  */
@@ -230,15 +244,9 @@ static int install_alone(const struct bn_cni_node *n, const struct bn_nl_link *l
 	struct bn_kernel k = {.p = &p};
 	int r;
 
-	r = bn_maps_open(n->bpffs, true, &m);
+	r = open_pins(n, true, &m, &in, &out, err);
 	if (r < 0)
-		return bn_kerr(err, r, "cannot open the maps in '%s': %s", n->bpffs, strerror(-r));
-	in = open_program(n, "from_pod", err);
-	if (in < 0)
-		return in;
-	out = open_program(n, "to_pod", err);
-	if (out < 0)
-		return out;
+		return r;
 	r = note_closed(m, l);
 	if (r < 0)
 		return bn_kerr(err, r, "cannot note interface '%s': %s", l->name, strerror(-r));
@@ -286,16 +294,8 @@ int bn_cni_ready(const struct bn_cni_node *n, char **err)
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *m = NULL;
 	_cleanup_(closep) int in = -1, out = -1;
-	int r;
 
-	r = bn_maps_open(n->bpffs, false, &m);
-	if (r < 0)
-		return bn_kerr(err, r, "cannot open the maps in '%s': %s", n->bpffs, strerror(-r));
-	in = open_program(n, "from_pod", err);
-	if (in < 0)
-		return in;
-	out = open_program(n, "to_pod", err);
-	return out < 0 ? out : 0;
+	return open_pins(n, false, &m, &in, &out, err);
 }
 
 void bn_cni_wait_pod(const struct bn_cni_node *n, uint32_t ifindex, unsigned timeout_ms)

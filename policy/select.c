@@ -137,14 +137,19 @@ static void req_describe(const struct bn_sel_req *q, FILE *f)
 	fputc(')', f);
 }
 
+/* Writes into buf, which is "" until then; NULL: there is no room, or no memory. */
+static FILE *text_open(char *buf, size_t len)
+{
+	if (!len)
+		return NULL;
+	buf[0] = 0;
+	return fmemopen(buf, len, "w");
+}
+
 char *bn_selector_describe(const struct bn_selector *s, char *buf, size_t len)
 {
-	FILE *f;
+	FILE *f = text_open(buf, len);
 
-	if (!len)
-		return buf;
-	buf[0] = 0;
-	f = fmemopen(buf, len, "w");
 	if (!f)
 		return buf;
 	if (!s->n)
@@ -177,13 +182,9 @@ static void block_describe(const struct bn_peer *p, FILE *f)
 
 char *bn_peer_describe(const char *ns, const struct bn_peer *p, char *buf, size_t len)
 {
+	FILE *f = text_open(buf, len);
 	char text[256];
-	FILE *f;
 
-	if (!len)
-		return buf;
-	buf[0] = 0;
-	f = fmemopen(buf, len, "w");
 	if (!f)
 		return buf;
 	if (p->has_block) {

@@ -2,7 +2,7 @@
 /* Admission: proof of sender, unknown pods, the policy matrix at both ends, epochs, replies, what is
  * always allowed, mid-stream, ICMP errors, deny answers and audit.
  */
-#include "pod_env.h"
+#include "pod_errors.h"
 
 /* clang-format off: rows are tables */
 
@@ -434,50 +434,6 @@ static void http_and_broken(void **state)
 }
 
 /* --- ICMP errors ----------------------------------------------------------------------------- */
-
-struct err_row {
-	const char *name;
-	struct run r;
-	struct icmp_err e;
-	struct pk quoted;
-	int verdict;
-	uint32_t drop;
-	struct icmp_err out; /* s == d: unchanged */
-	struct pk out_quoted;
-	uint16_t quote;
-};
-
-static void err_run(struct env *e, const struct err_row *w, int v6)
-{
-	struct frame q, in, out;
-	struct icmp_err x = w->e;
-	char name[160];
-
-	x.type4 = 3;
-	x.code4 = 4;
-	x.type6 = 2;
-	x.rest = 1280;
-	x.quote = w->quote ? w->quote : 1200;
-	snprintf(name, sizeof(name), "v%d error %s", v6 ? 6 : 4, w->name);
-	build(&q, &w->quoted, v6);
-	build_icmp_err(&in, &x, &q, v6);
-	out = in;
-	if (w->out.s != w->out.d) {
-		x.s = w->out.s;
-		x.d = w->out.d;
-		build(&q, &w->out_quoted, v6);
-		build_icmp_err(&out, &x, &q, v6);
-	}
-	expect(e, name, &w->r, &in, w->verdict, w->drop, w->verdict == SHOT ? NULL : &out);
-}
-
-#define ERRS(e, ...)                                                                               \
-	do {                                                                                       \
-		const struct err_row rows_[] = {__VA_ARGS__};                                      \
-		for (int v6 = 0; v6 < 2; v6++)                                                     \
-			for (size_t i = 0; i < ARRAY_SIZE(rows_); i++)                             \
-				err_run(e, &rows_[i], v6);                                         \
-	} while (0)
 
 static void icmp_errors(void **state)
 {

@@ -8,6 +8,7 @@
 
 #include "maps/util.h"
 #include "policy/http.h"
+#include "tests/fuzz/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,14 +19,6 @@ const char *const bn_fuzz_words[] = {
 	"Upgrade: websocket\r\n", "X-Team: checkout\r\n", "X-Team: a, b\r\n", "/v1/items", "/v1/orders/17", "/../",
 	"/./", "//", "%2e", "%2f", "%00", "?team=a+b", "&team=", "http://", "x.example.org", ";", " ", "\t", NULL,
 };
-
-#define MUST(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #define SETS 3
 

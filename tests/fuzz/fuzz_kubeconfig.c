@@ -5,16 +5,9 @@
 #include <sys/mman.h>
 
 #include "loader/source/kube/rest_setup.h"
+#include "tests/fuzz/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(2, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                      \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 const char *const bn_fuzz_words[] = {
 	"current-context: c\n", "contexts:\n", "clusters:\n", "users:\n", "- name: ", "  cluster:\n",

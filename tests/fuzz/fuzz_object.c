@@ -7,6 +7,7 @@
 #include "policy/intern.h"
 #include "policy/object.h"
 #include "policy/store.h"
+#include "tests/fuzz/must.h"
 #include "tests/fuzz/words.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -14,14 +15,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static volatile uint64_t sum;
 
 /* Stays after the program is built without NDEBUG or with it. */
-#define MUST(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
 static void touch(const void *p, size_t n)
 {
 	const unsigned char *c = p;

@@ -10,6 +10,7 @@
 #include "policy/intern.h"
 #include "policy/lint.h"
 #include "policy/trace.h"
+#include "tests/fuzz/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,14 +43,6 @@ const char *const bn_fuzz_words[] = {
 	"\"http\"",
 	NULL,
 };
-
-#define MUST(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static void ask(struct bn_tracer *t, const char *from, const char *to, uint8_t proto, uint16_t port)
 {

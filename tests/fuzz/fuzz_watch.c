@@ -12,17 +12,10 @@
 #include "loader/source/kube/split.h"
 #include "maps/util.h"
 #include "policy/intern.h"
+#include "tests/fuzz/must.h"
 #include "tests/fuzz/words.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                                 \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(2, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                      \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 struct run {
 	struct bn_source s;

@@ -46,6 +46,21 @@ static void flags_find(struct bpf_object *o, struct flags *f)
 	}
 }
 
+/* How much of the verifier's million of instructions each program takes, which differs between kernels. */
+static void say_verified(struct bpf_object *o)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, o)
+	{
+		struct bpf_prog_info info = {};
+		__u32 len = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len) == 0)
+			printf("       %s: %u instructions verified\n", bpf_program__name(p), info.verified_insns);
+	}
+}
+
 /* which: a flag to turn over; -1: none; -2: all on. */
 static int load(const char *path, int which, unsigned *nflags)
 {
@@ -92,6 +107,8 @@ static int load(const char *path, int which, unsigned *nflags)
 		fprintf(stderr, "%s\n", log_tail + (n > 2000 ? n - 2000 : 0));
 	}
 	printf("%s %s, %s\n", r < 0 ? "FAILED" : "ok    ", path, what);
+	if (r == 0 && which == -1)
+		say_verified(o);
 	bpf_object__close(o);
 	return r;
 }
