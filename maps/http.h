@@ -51,7 +51,8 @@ enum {
 	X(TRAILER, "trailer that names the framing, the host or a header of a rule")               \
 	X(UPGRADE, "Upgrade, which no rule that matches names")                                    \
 	X(EARLY_DATA, "data behind an Upgrade or CONNECT that was not answered yet")               \
-	X(TABLE, "rule set that cannot be read")
+	X(TABLE, "rule set that cannot be read")                                                   \
+	X(CUT, "connection that its client ended inside a head")
 
 enum bn_http_reason {
 	BN_HTTP_OK,

@@ -172,7 +172,9 @@ int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
 	for (uint32_t i = 0; i < BN_HTTP__MAX; i++) {
 		int r = bn_map_percpu_sum(m, BN_MAP_http_reasons, i, &ret[i]);
 
-		if (r < 0)
+		if (r == -ENOENT) /* the map of an older version, which knew fewer */
+			ret[i] = 0;
+		else if (r < 0)
 			return r;
 	}
 	return 0;

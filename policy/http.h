@@ -60,6 +60,8 @@ int bn_http_check(const struct bn_netpol *np, struct bn_err *err);
 int bn_http_feed(const struct bn_http_rules *r, struct bn_http_state *s, const void *bytes, size_t n,
 		 size_t *used);
 bool bn_http_feed_idle(const struct bn_http_state *s); /* between requests */
+/* The client says no more: 0, or denied as bn_http_byte. */
+int bn_http_feed_end(struct bn_http_state *s);
 /* The server's answer to an allowed Upgrade or CONNECT: did it switch? */
 void bn_http_feed_answer(struct bn_http_state *s, bool switched);
 const char *bn_http_reason_name(enum bn_http_reason reason);

@@ -50,6 +50,11 @@ bool bn_http_feed_idle(const struct bn_http_state *s)
 	return bn_http_idle(s);
 }
 
+int bn_http_feed_end(struct bn_http_state *s)
+{
+	return bn_http_end(s);
+}
+
 void bn_http_feed_answer(struct bn_http_state *s, bool switched)
 {
 	bn_http_answered(s, switched);

@@ -195,7 +195,7 @@ static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, st
 static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	__u32 una, next, kept, a;
+	__u32 una, next, kept, a, fin;
 	int r;
 
 	if (!w || !p || !c)
@@ -204,15 +204,17 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	next = c->next;
 	bn_http_far_behind(c, una);
 	kept = c->kept; /* behind next: of what came early */
-	if (!bn_before(una, w->end) || c->st.at == BN_HTTP_AT_OPAQUE)
+	fin = !!(w->tcp.flags & BN_TCP_FIN);
+	if (!bn_before(una, w->end + fin) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
 	if ((bn_before(a, c->kept) || bn_before(next, w->end)) && bn_http_own(ctx))
 		return -BN_DROP_INTERNAL;
-	if (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end))
+	/* A FIN before what has passed says something else, too. */
+	if ((fin && bn_before(w->end, c->kept)) || (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)))
 		return w->audit ? -BN_DROP_HTTP_CHANGED : bn_http_changed(ctx, p, c);
 	c->strikes = 0;
-	if (!bn_before(next, w->end))
+	if (!bn_before(next, w->end) && !(fin && next == w->end && bn_http_in_head(&c->st)))
 		return 0;
 	if (bn_http_damaged(ctx, p))
 		return -BN_DROP_HTTP_CHECKSUM;
@@ -221,8 +223,13 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		bn_http_answered(&c->st, 0);
 	if (c->nblocks)
 		bn_http_release(c, 0);
-	if (bn_before(next, w->seq))
-		return bn_http_early(ctx, w, c);
+	if (bn_before(next, w->seq)) {
+		r = w->plen ? bn_http_early(ctx, w, c) : 0;
+		/* What the stream ends in is not known yet: the FIN comes again. */
+		if (r || !fin || w->audit)
+			return r;
+		return w->plen ? bn_http_trim(ctx, p, w->plen) : -BN_DROP_HTTP_WAITING;
+	}
 	bn_http_feed(ctx, p, c);
 	if (w->fail)
 		return -(int)w->fail;
@@ -244,7 +251,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	bn_http_deny_at(p, w, c, next);
 	if (c->outstanding)
 		bn_http_res_begin(c);
-	if (!bn_before(c->deny, w->end) || w->reason == BN_HTTP_TABLE ||
+	if (!bn_before(c->deny, w->end + fin) || w->reason == BN_HTTP_TABLE ||
 	    (bn_before(c->deny, kept) && bn_http_known(w, c, c->deny))) {
 		/* What is denied was let pass out of order: the segment that closes the gap must not, nor the part
 		 * of it that ends just before.
@@ -281,7 +288,7 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 		return bn_http_after(ctx, p, c);
 	if (c->phase == BN_HTTP_WAITING)
 		return w->audit ? -BN_DROP_HTTP_WAITING : bn_http_waits(ctx, p, c);
-	return w->plen ? bn_http_judge(ctx, p, c) : 0;
+	return w->plen || fin ? bn_http_judge(ctx, p, c) : 0;
 }
 
 /* The client gives up. A reset that the server believes ends the connection; of another one it is only noted, so
@@ -358,7 +365,12 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 	if (!(w->tcp.flags & BN_TCP_ACK))
 		return -BN_DROP_HTTP_SYN_DATA;
 	if (!c || !bn_http_conn_is(p, c)) {
-		if (!w->plen)
+		/* A FIN may end a head that is not followed any more: it goes on as an acknowledgement, which a server
+		 * that is through answers all the same.
+		 */
+		if (!w->plen && (w->tcp.flags & BN_TCP_FIN) && !w->audit && (p->http[w->side & 1] & BN_CT_HTTP_MADE))
+			return bn_http_trim(ctx, p, 0);
+		if (!w->plen && (!(w->tcp.flags & BN_TCP_FIN) || w->audit || p->first || p->srv_first))
 			return bn_http_opens(p, w);
 		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE) ||
 		    (w->seq == p->first && w->ack != p->srv_first)) {
@@ -389,8 +401,8 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 		return 0;
 	}
 	r = bn_http_claim(p, c);
-	if (r) /* a FIN without data needs no judge, and its connection may just be forgotten */
-		return !w->plen && c->phase == BN_HTTP_FOLLOWED ? 0 : r;
+	if (r)
+		return w->audit && !w->plen && c->phase == BN_HTTP_FOLLOWED ? 0 : r;
 	w->judged = 0;
 	r = bn_http_claimed(ctx, p, c);
 	if (w->judged && r >= 0)

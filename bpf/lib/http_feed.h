@@ -308,6 +308,7 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 {
 	struct bn_http_work *w = bn_http_work_get();
 	struct bn_http_loop l = {.ctx = ctx, .p = p, .c = c};
+	struct bn_http_page *page;
 
 	if (!w || !p || !c)
 		return 0;
@@ -332,6 +333,10 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	/* The server has it already, in turn with this packet, and would take it for a request if it does not switch. */
 	if (!w->reason && w->st.at == BN_HTTP_AT_ANSWER && bn_before(w->pos, w->kept))
 		w->reason = BN_HTTP_EARLY_DATA;
+	if (!w->reason && !w->fail && (w->tcp.flags & BN_TCP_FIN) && w->pos == w->end && bn_http_end(&w->st)) {
+		page = bn_http_rules(w);
+		bn_http_verdict(&l, w, page ? page->stats : 0, page ? page->audited : 0, -BN_HTTP_CUT);
+	}
 	/* Of a denied request nothing is kept; what stands before it passes. */
 	if (w->reason)
 		w->pos = bn_later(w->run, w->head);

@@ -393,6 +393,18 @@ BN_INLINE int bn_http_byte(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 	}
 }
 
+/* Of what has passed so far, is a part a head that has not ended? */
+BN_INLINE int bn_http_in_head(const struct bn_http_state *s)
+{
+	return s->at >= BN_HTTP_AT_METHOD && s->at <= BN_HTTP_AT_END_LF && !(s->flags & BN_HTTP_F_TRAILER);
+}
+
+/* The client says no more. There are servers that take the end of the connection for that of the head. */
+BN_INLINE int bn_http_end(struct bn_http_state *s)
+{
+	return bn_http_in_head(s) ? bn_http_deny(s, BN_HTTP_CUT) : 0;
+}
+
 /* Between two requests. */
 BN_INLINE int bn_http_idle(const struct bn_http_state *s)
 {

@@ -36,7 +36,8 @@ struct server {
 	uint32_t begin; /* of the request in progress */
 	uint32_t heads, answered;
 	char kinds[TEXT_MAX / 16];
-	bool last_wins, dead, switched;
+	uint8_t ends[2 * TEXT_MAX]; /* a FIN in this place */
+	bool last_wins, dead, switched, ended;
 };
 
 struct game {
@@ -165,9 +166,18 @@ static void reads(struct game *g)
 {
 	struct server *s = &g->srv;
 
-	for (; s->known[s->next]; s->next++) {
+	for (; !s->ended && (s->known[s->next] || s->ends[s->next]); s->next++) {
 		size_t used;
-		int r = bn_http_feed(rules, &s->ref, s->b + s->next, 1, &used);
+		int r;
+
+		if (s->ends[s->next]) { /* what came from behind it is thrown away */
+			s->ended = true;
+			if (bn_http_feed_end(&s->ref) < 0)
+				fail_msg("seed %u: the server reads the end at %u, inside a head: %.*s", g->seed, s->next,
+					 (int)(s->next - s->begin), s->b + s->begin);
+			return;
+		}
+		r = bn_http_feed(rules, &s->ref, s->b + s->next, 1, &used);
 
 		if (r < 0)
 			fail_msg("seed %u: the server has read what is denied (%s) at %u: ...%.*s", g->seed,
@@ -200,6 +210,8 @@ static void takes(struct game *g, const struct frame *f)
 		s->b[i] = f->b[f->len - n + k];
 		s->known[i] = 1;
 	}
+	if ((f->b[f->l4 + 13] & FIN) && at + n >= s->next && at + n < TEXT_MAX)
+		s->ends[at + n] = 1;
 	reads(g);
 }
 
@@ -248,6 +260,7 @@ static void one_segment(struct game *g)
 	uint32_t near = rnd(g, 3) ? g->srv.next : 0, at, n, end = t->n;
 	struct frame out;
 	int verdict;
+	bool fin;
 
 	if (g->honest && t->upgrade && g->srv.next <= t->upgrade && !(g->srv.answered && g->srv.kinds[g->srv.answered - 1] == 'U'))
 		end = t->upgrade;
@@ -259,7 +272,12 @@ static void one_segment(struct game *g)
 		n = end - at;
 	if (!rnd(g, 10))
 		g->acked = g->c.ack;
-	segment(g, true, at, t->b + at, n, !g->honest && !rnd(g, 20) ? ACK | FIN : ACK, &out, &verdict);
+	if (g->honest && g->srv.next == t->n && rnd(g, 2)) {
+		at = t->n;
+		n = 0;
+	}
+	fin = g->honest ? at + n == t->n && rnd(g, 2) : !rnd(g, 20);
+	segment(g, true, at, n ? t->b + at : NULL, n, fin ? ACK | FIN : ACK, &out, &verdict);
 	if (verdict == PASS && rnd(g, 4))
 		takes(g, &out);
 }
@@ -267,13 +285,13 @@ static void one_segment(struct game *g)
 /* What makes those on the way believe that the connection ends or begins, and the server not: it is nowhere near. */
 static void pretends(struct game *g)
 {
-	static const uint8_t kinds[] = {RST, RST | ACK, SYN, SYN | ACK, FIN | ACK, ACK};
-	uint32_t at = rnd(g, 2) ? rnd(g, 3000) : 0x40000000 + rnd(g, 9);
+	static const uint8_t kinds[] = {RST, RST | ACK, SYN, SYN | ACK, FIN | ACK, FIN | ACK, ACK};
+	uint32_t at = rnd(g, 2) ? rnd(g, 3) ? rnd(g, 3000) : g->srv.next : 0x40000000 + rnd(g, 9);
 	struct frame out;
 	int verdict;
 
 	segment(g, true, at, NULL, 0, kinds[rnd(g, ARRAY_SIZE(kinds))], &out, &verdict);
-	if (verdict == PASS && (out.b[out.l4 + 13] & RST))
+	if (verdict == PASS && (out.b[out.l4 + 13] & (RST | FIN)))
 		takes(g, &out);
 }
 
@@ -297,7 +315,7 @@ static void play(struct env *e, uint32_t seed, bool honest, bool ws)
 	g->c = begin(e, seed & 1);
 	g->acked = g->c.ack;
 	while (!g->srv.dead && s.n && ++steps < (honest ? 4000u : 150u)) {
-		if (honest && g->srv.next == s.n && g->srv.answered == g->srv.heads)
+		if (honest && g->srv.next == s.n && g->srv.ended && g->srv.answered == g->srv.heads)
 			break;
 		if (!honest && !rnd(g, 12))
 			pretends(g);
@@ -306,7 +324,7 @@ static void play(struct env *e, uint32_t seed, bool honest, bool ws)
 		else
 			says(g);
 	}
-	if (honest && (g->srv.dead || g->srv.next != s.n))
+	if (honest && s.n && (g->srv.dead || !g->srv.ended || g->srv.next != s.n))
 		fail_msg("seed %u: %u of %u bytes arrived%s: %.*s", seed, g->srv.next, s.n, g->srv.dead ? ", then a reset" : "",
 			 (int)s.n, s.b);
 	g->c.ack = g->acked;

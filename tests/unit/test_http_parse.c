@@ -190,10 +190,37 @@ static void test_streams(void **unused _unused_)
 	/* What these streams leave out has tests of its own below. */
 	for (int k = 1; k < BN_HTTP__MAX; k++) {
 		bool own = k == BN_HTTP_NO_MATCH || k == BN_HTTP_TOO_LARGE || k == BN_HTTP_EARLY_DATA ||
-			   k == BN_HTTP_TABLE || k == BN_HTTP_NUL;
+			   k == BN_HTTP_TABLE || k == BN_HTTP_NUL || k == BN_HTTP_CUT;
 
 		if (seen[k] == own)
 			fail_msg("%s", bn_http_reason_name((enum bn_http_reason)k));
+	}
+	bn_http_rules_freep(&c);
+	bn_obj_unref(&np->o);
+}
+
+/* The client says no more: nothing that has begun is left without a verdict. */
+static void test_ends(void **unused _unused_)
+{
+	static const struct {
+		const char *bytes;
+		enum bn_http_reason reason;
+	} rows[] = {
+		{ "", 0 }, { "\r\n", 0 }, { "\r", 0 }, { "G", BN_HTTP_CUT }, { "GET /", BN_HTTP_CUT }, { "GET / HTTP/1.1\r\n", BN_HTTP_CUT },
+		{ GET, BN_HTTP_CUT }, { GET "\r", BN_HTTP_CUT }, { GET END, 0 }, { GET END "G", BN_HTTP_CUT },
+		{ "POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhel", 0 }, { "POST / HTTP/1.1\r\n" H "Content-Length: 1\r\n\r\nhG", BN_HTTP_CUT },
+		{ "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n5\r\nh", 0 },
+		{ "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n", 0 }, { "GET /%", BN_HTTP_CUT }, { "GET //", BN_HTTP_PATH },
+	};
+	struct bn_netpol *np = netpol("[{}]");
+	struct bn_http_rules *c = rules_of(np);
+
+	for (size_t k = 0; k < ARRAY_SIZE(rows); k++) {
+		struct bn_http_state s = {};
+
+		feed(c, &s, rows[k].bytes, strlen(rows[k].bytes));
+		if (bn_http_feed_end(&s) > 0 || s.reason != rows[k].reason)
+			fail_msg("'%s': %s", rows[k].bytes, bn_http_reason_name((enum bn_http_reason)s.reason));
 	}
 	bn_http_rules_freep(&c);
 	bn_obj_unref(&np->o);
@@ -340,8 +367,7 @@ static void test_lax(void **unused _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lax),
-		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_lax), cmocka_unit_test(test_streams), cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_opaque),
 	};
