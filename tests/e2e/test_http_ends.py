@@ -4,6 +4,7 @@ Python's http.server for one: they would serve what nobody has judged to its end
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import time
 
@@ -58,8 +59,8 @@ def ended(host, addr, data, pieces=1):
         return r.buf
 
 
-def log_of(c):
-    time.sleep(0.2)
+def log_of(c, wait=0.0):
+    time.sleep(wait)
     with open(c.log, encoding="latin-1") as f:
         return f.read().split("\n")[:-1]
 
@@ -68,7 +69,7 @@ def test_ends():
     with cluster("hn", rules=RULES) as c:
         c.log = os.path.join(c.dir, "served")
         open(c.log, "w").close()
-        c.web.popen([sys.executable, "-c", SERVER, c.log, str(PORT)])
+        c.web.popen([sys.executable, "-c", SERVER, c.log, str(PORT)], stderr=subprocess.DEVNULL)
         in_force(c, c.near)
         wait_for("http.server", lambda: ended(c.near, c.web.ip, head("GET", "/v1/items")).endswith(b"ok"))
         wait_for("http.server, far", lambda: ended(c.far, c.web.ip, head("GET", "/v1/items")).endswith(b"ok"))
@@ -85,14 +86,14 @@ def in_the_head(c):
         for fam in (4, 6):
             a = c.web.addr(fam)
             for data in (denied, allowed):
-                for cut in range(1, len(data)):
+                for cut in range(1, len(data), 1 if (host, fam) == (c.near, 4) else 5):
                     got = ended(host, a, data[:cut], 1 + cut % 3)
                     assert got is not None and b" 200 " not in got, (host.name, fam, data[:cut], got)
             # behind an allowed one, which is answered
             for cut in (1, 5, 12, 30, len(denied) - 1):
                 got = ended(host, a, allowed + denied[:cut], 1 + cut % 2)
                 assert got is not None and got.count(b" 200 ") == 1, (host.name, fam, cut, got)
-    strange = [x for x in log_of(c) if x != "GET /v1/items/1 0"]
+    strange = [x for x in log_of(c, 0.2) if x != "GET /v1/items/1 0"]
     assert not strange, strange
 
 
@@ -103,7 +104,7 @@ def elsewhere(c):
     for host in (c.near, c.far):
         for fam in (4, 6):
             a = c.web.addr(fam)
-            for pieces in (1, 2, 7):
+            for pieces in (1, 7) if host is c.near else (2,):
                 for n in (1, 3):
                     got = ended(host, a, head("GET", "/v1/items/2") * n, pieces)
                     assert got is not None and got.count(b" 200 ") == n and b" 403 " not in got, (host.name, fam, got)
