@@ -232,6 +232,9 @@ BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 		any = 0;
 	if (any && (s->flags & BN_HTTP_F_UPGRADE) && !bn_http_and(t, s, t->upgrade))
 		return bn_http_deny(s, BN_HTTP_UPGRADE);
+	/* What stands behind a CONNECT is for the tunnel, whatever its fields say; or a body, for some servers. */
+	if ((s->flags & BN_HTTP_F_CONNECT) && ((s->flags & BN_HTTP_F_ENCODING) || s->left))
+		return bn_http_deny(s, BN_HTTP_EARLY_DATA);
 	if (any && bn_http_first(s)) {
 		s->requests++;
 	} else {

@@ -186,6 +186,8 @@ def by_hand():
         yield f"{method} /v1/items HTTP/1.1\r\nHost: a\r\n\r\n"
     for target in TARGETS:
         yield f"CONNECT {target} HTTP/1.1\r\nHost: proxy.shop\r\n\r\n"
+    for field in FIELDS:
+        yield f"CONNECT proxy.shop:80 HTTP/1.1\r\nHost: proxy.shop\r\n{field}\r\n\r\n"
     for end in ENDS:
         for text in ("GET /v1/items HTTP/1.1%sHost: a\r\n\r\n", "GET /v1/items HTTP/1.1\r\nHost: a%s\r\n", "GET /v1/items HTTP/1.1\r\nHost: a\r\n%s"):
             yield text % end + "GET /v1/items HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -172,6 +172,8 @@ def head(d, at, rules):
         raise Deny("encoding")
     if not any(matches(r, q) for r in rules):
         raise Deny("no match")
+    if q["method"] == b"CONNECT" and (encoding or (length and int(length[0]))):
+        raise Deny("a body that is none")
     return end, int(length[0]) if length else 0, bool(encoding), q["upgrade"] or q["method"] == b"CONNECT"
 
 
