@@ -107,6 +107,11 @@ check-unit: deps ## unit tests only; no root needed (SAN=1: under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory -j2 SAN=$(SAN) unit
 	$(Q)tests/run.sh $(if $(filter 1,$(SAN)),san,unit)
 
+check-browser: deps ## Chromium through HTTP rules (as root; installs Chromium, 100 MB, unless $BN_CHROMIUM names one)
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	$(Q)[ -n "$$BN_CHROMIUM" ] || command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
+	$(Q)BN_CHROMIUM=$${BN_CHROMIUM:-chromium} /usr/bin/python3 tests/e2e/run.py =browser.page
+
 demo: deps ## a two-node cluster of namespaces: services, policies, metrics (as root)
 	$(Q)$(MAKE) --no-print-directory -j2 all
 	$(Q)/usr/bin/python3 deploy/demo/demo.py
@@ -135,4 +140,4 @@ help: ## this list
 
 -include $(shell find $(B) $(if $(filter 1,$(SAN)),$(K)/bpf $(K)/skel) -path $(B)/kernels -prune -o -type f -name '*.d' -print 2>/dev/null)
 
-.PHONY: all unit bpftests fuzzers tools deps check check-unit demo lint fmt install clean help
+.PHONY: all unit bpftests fuzzers tools deps check check-unit check-browser demo lint fmt install clean help
