@@ -192,10 +192,15 @@ static __always_inline int bn_http_early(bn_ctx *ctx, struct bn_http_work *w, st
 	return 0;
 }
 
+static __always_inline __u32 bn_http_fin(const struct bn_http_work *w)
+{
+	return w->tcp.flags & BN_TCP_FIN ? 1 : 0;
+}
+
 static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	__u32 una, next, kept, a, fin;
+	__u32 una, next, kept, a;
 	int r;
 
 	if (!w || !p || !c)
@@ -204,17 +209,16 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	next = c->next;
 	bn_http_far_behind(c, una);
 	kept = c->kept; /* behind next: of what came early */
-	fin = !!(w->tcp.flags & BN_TCP_FIN);
-	if (!bn_before(una, w->end + fin) || c->st.at == BN_HTTP_AT_OPAQUE)
+	if (!bn_before(una, w->end + bn_http_fin(w)) || c->st.at == BN_HTTP_AT_OPAQUE)
 		return 0; /* nobody reads it again, or nobody has to judge it */
 	a = bn_later(w->seq, una);
 	if ((bn_before(a, c->kept) || bn_before(next, w->end)) && bn_http_own(ctx))
 		return -BN_DROP_INTERNAL;
 	/* A FIN before what has passed says something else, too. */
-	if ((fin && bn_before(w->end, c->kept)) || (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)))
+	if ((bn_http_fin(w) && bn_before(w->end, c->kept)) || (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)))
 		return w->audit ? -BN_DROP_HTTP_CHANGED : bn_http_changed(ctx, p, c);
 	c->strikes = 0;
-	if (!bn_before(next, w->end) && !(fin && next == w->end && bn_http_in_head(&c->st)))
+	if (!bn_before(next, w->end) && !(bn_http_fin(w) && next == w->end && bn_http_in_head(&c->st)))
 		return 0;
 	if (bn_http_damaged(ctx, p))
 		return -BN_DROP_HTTP_CHECKSUM;
@@ -226,7 +230,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	if (bn_before(next, w->seq)) {
 		r = w->plen ? bn_http_early(ctx, w, c) : 0;
 		/* What the stream ends in is not known yet: the FIN comes again. */
-		if (r || !fin || w->audit)
+		if (r || !bn_http_fin(w) || w->audit)
 			return r;
 		return w->plen ? bn_http_trim(ctx, p, w->plen) : -BN_DROP_HTTP_WAITING;
 	}
@@ -251,7 +255,7 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	bn_http_deny_at(p, w, c, next);
 	if (c->outstanding)
 		bn_http_res_begin(c);
-	if (!bn_before(c->deny, w->end + fin) || w->reason == BN_HTTP_TABLE ||
+	if (!bn_before(c->deny, w->end + bn_http_fin(w)) || w->reason == BN_HTTP_TABLE ||
 	    (bn_before(c->deny, kept) && bn_http_known(w, c, c->deny))) {
 		/* What is denied was let pass out of order: the segment that closes the gap must not, nor the part
 		 * of it that ends just before.

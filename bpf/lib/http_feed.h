@@ -130,6 +130,30 @@ static __always_inline void bn_http_count(__u32 index)
 		__sync_fetch_and_add(n, 1);
 }
 
+static __always_inline struct bn_http_page *bn_http_rules(struct bn_http_work *w)
+{
+	struct bn_http_page *page = bn_http_page(w->cur_set, 0);
+
+	if (!page || page->magic != BN_HTTP_SET_MAGIC)
+		return NULL;
+	if (!w->gen)
+		w->gen = page->gen;
+	return w->gen == page->gen ? page : NULL;
+}
+
+/* What is denied for no byte that the parser saw. */
+static __always_inline void bn_http_count_cut(struct bn_http_work *w)
+{
+	struct bn_http_page *page = bn_http_rules(w);
+	__u32 reason = BN_HTTP_CUT;
+	__u64 *n = w->audit ? NULL : bpf_map_lookup_elem(&http_reasons, &reason);
+
+	if (n)
+		*n += 1;
+	if (page)
+		bn_http_count(w->audit ? page->audited : page->stats);
+}
+
 /* A judged request, for `bpfnet flows`. */
 __noinline int bn_http_report(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c, __u32 reason)
 {
@@ -138,6 +162,8 @@ __noinline int bn_http_report(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 	struct bn_http_event *ev;
 	struct bn_tokens *t;
 
+	if (w && reason == BN_HTTP_CUT)
+		bn_http_count_cut(w);
 	if (!p || !c || !w || !cfg_events || (!reason && !(p->state & BN_STATE_F_HTTP_FLOWS)))
 		return 0;
 	if (!(reason ? bn_tokens_take(bucket, p->now_ns, BN_EVENTS_PER_S, BN_EVENTS_BURST, &t)
@@ -203,17 +229,6 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 		w->outstanding = 0;
 		c->flags |= BN_HTTP_CONN_F_GUESSED;
 	}
-}
-
-static __always_inline struct bn_http_page *bn_http_rules(struct bn_http_work *w)
-{
-	struct bn_http_page *page = bn_http_page(w->cur_set, 0);
-
-	if (!page || page->magic != BN_HTTP_SET_MAGIC)
-		return NULL;
-	if (!w->gen)
-		w->gen = page->gen;
-	return w->gen == page->gen ? page : NULL;
 }
 
 /* A head has ended (v 1: allowed; 2: not, under audit), or something is denied. Under audit denials have a
@@ -308,7 +323,6 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 {
 	struct bn_http_work *w = bn_http_work_get();
 	struct bn_http_loop l = {.ctx = ctx, .p = p, .c = c};
-	struct bn_http_page *page;
 
 	if (!w || !p || !c)
 		return 0;
@@ -333,10 +347,8 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	/* The server has it already, in turn with this packet, and would take it for a request if it does not switch. */
 	if (!w->reason && w->st.at == BN_HTTP_AT_ANSWER && bn_before(w->pos, w->kept))
 		w->reason = BN_HTTP_EARLY_DATA;
-	if (!w->reason && !w->fail && (w->tcp.flags & BN_TCP_FIN) && w->pos == w->end && bn_http_end(&w->st)) {
-		page = bn_http_rules(w);
-		bn_http_verdict(&l, w, page ? page->stats : 0, page ? page->audited : 0, -BN_HTTP_CUT);
-	}
+	if (!w->reason && (w->tcp.flags & BN_TCP_FIN) && w->pos == w->end)
+		w->reason = -bn_http_end(&w->st);
 	/* Of a denied request nothing is kept; what stands before it passes. */
 	if (w->reason)
 		w->pos = bn_later(w->run, w->head);

@@ -139,47 +139,6 @@ static void changed_anywhere(void **state)
 	env_free(e);
 }
 
-/* The client ends after so many bytes, with them or behind them: what is inside a head is denied. */
-static void ended_anywhere(void **state)
-{
-	struct env *e = http_env();
-
-	(void)state;
-	for (size_t s = 0; s < ARRAY_SIZE(streams); s++) {
-		size_t n = streams[s][0] == 0x16 ? 11 : strlen(streams[s]);
-
-		for (size_t cut = 1; cut <= n; cut++) {
-			for (int apart = 0; apart < 2; apart++) {
-				struct conn c = begin(e, apart);
-				struct bn_http_state p = {};
-				struct bn_http_conn f;
-				struct result *r;
-				bool was;
-
-				feed(rules, &p, streams[s], cut);
-				was = p.reason;
-				bn_http_feed_end(&p);
-				r = data(&c, 0, streams[s], cut, apart ? ACK : ACK | FIN);
-				/* Beyond what is due, and before what has passed: neither goes on. */
-				if (apart && !was) {
-					assert_int_not_equal(data(&c, (uint32_t)cut + 9, NULL, 0, ACK | FIN)->verdict, PASS);
-					if (cut > 1 && p.reason == BN_HTTP_CUT)
-						assert_int_not_equal(data(&c, (uint32_t)cut - 1, NULL, 0, ACK | FIN)->verdict, PASS);
-				}
-				if (apart && !was)
-					r = data(&c, (uint32_t)cut, NULL, 0, ACK | FIN);
-				if (followed(&c, &f) < 0 || f.reason != p.reason || (f.phase != BN_HTTP_FOLLOWED) != !!p.reason)
-					fail_msg("ends at %zu%s: reason %u, phase %u; wanted %u: %s", cut, apart ? ", apart" : "",
-						 f.reason, f.phase, p.reason, streams[s]);
-				if (!p.reason)
-					assert_int_equal(r->verdict, PASS);
-				over(&c);
-			}
-		}
-	}
-	env_free(e);
-}
-
 /* The second part comes first: kept, and judged when the first one is there. */
 static void out_of_order(void **state)
 {
@@ -606,7 +565,7 @@ static void unsupported(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(changed_anywhere), cmocka_unit_test(ended_anywhere), cmocka_unit_test(out_of_order),
+		cmocka_unit_test(cut_anywhere),	 cmocka_unit_test(changed_anywhere), cmocka_unit_test(out_of_order),
 		cmocka_unit_test(changed_bytes), cmocka_unit_test(odd_packets), cmocka_unit_test(unsupported),	 cmocka_unit_test(pipelined),
 		cmocka_unit_test(off_and_on),	 cmocka_unit_test(long_body),   
 		cmocka_unit_test(damaged),

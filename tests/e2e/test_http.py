@@ -526,7 +526,7 @@ def what_it_says(c):
     assert lines[0]["rule"] == 0 and lines[0]["http"]["match"] == 0, lines[0]
     assert lines[1]["reason"] == "HTTP_DENIED" and lines[1]["http"]["reason"] == "NO_MATCH", lines[1]
     after = c.n1.json("policy", "show", "default/api")["rules"][0]["requests"]
-    assert after == {"allowed": before["allowed"] + 1, "denied": before["denied"] + 1}, (before, after)
+    assert after == dict(before, allowed=before["allowed"] + 1, denied=before["denied"] + 1), (before, after)
     metrics = c.n1.cli("metrics").stdout
     assert re.search(r'bpfnet_http_requests_total\{verdict="denied",policy="default/api"\} [1-9]', metrics), metrics
     assert re.search(r'bpfnet_http_denied_total\{reason="NO_MATCH"\} [1-9]', metrics)
