@@ -34,7 +34,7 @@ programs() { # suite: lines "weight suite program"; the heavier, the longer it t
 		[ -x "$t" ] && [ "${t%.d}" = "$t" ] || continue
 		case $t in
 		*/bpf/test_pod_speed | */bpf/test_policies_http | *_million | *_scale | *_torn) w=alone ;; # these measure time
-		*_kube_away | *_kube_faults | *_kernel | *_sock | */bpf/test_policies) w=3 ;;
+		*_kube_away | *_kube_faults | *_kernel | *_sock | *_sock_udp | */bpf/test_policies) w=3 ;;
 		*_kube_* | *_control | *_policy | *_replace | *_kill | *_random) w=2 ;;
 		*) w=1 ;;
 		esac
