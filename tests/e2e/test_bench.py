@@ -23,7 +23,7 @@ def test_report():
     assert set(report) == {"machine", "figures"} and report["machine"]["kernel"] and report["machine"]["failed"] == []
     figures = {f["id"]: f for f in report["figures"]}
     assert len(figures) == len(report["figures"]), "an id twice"
-    ways = ("direct", "socket", "tc", "socket+peer", "tc+peer", "iptables-legacy", "nftables")
+    ways = ("direct", "socket", "tc", "socket+peer", "tc+peer", "bare", "look", "iptables-legacy", "nftables")
     for id_ in [f"{family}/{w}/10" for family in ("tcp-new", "udp-new") for w in ways]:
         f = figures[id_]
         assert set(f) == FIELDS and f["unit"] == "s" and f["rounds"] == 2, f
