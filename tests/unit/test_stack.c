@@ -196,6 +196,8 @@ static void read_relocs(struct obj *o, size_t sec, const Elf_Data *d, const Elf_
 		assert_non_null(gelf_getrel((Elf_Data *)d, i, &r));
 		assert_non_null(gelf_getsym(o->syms, GELF_R_SYM(r.r_info), &s));
 		x = &in[r.r_offset / sizeof(*in)];
+		if (s.st_shndx == SHN_UNDEF) /* the kernel's own functions */
+			continue;
 		if (is_call(x))
 			add_call(at(o, sec, r.r_offset),
 				 at(o, s.st_shndx, s.st_value + (x->imm + 1) * sizeof(*in)));
