@@ -11,9 +11,33 @@
 
 #define BN_HTTP_FAST_MAX 128 /* bytes at a time, at most */
 
-#define BN_HTTP_FAST_RUN 16
+#define BN_HTTP_FAST_RUN 16 /* steps in one call */
+#define BN_HTTP_FAST_STEP 16 /* bytes of an automaton's in one step */
 
 #define BN_ONES 0x0101010101010101ull
+
+/* What a byte may be part of here. */
+enum {
+	BN_HTTP_IN_METHOD = 1 << 0,
+	BN_HTTP_IN_NAME = 1 << 1,
+	BN_HTTP_IN_HOST = 1 << 2,
+	BN_HTTP_IN_PATH = 1 << 3,
+	BN_HTTP_IN_TEXT = 1 << 4, /* of a path, behind other text of its segment */
+	BN_HTTP_IN_UPPER = 0x20,  /* the bit between the cases */
+	BN_HTTP_IN_QUERY = 1 << 6,
+};
+
+#define BN_HTTP_IN_WORD (BN_HTTP_IN_NAME | BN_HTTP_IN_HOST | BN_HTTP_IN_PATH | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY)
+
+static const __u8 bn_http_in[256] = {
+	['0' ... '9'] = BN_HTTP_IN_WORD,
+	['a' ... 'z'] = BN_HTTP_IN_WORD | BN_HTTP_IN_METHOD,
+	['A' ... 'Z'] = BN_HTTP_IN_WORD | BN_HTTP_IN_METHOD | BN_HTTP_IN_UPPER,
+	['-'] = BN_HTTP_IN_WORD,
+	['_'] = BN_HTTP_IN_PATH | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY,
+	['.'] = BN_HTTP_IN_HOST | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY,
+	['/'] = BN_HTTP_IN_TEXT,
+};
 
 /* The highest bit of each byte that may not stand in every value: below ' ' (a tab, too: the parser's), DEL. Exact up
  * to the first such byte.
@@ -46,89 +70,176 @@ static __always_inline __u32 bn_http_fast_text(const __u8 *b, __u32 left)
 	return n < left ? n : left;
 }
 
+/* The same number, of which the verifier knows nothing any more: ways that meet are one to it then. `any`: a number
+ * of which it does not know anything.
+ */
+static __always_inline __u32 bn_http_some(__u32 n, __u32 any)
+{
+	n += any;
+	BN_OPAQUE(n);
+	return n - any;
+}
+
+/* The automaton's next state, where the first page has it; a larger number where not. */
+static __always_inline __u32 bn_http_near(const struct bn_http_page *page, const struct bn_http_auto *a, __u32 q, __u32 b)
+{
+	const __u32 mask = BN_HTTP_PAGE / 2 - 1;
+	__u32 at = a->cls + b + BN_HTTP_CELLS_AT / 2, to;
+
+	to = a->trans + q * a->classes + page->cell[at & mask] + BN_HTTP_CELLS_AT / 2;
+	return page->cell[to & mask] | ((at | to) & ~mask) << 2;
+}
+#define BN_HTTP_NEAR 0xffff
+
+/* Bytes of one automaton in a row: how many of them, at most BN_HTTP_FAST_STEP, are in the set; *q is the state then. */
+static __always_inline __u32 bn_http_fast_walk(const struct bn_http_page *page, const struct bn_http_auto *a, __u32 *q,
+					       const __u8 *b, __u32 left, __u32 set, __u32 lower)
+{
+	__u32 n = 0, at = *q;
+
+#pragma clang loop unroll(disable)
+	for (__u32 k = 0; k < BN_HTTP_FAST_STEP; k++) {
+		__u32 in = bn_http_in[b[k]], next;
+
+		BN_OPAQUE(left);
+		if (k >= left || !(in & set))
+			break;
+		next = bn_http_near(page, a, at, b[k] | (in & lower));
+		if (next > BN_HTTP_NEAR)
+			break;
+		at = next;
+		n = k + 1;
+	}
+	*q = at;
+	return bn_http_some(n, left) & (2 * BN_HTTP_FAST_STEP - 1);
+}
+
+static __always_inline bool bn_http_crlf(const __u8 *b, __u32 n, __u32 left)
+{
+	return n + 2 <= left && b[n] == '\r' && b[n + 1] == '\n';
+}
+
+/* What is left of the matches, where one word holds them: most sets. 0: the parser says why. */
+static __always_inline __u64 bn_http_fast_and(const struct bn_http_page *page, const struct bn_http_state *s,
+					      const struct bn_http_auto *a, __u32 q)
+{
+	return page->nwords == 1 ? s->alive[0] & bn_http_word(page, bn_http_cell(page, a->ends + q)) : 0;
+}
+
+/* --- Fields ----------------------------------------------------------------------------------- */
+
+static __always_inline __u32 bn_http_fast_host(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+					       __u32 left)
+{
+	__u32 n = 0, q = s->host_q;
+	__u64 alive;
+
+	if (s->flags & BN_HTTP_F_SPACE)
+		return 0;
+	if (s->host_at == BN_HTTP_HOST_PORT) {
+		for (; n < 5 && n < left && s->count < 5 && bn_http_digit(b[n]); n++)
+			s->count++;
+		n = bn_http_some(n, left) & 7;
+	} else if (s->host_at <= BN_HTTP_HOST_NAME) {
+		n = bn_http_fast_walk(page, &page->host, &q, b, left, BN_HTTP_IN_HOST, BN_HTTP_IN_UPPER);
+		if (!n && s->host_at == BN_HTTP_HOST_START)
+			return 0;
+		s->host_q = q;
+		s->host_at = BN_HTTP_HOST_NAME;
+		if (n < left && b[n] == ':') {
+			s->host_at = BN_HTTP_HOST_PORT;
+			return n + 1;
+		}
+	} else {
+		return 0;
+	}
+	if (!bn_http_crlf(b, n, left))
+		return n;
+	alive = bn_http_fast_and(page, s, &page->host, q);
+	if (!alive)
+		return n;
+	s->alive[0] = alive;
+	s->at = BN_HTTP_AT_LINE;
+	return n + 2;
+}
+
 static __always_inline __u32 bn_http_fast_value(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
 						__u32 left)
 {
 	__u32 n;
 
-	if (s->name == BN_HTTP_NAME_HOST) {
-		if ((s->flags & BN_HTTP_F_SPACE) || s->host_at != BN_HTTP_HOST_NAME ||
-		    !(bn_http_alpha(*b) || bn_http_digit(*b) || *b == '.' || *b == '-'))
-			return 0;
-		s->host_q = bn_http_next(page, &page->host, s->host_q, bn_http_lower(*b));
-		return 1;
-	}
+	if (s->name == BN_HTTP_NAME_HOST)
+		return bn_http_fast_host(page, s, b, left);
 	if (s->name)
 		return 0;
 	n = bn_http_fast_text(b, left);
-	BN_OPAQUE(n);
-	n &= BN_HTTP_FAST_MAX - 1;
-	if (n + 2 <= left && b[n] == '\r' && b[n + 1] == '\n') {
+	n = bn_http_some(n, left) & (BN_HTTP_FAST_MAX - 1);
+	if (bn_http_crlf(b, n, left)) {
 		s->at = BN_HTTP_AT_LINE;
 		n += 2;
 	}
 	return n;
 }
 
-static __always_inline bool bn_http_fast_tchar(__u8 b)
-{
-	return bn_http_alpha(b) || bn_http_digit(b) || b == '-';
-}
-
 static __always_inline __u32 bn_http_fast_name(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
 					       __u32 left)
 {
-	__u32 q = s->q, n = 0;
+	__u32 q = s->q, n, name;
 
-	if (bn_http_fast_tchar(*b)) {
-		q = bn_http_next(page, &page->header_name, q, bn_http_lower(*b));
-		n = 1;
-		if (left > 1 && bn_http_fast_tchar(b[1])) {
-			q = bn_http_next(page, &page->header_name, q, bn_http_lower(b[1]));
-			n = 2;
-		}
-		s->q = q;
+	n = bn_http_fast_walk(page, &page->header_name, &q, b, left, BN_HTTP_IN_NAME, BN_HTTP_IN_UPPER);
+	s->q = q;
+	if (n >= left || b[n] != ':')
 		return n;
-	}
-	if (*b != ':' || bn_http_cell(page, page->header_name.ends + q))
-		return 0;
-	s->name = 0;
+	name = bn_http_cell(page, page->header_name.ends + q) & 0xffff;
+	if (name && (name != BN_HTTP_NAME_HOST || (s->flags & (BN_HTTP_F_HOST | BN_HTTP_F_TRAILER))))
+		return n;
+	s->name = name;
 	s->at = BN_HTTP_AT_OWS;
 	s->flags &= ~BN_HTTP_F_SPACE;
 	s->word = 0;
 	s->count = 0;
-	if (left < 3 || b[1] != ' ' || b[2] <= ' ' || b[2] == 0x7f)
-		return 1;
+	if (name) {
+		s->flags |= BN_HTTP_F_HOST;
+		s->host_at = BN_HTTP_HOST_START;
+		s->host_q = page->host.start;
+	}
+	if (left < n + 3 || b[n + 1] != ' ' || b[n + 2] <= ' ' || b[n + 2] == 0x7f)
+		return n + 1;
 	s->at = BN_HTTP_AT_VALUE;
-	return 3;
+	return n + 2;
 }
 
-static __always_inline __u32 bn_http_fast_path(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
-{
-	__u32 q, text = s->segment == BN_HTTP_SEG_TEXT;
+/* --- The end ---------------------------------------------------------------------------------- */
 
-	if (s->percent || s->q == BN_HTTP_DEAD)
+/* The head is over: 2, and w->ended; 0: the parser's. */
+static __always_inline __u32 bn_http_fast_end(const struct bn_http_page *page, struct bn_http_work *w)
+{
+	const __u32 rare = BN_HTTP_F_TRAILER | BN_HTTP_F_UPGRADE | BN_HTTP_F_CONNECT | BN_HTTP_F_UNMATCHED;
+	struct bn_http_state *s = &w->st;
+	__u64 alive = s->alive[0];
+
+	if ((s->flags & rare) || !(s->flags & BN_HTTP_F_HOST) || page->nwords != 1 || page->nheaders || !alive)
 		return 0;
-	if (!(bn_http_alpha(b) || bn_http_digit(b) || b == '-' || b == '_' || (text && (b == '/' || b == '.'))))
-		return 0;
-	q = bn_http_next(page, &page->path, s->q, b);
-	if (q == BN_HTTP_DEAD)
-		return 0;
-	s->q = q;
-	s->segment = b == '/' ? BN_HTTP_SEG_EMPTY : BN_HTTP_SEG_TEXT;
+	s->match = bn_http_lowest(alive);
+	s->head += 2;
+	s->requests++;
+	bn_http_passed(s);
+	w->ended = 1;
+	return 2;
+}
+
+static __always_inline __u32 bn_http_fast_crlf(const struct bn_http_page *page, struct bn_http_work *w, const __u8 *b,
+					       __u32 left)
+{
+	__u32 n = bn_http_crlf(b, 0, left) ? bn_http_fast_end(page, w) : 0;
+
+	if (n)
+		return n;
+	w->st.at = BN_HTTP_AT_END_LF;
 	return 1;
 }
 
-static __always_inline __u32 bn_http_fast_query(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
-{
-	if (s->percent || !(bn_http_alpha(b) || bn_http_digit(b) || b == '-' || b == '.' || b == '_'))
-		return 0;
-	if (s->at == BN_HTTP_AT_PARAM)
-		s->q = bn_http_next(page, &page->query_name, s->q, b);
-	else if (s->name)
-		return 0;
-	return 1;
-}
+/* --- Request line ----------------------------------------------------------------------------- */
 
 /* " HTTP/1.1" has been told from other versions, its line has ended. */
 static __always_inline __u32 bn_http_fast_version(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
@@ -137,62 +248,164 @@ static __always_inline __u32 bn_http_fast_version(const struct bn_http_page *pag
 	const __u64 want = BN_HTTP_WORD('H', 'T', 'T', 'P', '/', '1', '.', '1');
 
 	if (s->count || left < 10 || bpf_be64_to_cpu(*(const bn_u64a *)b) != want || b[8] != '\r' || b[9] != '\n' ||
-	    !bn_http_query_end(page, s))
+	    page->nqueries || (s->flags & BN_HTTP_F_ODD_QUERY))
 		return 0;
 	s->at = BN_HTTP_AT_LINE;
 	return 10;
 }
 
-static __always_inline __u32 bn_http_fast_line(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
+static __always_inline __u32 bn_http_fast_path(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+					       __u32 left)
 {
-	if (b == '\r') {
-		s->at = BN_HTTP_AT_END_LF;
+	__u32 n = 0, q = s->q, segment = s->segment, set;
+	__u64 alive;
+
+	if (s->percent || q == BN_HTTP_DEAD)
+		return 0;
+	set = segment == BN_HTTP_SEG_TEXT ? BN_HTTP_IN_TEXT : BN_HTTP_IN_PATH;
+#pragma clang loop unroll(disable)
+	for (__u32 k = 0; k < BN_HTTP_FAST_STEP; k++) {
+		__u32 next;
+
+		BN_OPAQUE(left);
+		BN_OPAQUE(set);
+		if (k >= left || !(bn_http_in[b[k]] & set))
+			break;
+		next = bn_http_near(page, &page->path, q, b[k]);
+		if (next >= BN_HTTP_DEAD) /* no rule can be reached: the parser says so */
+			break;
+		q = next;
+		set = b[k] == '/' ? BN_HTTP_IN_PATH : BN_HTTP_IN_TEXT;
+		n = k + 1;
+	}
+	n = bn_http_some(n, left) & (2 * BN_HTTP_FAST_STEP - 1);
+	if (n)
+		segment = set == BN_HTTP_IN_PATH ? BN_HTTP_SEG_EMPTY : BN_HTTP_SEG_TEXT;
+	BN_OPAQUE(segment);
+	s->q = q;
+	s->segment = segment;
+	if (n >= left || (b[n] != ' ' && b[n] != '?') || (segment != BN_HTTP_SEG_TEXT && segment != BN_HTTP_SEG_EMPTY))
+		return n;
+	alive = bn_http_fast_and(page, s, &page->path, q);
+	if (!alive)
+		return n;
+	s->alive[0] = alive;
+	if (b[n] == ' ') {
+		bn_http_version_start(s);
+	} else {
+		s->q = page->query_name.start;
+		s->name = 0;
+		s->at = BN_HTTP_AT_PARAM;
+	}
+	return n + 1;
+}
+
+/* No rule looks at the query; or it does, and these bytes only lead on. */
+static __always_inline __u32 bn_http_fast_query(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
+{
+	if (s->percent)
+		return 0;
+	if (!page->nqueries && (b == '=' || b == '&' || b == ' ')) {
+		s->name = 0;
+		s->q = page->query_name.start;
+		if (b == ' ')
+			bn_http_version_start(s);
+		else
+			s->at = b == '&' ? BN_HTTP_AT_PARAM : BN_HTTP_AT_ARG;
 		return 1;
 	}
-	if (!bn_http_alpha(b) || s->fields >= BN_HTTP_FIELDS_MAX)
+	if (!(bn_http_in[b] & BN_HTTP_IN_QUERY))
 		return 0;
-	s->fields++;
-	s->q = bn_http_next(page, &page->header_name, page->header_name.start, bn_http_lower(b));
-	s->at = BN_HTTP_AT_NAME;
+	if (s->at == BN_HTTP_AT_PARAM)
+		s->q = bn_http_next(page, &page->query_name, s->q, b);
+	else if (s->name)
+		return 0;
 	return 1;
 }
 
-static __always_inline __u32 bn_http_fast_method(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
+static __always_inline __u32 bn_http_fast_method(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+						 __u32 left)
 {
-	if (!bn_http_alpha(b) || s->count >= 8)
-		return 0;
-	s->word = s->word << 8 | b;
-	s->count++;
-	s->q = bn_http_next(page, &page->method, s->q, b);
-	return 1;
+	__u32 n = 0, q = s->q, room = s->count < 8 ? 8 - s->count : 0;
+	__u64 word = s->word, alive;
+
+	room = room < left ? room : left;
+#pragma clang loop unroll(disable)
+	for (__u32 k = 0; k < 8; k++) {
+		__u32 next;
+
+		BN_OPAQUE(room);
+		if (k >= room || !(bn_http_in[b[k]] & BN_HTTP_IN_METHOD))
+			break;
+		next = bn_http_near(page, &page->method, q, b[k]);
+		if (next > BN_HTTP_NEAR)
+			break;
+		q = next;
+		word = word << 8 | b[k];
+		n = k + 1;
+	}
+	n = bn_http_some(n, left) & 15;
+	s->word = word;
+	s->count += n;
+	s->q = q;
+	if (n + 2 > left || b[n] != ' ' || b[n + 1] != '/' || word == BN_HTTP_WORD_PRI || word == BN_HTTP_WORD_CONNECT)
+		return n;
+	alive = bn_http_fast_and(page, s, &page->method, q);
+	if (!alive)
+		return n;
+	s->alive[0] = alive;
+	if (word == BN_HTTP_WORD_HEAD)
+		s->flags |= BN_HTTP_F_HEAD;
+	if (word == BN_HTTP_WORD_OPTIONS)
+		s->flags |= BN_HTTP_F_OPTIONS;
+	bn_http_path_start(page, s);
+	return n + 2;
 }
 
-static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+/* --- All of it -------------------------------------------------------------------------------- */
+
+static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, struct bn_http_work *w, const __u8 *b,
 					      __u32 left)
 {
+	struct bn_http_state *s = &w->st;
 	__u32 at = s->at;
 
 	if (at == BN_HTTP_AT_VALUE)
 		return bn_http_fast_value(page, s, b, left);
+	if (at == BN_HTTP_AT_LINE) {
+		if (*b == '\r')
+			return bn_http_fast_crlf(page, w, b, left);
+		if (!(bn_http_in[*b] & BN_HTTP_IN_METHOD) || s->fields >= BN_HTTP_FIELDS_MAX)
+			return 0;
+		s->fields++;
+		s->q = page->header_name.start;
+		s->at = at = BN_HTTP_AT_NAME;
+	}
 	if (at == BN_HTTP_AT_NAME)
 		return bn_http_fast_name(page, s, b, left);
 	if (at == BN_HTTP_AT_PATH)
-		return bn_http_fast_path(page, s, *b);
-	if (at == BN_HTTP_AT_PARAM || at == BN_HTTP_AT_ARG)
-		return bn_http_fast_query(page, s, *b);
-	if (at == BN_HTTP_AT_LINE)
-		return bn_http_fast_line(page, s, *b);
-	if (at == BN_HTTP_AT_METHOD)
-		return bn_http_fast_method(page, s, *b);
+		return bn_http_fast_path(page, s, b, left);
 	if (at == BN_HTTP_AT_VERSION)
 		return bn_http_fast_version(page, s, b, left);
+	if (at == BN_HTTP_AT_START) {
+		if (!(bn_http_in[*b] & BN_HTTP_IN_METHOD))
+			return 0;
+		bn_http_fresh(page, s);
+		at = BN_HTTP_AT_METHOD;
+	}
+	if (at == BN_HTTP_AT_METHOD)
+		return bn_http_fast_method(page, s, b, left);
+	if (at == BN_HTTP_AT_PARAM || at == BN_HTTP_AT_ARG)
+		return bn_http_fast_query(page, s, *b);
 	if (at != BN_HTTP_AT_LINE_LF || *b != '\n')
 		return 0;
 	s->at = BN_HTTP_AT_LINE;
 	return 1;
 }
 
-/* Bytes in the buffer from i on: where the parser's turn comes. A function of its own: verified alone. */
+/* Bytes in the buffer from i on: where the parser's turn comes, or (w->ended) behind the end of an allowed head. A
+ * function of its own: verified alone.
+ */
 __noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work *w, __u32 i)
 {
 	__u32 n, have;
@@ -201,18 +414,17 @@ __noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work
 	if (!page || !w)
 		return i;
 	s = &w->st;
-	have = w->have;
 	for (__u32 k = 0; k < BN_HTTP_FAST_RUN; k++) {
-		BN_OPAQUE(i);
-		BN_OPAQUE(have);
+		have = *(volatile __u32 *)&w->have;
+		i = bn_http_some(i, have);
 		if (i >= have || s->head > BN_HTTP_HEAD_MAX - BN_HTTP_FAST_MAX)
 			break;
-		n = bn_http_fast_one(page, s, w->bytes + (i & (BN_HTTP_PIECE - 1)), have - i);
-		if (!n)
-			break;
-		BN_OPAQUE(n);
-		s->head += n;
+		n = bn_http_fast_one(page, w, w->bytes + (i & (BN_HTTP_PIECE - 1)), have - i);
+		n = bn_http_some(n, *(volatile __u32 *)&w->have);
 		i += n;
+		if (!n || w->ended)
+			break;
+		s->head += n;
 	}
 	return i;
 }

@@ -84,13 +84,15 @@ static __always_inline int bn_http_run(const struct bn_http_page *page, struct b
 	struct bn_http_state *s = &w->st;
 	int v = 0;
 
+	w->ended = 0;
 	for (__u32 k = 0; k < BN_HTTP_RUN; k++) {
 		BN_OPAQUE(have);
 		BN_OPAQUE(i);
 		if (i >= have)
 			break;
 		i = bn_http_fast(page, w, i);
-		if (i >= w->have)
+		v = w->ended;
+		if (v || i >= w->have)
 			break;
 		v = bn_http_one(page, s, w->bytes[i & (BN_HTTP_PIECE - 1)]);
 		i++;

@@ -181,27 +181,46 @@ BN_INLINE void bn_http_request_end(struct bn_http_state *s)
 	s->head = 0;
 }
 
+/* The lowest bit that is set; one is. */
+BN_INLINE __u32 bn_http_lowest(__u64 w)
+{
+	__u32 bit = 0;
+
+	for (__u32 step = 32; step; step >>= 1) {
+		if (!(w & ((1ull << step) - 1))) {
+			w >>= step;
+			bit += step;
+		}
+	}
+	return bit;
+}
+
 /* The first match that is left. */
 BN_HTTP_FN int bn_http_first(struct bn_http_state *s)
 {
 	if (!s)
 		return 0;
 	for (__u32 i = 0; i < BN_HTTP_WORDS; i++) {
-		__u64 w = s->alive[i];
-		__u32 bit = 0;
-
-		if (!w)
+		if (!s->alive[i])
 			continue;
-		for (__u32 step = 32; step; step >>= 1) {
-			if (!(w & ((1ull << step) - 1))) {
-				w >>= step;
-				bit += step;
-			}
-		}
-		s->match = (__u16)(i * 64 + bit);
+		s->match = (__u16)(i * 64 + bn_http_lowest(s->alive[i]));
 		return 1;
 	}
 	return 0;
+}
+
+/* The head has ended. */
+BN_INLINE void bn_http_passed(struct bn_http_state *s)
+{
+	if (s->flags & BN_HTTP_F_ENCODING) {
+		s->at = BN_HTTP_AT_SIZE;
+		s->word = 0;
+		s->count = 0;
+	} else if ((s->flags & BN_HTTP_F_LENGTH) && s->left) {
+		s->at = BN_HTTP_AT_BODY;
+	} else {
+		bn_http_request_end(s);
+	}
 }
 
 BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
@@ -245,15 +264,7 @@ BN_HTTP_FN int bn_http_head_end(const bn_http_t *t, struct bn_http_state *s)
 			return -BN_HTTP_NO_MATCH;
 		r = 2;
 	}
-	if (s->flags & BN_HTTP_F_ENCODING) {
-		s->at = BN_HTTP_AT_SIZE;
-		s->word = 0;
-		s->count = 0;
-	} else if ((s->flags & BN_HTTP_F_LENGTH) && s->left) {
-		s->at = BN_HTTP_AT_BODY;
-	} else {
-		bn_http_request_end(s);
-	}
+	bn_http_passed(s);
 	return r;
 }
 

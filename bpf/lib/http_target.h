@@ -147,6 +147,21 @@ BN_INLINE int bn_http_field(const bn_http_t *t, struct bn_http_state *s,
 
 /* --- request line ---------------------------------------------------------------------------- */
 
+/* At a request's first byte. */
+BN_INLINE void bn_http_fresh(const bn_http_t *t, struct bn_http_state *s)
+{
+	for (__u32 i = 0; i < BN_HTTP_WORDS; i++)
+		s->alive[i] = i < t->nwords ? ~0ull : 0;
+	s->flags = 0;
+	s->headers_seen = s->queries_seen = 0;
+	s->fields = 0;
+	s->head = 0;
+	s->word = 0;
+	s->count = 0;
+	s->q = t->method.start;
+	s->at = BN_HTTP_AT_METHOD;
+}
+
 BN_INLINE int bn_http_begin(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 {
 	if (b == '\r' && !(s->flags & BN_HTTP_F_CRLF)) {
@@ -157,16 +172,11 @@ BN_INLINE int bn_http_begin(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 		return bn_http_deny(s, BN_HTTP_TLS);
 	if (!bn_http_tchar(b))
 		return bn_http_bad(s, b, BN_HTTP_METHOD);
-	for (__u32 i = 0; i < BN_HTTP_WORDS; i++)
-		s->alive[i] = i < t->nwords ? ~0ull : 0;
-	s->flags = 0;
-	s->headers_seen = s->queries_seen = 0;
-	s->fields = 0;
+	bn_http_fresh(t, s);
 	s->head = 1;
 	s->word = b;
 	s->count = 1;
-	s->q = bn_http_next(t, &t->method, t->method.start, b);
-	s->at = BN_HTTP_AT_METHOD;
+	s->q = bn_http_next(t, &t->method, s->q, b);
 	return 0;
 }
 

@@ -60,6 +60,7 @@ struct bn_http_work {
 	__u8 eth[12];
 	__u32 over; /* the pod had its share of blocks */
 	__u32 audit; /* what is denied is recorded, and passes */
+	__u32 ended; /* bn_http_fast: an allowed head's end */
 	struct bn_tuple v; /* as the pod behind the hook sees the packet */
 	__u8 bytes[2 * BN_HTTP_PIECE];
 	__u64 image[2 * BN_HTTP_BLOCK / 8];
