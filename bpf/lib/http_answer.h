@@ -226,7 +226,7 @@ static long bn_http_res_step(__u32 i, struct bn_http_loop *l)
 		w->kept = w->end; /* no blocks in this direction */
 		w->from = w->pos;
 		w->have = 0;
-		bn_http_fill(l->ctx, c);
+		bn_http_fill(l->ctx, w, c);
 		if (!w->have)
 			return 1;
 	}

@@ -25,23 +25,29 @@ static long bn_http_spin(__u32 i, struct bn_http_loop *l)
 	return !l->c || !*(volatile __u32 *)&l->c->claim;
 }
 
-/* Elements of the map are reused at once: what was claimed may have become another connection's. */
-__noinline int bn_http_claim(struct bn_pkt *p, struct bn_http_conn *c)
+__noinline int bn_http_claim_wait(struct bn_http_conn *c)
 {
 	__u32 me = bpf_get_smp_processor_id() + 1;
 	struct bn_http_loop l = {.c = c};
 
-	if (!p || !c)
+	if (!c)
 		return -BN_DROP_INTERNAL;
 	for (int i = 0; i < 8; i++) {
-		if (!__sync_val_compare_and_swap(&c->claim, 0, me)) {
-			if (bn_http_conn_is(p, c))
-				return 0;
-			*(volatile __u32 *)&c->claim = 0;
-			return -BN_DROP_HTTP_BUSY;
-		}
 		bpf_loop(BN_HTTP_SPINS, bn_http_spin, &l, 0);
+		if (!__sync_val_compare_and_swap(&c->claim, 0, me))
+			return 0;
 	}
+	return -BN_DROP_HTTP_BUSY;
+}
+
+/* Elements of the map are reused at once: what was claimed may have become another connection's. */
+static __always_inline int bn_http_claim(struct bn_pkt *p, struct bn_http_conn *c)
+{
+	if (__sync_val_compare_and_swap(&c->claim, 0, bpf_get_smp_processor_id() + 1) && bn_http_claim_wait(c))
+		return -BN_DROP_HTTP_BUSY;
+	if (bn_http_conn_is(p, c))
+		return 0;
+	*(volatile __u32 *)&c->claim = 0;
 	return -BN_DROP_HTTP_BUSY;
 }
 

@@ -211,14 +211,43 @@ static __always_inline __u32 bn_http_fast_name(const struct bn_http_page *page, 
 
 /* --- The end ---------------------------------------------------------------------------------- */
 
+/* What the headers that rules look at leave of the matches. 0: none, or it is not told here. */
+static __always_inline __u64 bn_http_fast_headers(const struct bn_http_page *page, const struct bn_http_state *s)
+{
+	const __u32 cells = BN_HTTP_PAGE / 2 - 1, words = BN_HTTP_PAGE / 8 - 1;
+	__u32 far = 0, seen = s->headers_seen;
+	__u64 alive = s->alive[0];
+
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < BN_HTTP_SLOTS; i++) {
+		__u32 at, set;
+
+		if (i >= page->nheaders)
+			break;
+		at = page->header[i].ends + s->header[i] + BN_HTTP_CELLS_AT / 2;
+		set = page->no_header[i];
+		if (seen >> i & 1) {
+			set = page->cell[at & cells];
+			far |= at & ~cells;
+		}
+		set += page->words / 8;
+		far |= set & ~words;
+		alive &= page->word[set & words];
+	}
+	return far ? 0 : alive;
+}
+
 /* The head is over: 2, and w->ended; 0: the parser's. */
 static __always_inline __u32 bn_http_fast_end(const struct bn_http_page *page, struct bn_http_work *w)
 {
 	const __u32 rare = BN_HTTP_F_TRAILER | BN_HTTP_F_UPGRADE | BN_HTTP_F_CONNECT | BN_HTTP_F_UNMATCHED;
 	struct bn_http_state *s = &w->st;
-	__u64 alive = s->alive[0];
+	__u64 alive;
 
-	if ((s->flags & rare) || !(s->flags & BN_HTTP_F_HOST) || page->nwords != 1 || page->nheaders || !alive)
+	if ((s->flags & rare) || !(s->flags & BN_HTTP_F_HOST) || page->nwords != 1)
+		return 0;
+	alive = bn_http_fast_headers(page, s);
+	if (!alive)
 		return 0;
 	s->match = bn_http_lowest(alive);
 	s->head += 2;

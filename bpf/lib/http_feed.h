@@ -49,21 +49,25 @@ static __always_inline void bn_http_fill_block(struct bn_http_work *w, struct bn
 	w->have = n;
 }
 
-/* More bytes from pos on; w->have 0: there are none. */
-__noinline int bn_http_fill(bn_ctx *ctx, struct bn_http_conn *c)
+/* The same where the packet has no more. */
+__noinline int bn_http_fill_kept(struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
+
+	if (w && c && c->nblocks && bn_before(w->pos, w->kept))
+		bn_http_fill_block(w, c);
+	return 0;
+}
+
+/* More bytes from pos on; w->have 0: there are none. */
+static __always_inline int bn_http_fill(bn_ctx *ctx, struct bn_http_work *w, struct bn_http_conn *c)
+{
 	__u32 n;
 
-	if (!w || !c)
-		return 0;
 	w->from = w->pos;
 	w->have = 0;
-	if (!bn_before(w->pos, w->end)) {
-		if (c->nblocks && bn_before(w->pos, w->kept))
-			bn_http_fill_block(w, c);
-		return 0;
-	}
+	if (!bn_before(w->pos, w->end))
+		return bn_http_fill_kept(c);
 	n = w->end - w->pos - 1;
 	if (n >= BN_HTTP_PIECE)
 		n = BN_HTTP_PIECE - 1;
@@ -273,7 +277,8 @@ static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_ht
 	if (w->outstanding < 0xffff)
 		w->outstanding++;
 	w->srv_base = l->c->srv_end;
-	bn_http_report(l->ctx, l->p, l->c, reason);
+	if (reason || (l->p->state & BN_STATE_F_HTTP_FLOWS))
+		bn_http_report(l->ctx, l->p, l->c, reason);
 }
 
 static long bn_http_step(__u32 i, struct bn_http_loop *l)
@@ -300,7 +305,7 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 		return 1;
 	}
 	if (w->pos - w->from >= w->have) {
-		bn_http_fill(l->ctx, l->c);
+		bn_http_fill(l->ctx, w, l->c);
 		if (!w->have)
 			return 1;
 	}
@@ -315,7 +320,8 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 	v = page ? bn_http_run(page, w) : -BN_HTTP_TABLE;
 	if (v)
 		bn_http_verdict(l, w, stats, audited, v);
-	return w->reason != 0;
+	/* Most segments end with their request. */
+	return w->reason || (bn_http_idle(&w->st) && w->pos == w->end && !l->c->nblocks);
 }
 
 /* The packet's bytes from the next control byte on through the parser. What came of it is in the work area:

@@ -116,14 +116,11 @@ static __always_inline bool bn_http_shared_probe(bn_ctx *ctx)
 	return false;
 }
 
-/* From here on nobody but the kernel writes to this packet. 0, or -BN_DROP_x: no memory. */
-__noinline int bn_http_own(bn_ctx *ctx)
+__noinline int bn_http_own_pages(bn_ctx *ctx)
 {
 	__u32 len = ctx->len;
 	bool shared = true;
 
-	if ((__u64)ctx->data + len == ctx->data_end)
-		return 0;
 	if (bpf_core_field_exists(struct page___bn, mapping))
 		shared = bpf_core_enum_value_exists(enum special_kfunc_type___bn, KF_bpf_rdonly_cast___bn)
 				 ? bn_http_shared(ctx)
@@ -131,6 +128,14 @@ __noinline int bn_http_own(bn_ctx *ctx)
 	if (!shared)
 		return 0;
 	return bpf_skb_pull_data(ctx, len) ? -BN_DROP_INTERNAL : 0;
+}
+
+/* From here on nobody but the kernel writes to this packet. 0, or -BN_DROP_x: no memory. */
+static __always_inline int bn_http_own(bn_ctx *ctx)
+{
+	__u32 len = ctx->len;
+
+	return (__u64)ctx->data + len == ctx->data_end ? 0 : bn_http_own_pages(ctx);
 }
 
 #endif

@@ -75,14 +75,14 @@ __noinline int bn_http_look(bn_ctx *ctx, struct bn_pkt *p)
 	return bn_ctx_load(ctx, 0, w->eth, sizeof(w->eth)) ? -1 : 0;
 }
 
-static __always_inline __u64 bn_http_pseudo(const struct bn_http_work *w, bool v6, __u32 len)
+static __always_inline __u64 bn_http_pseudo(const struct bn_tuple *t, bool v6, __u32 len)
 {
-	__u64 s = (__u64)bpf_htonl(len) + bpf_htonl(BN_PROTO_TCP) + w->v.src.w[3] + w->v.dst.w[3];
+	__u64 s = (__u64)bpf_htonl(len) + bpf_htonl(BN_PROTO_TCP) + t->src.w[3] + t->dst.w[3];
 
 	if (v6)
 #pragma clang loop unroll(full)
 		for (int i = 0; i < 3; i++)
-			s += (__u64)w->v.src.w[i] + w->v.dst.w[i];
+			s += (__u64)t->src.w[i] + t->dst.w[i];
 	return s;
 }
 
@@ -186,7 +186,7 @@ __noinline int bn_http_say(bn_ctx *ctx, struct bn_pkt *p, struct bn_say *s)
 		return -BN_DROP_NAT_WRITE;
 	bn_http_say_l3(w, v6, s->how & BN_SAY_BACK, len);
 	bn_http_say_tcp(w, s, opts);
-	sum = bn_http_pseudo(w, v6, len);
+	sum = bn_http_pseudo(&w->v, v6, len);
 	if (!w->partial) {
 		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)&w->l4.tcp, sizeof(w->l4.tcp), 0);
 		if (opts)

@@ -44,8 +44,7 @@ __noinline int bn_http_sum(bn_ctx *ctx, struct bn_pkt *p, __u32 len)
 
 	if (!w || !p)
 		return -1;
-	w->v = p->t;
-	g.sum = bn_http_pseudo(w, p->flags & BN_PKT_F_V6, len);
+	g.sum = bn_http_pseudo(&p->t, p->flags & BN_PKT_F_V6, len);
 	g.at = p->l4;
 	g.to = p->l4 + len;
 	if (len <= BN_HTTP_PIECE)
@@ -64,22 +63,25 @@ __noinline int bn_http_sum(bn_ctx *ctx, struct bn_pkt *p, __u32 len)
  * drops the segment; its bytes were let pass and kept, as those of any segment that the receiver refuses
  * for a reason that is not seen here, and nothing else passes in their place.
  */
-__noinline int bn_http_damaged(bn_ctx *ctx, struct bn_pkt *p)
+__noinline int bn_http_damaged_sum(bn_ctx *ctx, struct bn_pkt *p)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	__u32 pseudo;
 
 	if (!w || !p)
-		return 0;
-	w->v = p->t;
-	pseudo = bn_csum_fold16(bn_http_pseudo(w, p->flags & BN_PKT_F_V6, p->l4_len));
-	if (bn_csum_same(w->tcp.csum, pseudo))
 		return 0;
 	/* Several segments in one: whoever made it of them has looked. */
 	if (ctx->gso_size || bpf_csum_level(ctx, BPF_CSUM_LEVEL_QUERY) >= 0)
 		return 0;
 	/* Before anybody's segment is dropped: where the field holds something else, but is to be computed yet. */
 	return bn_http_sum(ctx, p, p->l4_len) != 0xffff && !bn_http_look(ctx, p) && !w->partial;
+}
+
+static __always_inline bool bn_http_damaged(bn_ctx *ctx, struct bn_pkt *p)
+{
+	const struct bn_http_work *w = bn_http_work_get();
+	__u32 pseudo = bn_csum_fold16(bn_http_pseudo(&p->t, p->flags & BN_PKT_F_V6, p->l4_len));
+
+	return w && !bn_csum_same(w->tcp.csum, pseudo) && bn_http_damaged_sum(ctx, p);
 }
 
 /* The segment is shorter now, and the other judge of this flow may look at it yet. */
