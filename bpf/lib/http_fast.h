@@ -9,7 +9,7 @@
 
 #include "bpf/lib/http_keep.h"
 
-#define BN_HTTP_FAST_MAX 128 /* bytes at a time, at most */
+#define BN_HTTP_FAST_MAX 128 /* bytes of a step, at most */
 
 #define BN_HTTP_FAST_RUN 16 /* steps in one call */
 #define BN_HTTP_FAST_STEP 16 /* bytes of an automaton's in one step */
@@ -25,6 +25,7 @@ enum {
 	BN_HTTP_IN_TEXT = 1 << 4, /* of a path, behind other text of its segment */
 	BN_HTTP_IN_UPPER = 0x20,  /* the bit between the cases */
 	BN_HTTP_IN_QUERY = 1 << 6,
+	BN_HTTP_IN_PAIR = 1 << 7, /* between names and values of a query */
 };
 
 #define BN_HTTP_IN_WORD (BN_HTTP_IN_NAME | BN_HTTP_IN_HOST | BN_HTTP_IN_PATH | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY)
@@ -37,6 +38,8 @@ static const __u8 bn_http_in[256] = {
 	['_'] = BN_HTTP_IN_PATH | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY,
 	['.'] = BN_HTTP_IN_HOST | BN_HTTP_IN_TEXT | BN_HTTP_IN_QUERY,
 	['/'] = BN_HTTP_IN_TEXT,
+	['='] = BN_HTTP_IN_PAIR,
+	['&'] = BN_HTTP_IN_PAIR,
 };
 
 /* The highest bit of each byte that may not stand in every value: below ' ' (a tab, too: the parser's), DEL. Exact up
@@ -329,24 +332,45 @@ static __always_inline __u32 bn_http_fast_path(const struct bn_http_page *page, 
 	return n + 1;
 }
 
-/* No rule looks at the query; or it does, and these bytes only lead on. */
-static __always_inline __u32 bn_http_fast_query(const struct bn_http_page *page, struct bn_http_state *s, __u8 b)
+/* No rule looks at the query: up to its end, an escape or ';'. */
+static __always_inline __u32 bn_http_fast_unread(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+						 __u32 left)
+{
+	__u32 n = 0, at = s->at;
+
+#pragma clang loop unroll(disable)
+	for (__u32 k = 0; k < BN_HTTP_FAST_STEP; k++) {
+		__u32 in = bn_http_in[b[k]];
+
+		BN_OPAQUE(left);
+		if (k >= left || !(in & (BN_HTTP_IN_QUERY | BN_HTTP_IN_PAIR)))
+			break;
+		if (in & BN_HTTP_IN_PAIR)
+			at = b[k] == '&' ? BN_HTTP_AT_PARAM : BN_HTTP_AT_ARG;
+		n = k + 1;
+	}
+	n = bn_http_some(n, left) & (2 * BN_HTTP_FAST_STEP - 1);
+	s->at = at;
+	s->name = 0;
+	s->q = page->query_name.start;
+	if (n >= left || b[n] != ' ')
+		return n;
+	bn_http_version_start(s);
+	return n + 1;
+}
+
+/* A rule looks at parameters; these bytes only lead on. */
+static __always_inline __u32 bn_http_fast_query(const struct bn_http_page *page, struct bn_http_state *s, const __u8 *b,
+						__u32 left)
 {
 	if (s->percent)
 		return 0;
-	if (!page->nqueries && (b == '=' || b == '&' || b == ' ')) {
-		s->name = 0;
-		s->q = page->query_name.start;
-		if (b == ' ')
-			bn_http_version_start(s);
-		else
-			s->at = b == '&' ? BN_HTTP_AT_PARAM : BN_HTTP_AT_ARG;
-		return 1;
-	}
-	if (!(bn_http_in[b] & BN_HTTP_IN_QUERY))
+	if (!page->nqueries)
+		return bn_http_fast_unread(page, s, b, left);
+	if (!(bn_http_in[*b] & BN_HTTP_IN_QUERY))
 		return 0;
 	if (s->at == BN_HTTP_AT_PARAM)
-		s->q = bn_http_next(page, &page->query_name, s->q, b);
+		s->q = bn_http_next(page, &page->query_name, s->q, *b);
 	else if (s->name)
 		return 0;
 	return 1;
@@ -397,10 +421,8 @@ static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, s
 					      __u32 left)
 {
 	struct bn_http_state *s = &w->st;
-	__u32 at = s->at;
+	__u32 at = s->at, n = 0;
 
-	if (at == BN_HTTP_AT_VALUE)
-		return bn_http_fast_value(page, s, b, left);
 	if (at == BN_HTTP_AT_LINE) {
 		if (*b == '\r')
 			return bn_http_fast_crlf(page, w, b, left);
@@ -410,8 +432,16 @@ static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, s
 		s->q = page->header_name.start;
 		s->at = at = BN_HTTP_AT_NAME;
 	}
-	if (at == BN_HTTP_AT_NAME)
-		return bn_http_fast_name(page, s, b, left);
+	if (at == BN_HTTP_AT_NAME) {
+		n = bn_http_fast_name(page, s, b, left);
+		at = s->at;
+		if (at != BN_HTTP_AT_VALUE)
+			return n;
+		b += n;
+		left -= n;
+	}
+	if (at == BN_HTTP_AT_VALUE)
+		return n + bn_http_fast_value(page, s, b, left);
 	if (at == BN_HTTP_AT_PATH)
 		return bn_http_fast_path(page, s, b, left);
 	if (at == BN_HTTP_AT_VERSION)
@@ -425,7 +455,7 @@ static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, s
 	if (at == BN_HTTP_AT_METHOD)
 		return bn_http_fast_method(page, s, b, left);
 	if (at == BN_HTTP_AT_PARAM || at == BN_HTTP_AT_ARG)
-		return bn_http_fast_query(page, s, *b);
+		return bn_http_fast_query(page, s, b, left);
 	if (at != BN_HTTP_AT_LINE_LF || *b != '\n')
 		return 0;
 	s->at = BN_HTTP_AT_LINE;

@@ -29,9 +29,9 @@ struct bn_http_range {
 /* --- One block -------------------------------------------------------------------------------- */
 
 /* Bytes of the packet from `at` on, not further than the block, as an image of the block with a bit for each
- * byte that is there. Returns their number, 0 on failure.
+ * byte that is there (w->bits). Returns their number, 0 on failure.
  */
-static __always_inline __u32 bn_http_image(struct bn_http_range *g)
+static __always_inline __u32 bn_http_image(struct bn_http_range *g, void *image)
 {
 	struct bn_http_work *w = g->w;
 	__u32 off = g->at % BN_HTTP_BLOCK, n = BN_HTTP_BLOCK - off, last;
@@ -41,7 +41,7 @@ static __always_inline __u32 bn_http_image(struct bn_http_range *g)
 	last = (n - 1) & (BN_HTTP_BLOCK - 1);
 	BN_OPAQUE(last);
 	last &= BN_HTTP_BLOCK - 1;
-	if (bpf_skb_load_bytes(g->ctx, w->toff + (g->at - w->seq), (__u8 *)w->image + off, last + 1))
+	if (bpf_skb_load_bytes(g->ctx, w->toff + (g->at - w->seq), (__u8 *)image + off, last + 1))
 		return 0;
 	for (__u32 i = 0; i < 4; i++) {
 		__u32 lo = off > i * 64 ? off - i * 64 : 0, hi = off + n > i * 64 ? off + n - i * 64 : 0;
@@ -115,26 +115,34 @@ static __always_inline void bn_http_count_blocks(const struct bn_http_conn *c, _
 	__sync_fetch_and_add(&own->blocks, n);
 }
 
-static __always_inline struct bn_http_block *bn_http_block_new(struct bn_http_work *w, struct bn_http_conn *c,
-							       __u32 number)
+/* The block of `at` is new: written at once. Returns how many bytes it took, 0: no room. */
+static __always_inline __u32 bn_http_block_new(struct bn_http_range *g, struct bn_http_work *w, struct bn_http_conn *c,
+					       __u32 number)
 {
 	struct bn_http_block *last;
+	__u32 n;
 
-	w->block.next = number;
-	if (c->nblocks >= BN_HTTP_BLOCKS_CONN || !bn_http_may_keep(w, c, false) ||
-	    bpf_map_update_elem(&http_blocks, &w->block_key, &w->block, BPF_NOEXIST))
-		return NULL;
+	if (c->nblocks >= BN_HTTP_BLOCKS_CONN || !bn_http_may_keep(w, c, false))
+		return 0;
+	n = bn_http_image(g, w->block.bytes);
+	if (!n)
+		return 0;
+	for (__u32 k = 0; k < 4; k++)
+		w->block.known[k] = w->bits[k];
+	w->block.next = number + 1; /* as a rule */
+	if (bpf_map_update_elem(&http_blocks, &w->block_key, &w->block, BPF_NOEXIST))
+		return 0;
 	bn_http_count_blocks(c, 1);
-	if (c->nblocks) {
+	if (!c->nblocks) {
+		c->block_first = number;
+	} else if (c->block_last + 1 != number) {
 		last = bn_http_block_get(w, c, c->block_last);
 		if (last)
 			last->next = number;
-	} else {
-		c->block_first = number;
 	}
 	c->block_last = number;
 	c->nblocks++;
-	return bn_http_block_get(w, c, number);
+	return n;
 }
 
 static long bn_http_put_one(__u32 i, struct bn_http_range *g)
@@ -148,13 +156,14 @@ static long bn_http_put_one(__u32 i, struct bn_http_range *g)
 		return 1;
 	number = g->at / BN_HTTP_BLOCK;
 	b = bn_http_block_get(w, c, number);
-	if (!b)
-		b = bn_http_block_new(w, c, number);
-	n = b ? bn_http_image(g) : 0;
+	n = b ? bn_http_image(g, w->image) : bn_http_block_new(g, w, c, number);
 	if (!n) {
 		g->bad = 1;
 		return 1;
 	}
+	g->at += n;
+	if (!b)
+		return 0;
 	for (__u32 k = 0; k < BN_HTTP_BLOCK / 8; k++) {
 		__u64 mask = bn_http_spread(w->bits[k / 8] >> (k % 8 * 8));
 		__u64 *to = (__u64 *)b->bytes + k;
@@ -163,7 +172,6 @@ static long bn_http_put_one(__u32 i, struct bn_http_range *g)
 	}
 	for (__u32 k = 0; k < 4; k++)
 		b->known[k] |= w->bits[k];
-	g->at += n;
 	return 0;
 }
 
@@ -196,7 +204,7 @@ static long bn_http_compare_one(__u32 i, struct bn_http_range *g)
 		g->at += n < g->to - g->at ? n : g->to - g->at;
 		return 0;
 	}
-	n = bn_http_image(g);
+	n = bn_http_image(g, w->image);
 	if (!n) {
 		g->bad = 1;
 		return 1;
@@ -270,12 +278,12 @@ static __always_inline int bn_http_keep_recent(bn_ctx *ctx, struct bn_http_work 
 {
 	__u32 off = w->recent_to - w->recent_from, last = n - 1;
 
-	if (off > BN_HTTP_RECENT - BN_HTTP_PIECE || last >= BN_HTTP_PIECE)
+	if (off > BN_HTTP_RECENT - BN_HTTP_BLOCK || last >= BN_HTTP_BLOCK)
 		return -1;
 	BN_OPAQUE(last);
-	last &= BN_HTTP_PIECE - 1;
+	last &= BN_HTTP_BLOCK - 1;
 	BN_OPAQUE(off);
-	if (off > BN_HTTP_RECENT - BN_HTTP_PIECE)
+	if (off > BN_HTTP_RECENT - BN_HTTP_BLOCK)
 		return -1;
 	return bpf_skb_load_bytes(ctx, w->toff + (a - w->seq), c->recent + off, last + 1) ? -1 : 0;
 }
@@ -290,7 +298,7 @@ __noinline int bn_http_keep(bn_ctx *ctx, struct bn_http_conn *c, __u32 a, __u32 
 	if (!bn_before(c->una, w->recent_to) || w->recent_from == w->recent_to)
 		w->recent_from = w->recent_to = a;
 	for (int i = 0; i < 2; i++) {
-		__u32 n = b - a < BN_HTTP_PIECE ? b - a : BN_HTTP_PIECE;
+		__u32 n = b - a < BN_HTTP_BLOCK ? b - a : BN_HTTP_BLOCK;
 
 		if (!n || a != w->recent_to || bn_http_keep_recent(ctx, w, c, a, n))
 			break;

@@ -7,6 +7,8 @@
 #include "bpf/lib/http_feed.h"
 #include "bpf/lib/http_say.h"
 
+#define BN_HTTP_SUM_PIECE 256 /* bpf_csum_diff takes 512 */
+
 struct bn_http_sum {
 	bn_ctx *ctx;
 	__u32 at, to;
@@ -21,9 +23,9 @@ static long bn_http_sum_one(__u32 i, struct bn_http_sum *g)
 
 	if (!w || !n)
 		return 1;
-	last = (n < BN_HTTP_PIECE ? n - 1 : BN_HTTP_PIECE - 1) & (BN_HTTP_PIECE - 1);
+	last = (n < BN_HTTP_SUM_PIECE ? n - 1 : BN_HTTP_SUM_PIECE - 1) & (BN_HTTP_SUM_PIECE - 1);
 	BN_OPAQUE(last);
-	last &= BN_HTTP_PIECE - 1;
+	last &= BN_HTTP_SUM_PIECE - 1;
 	((__u32 *)w->image)[last / 4] = 0;
 	if (bpf_skb_load_bytes(g->ctx, g->at, w->image, last + 1)) {
 		g->bad = 1;
@@ -47,10 +49,10 @@ __noinline int bn_http_sum(bn_ctx *ctx, struct bn_pkt *p, __u32 len)
 	g.sum = bn_http_pseudo(&p->t, p->flags & BN_PKT_F_V6, len);
 	g.at = p->l4;
 	g.to = p->l4 + len;
-	if (len <= BN_HTTP_PIECE)
+	if (len <= BN_HTTP_SUM_PIECE)
 		bn_http_sum_one(0, &g);
 	else
-		bpf_loop(BN_HTTP_STEPS / BN_HTTP_PIECE, bn_http_sum_one, &g, 0);
+		bpf_loop(BN_HTTP_STEPS / BN_HTTP_SUM_PIECE, bn_http_sum_one, &g, 0);
 	return g.bad || g.at != g.to ? -1 : bn_csum_fold16(g.sum);
 }
 

@@ -12,7 +12,7 @@
 #include "bpf/lib/reject.h"
 #include "maps/http_conn.h"
 
-#define BN_HTTP_PIECE 256 /* bytes read from the packet at once */
+#define BN_HTTP_PIECE 1024 /* bytes read from the packet at once */
 
 /* Where the follower of the answers is (bpf/lib/http_answer.h). */
 enum bn_http_res {
@@ -62,7 +62,7 @@ struct bn_http_work {
 	__u32 audit; /* what is denied is recorded, and passes */
 	__u32 ended; /* bn_http_fast: an allowed head's end */
 	struct bn_tuple v; /* as the pod behind the hook sees the packet */
-	__u8 bytes[2 * BN_HTTP_PIECE];
+	__u8 bytes[BN_HTTP_PIECE + 256]; /* bn_http_fast reads on behind the end */
 	__u64 image[2 * BN_HTTP_BLOCK / 8];
 	__u64 bits[4], pad;
 	struct bn_http_block block;
