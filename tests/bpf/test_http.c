@@ -61,7 +61,7 @@ static void compare(struct conn *c, const struct outcome *want, const char *text
 		fail_msg("v%d cut at %zu: %u allowed, reason %u, phase %u; wanted %u, reason %u: %s", c->v6 ? 6 : 4, cut,
 			 f.st.requests, f.reason, f.phase, want->allowed, want->reason, text);
 	/* Over what is left of a body the programs are already. */
-	if (!want->reason && !want->left && (f.st.at != want->at || f.st.left != want->left))
+	if (!want->reason && !want->left && (f.st.at != want->at || f.st.left != want->left || f.st.match != want->match))
 		fail_msg("cut at %zu: in another state: %s", cut, text);
 	if (f.nblocks)
 		assert_true(bn_map_count(c->e->m, BN_MAP_http_blocks) >= f.nblocks);
@@ -95,8 +95,28 @@ static void cut_anywhere(void **state)
 	env_free(e);
 }
 
+/* Hosts and parameters that rules look at. */
+static const char rules_query[] =
+	"[{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok/a-b_c.d\"},"
+	"\"queryParams\":[{\"name\":\"x\",\"value\":\"1\"}],\"hostnames\":[\"api.shop\",\"*.example.org\"]},"
+	"{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"},\"hostnames\":[\"a\",\"api.shop\"]},"
+	"{\"method\":\"POST\",\"headers\":[{\"name\":\"X-Team\",\"value\":\"red\"}]},{\"method\":\"HEAD\"}]";
+
+/* More matches than one word holds, and more cells than the first page. */
+static const char *rules_many(void)
+{
+	static char text[65536];
+	size_t n = 0;
+
+	for (int i = 0; i < 300; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n,
+				      "%s{\"path\":{\"type\":\"RegularExpression\",\"value\":\"/r%d/[a-z0-9-]+(/.*)?\"}}", i ? "," : "[", i);
+	snprintf(text + n, sizeof(text) - n, ",{\"method\":\"GET\",\"path\":{\"type\":\"PathPrefix\",\"value\":\"/ok\"}}]");
+	return text;
+}
+
 /* Bytes changed, put in, taken out, at random: the programs' short cuts come to what the parser comes to. */
-static void changed_anywhere(void **state)
+static void change_anywhere(const char *of)
 {
 	static const char alphabet[] = "aZ09-_.~/%?&=;: \t\r\n\x01\x7f\x80xHTTP/1.1";
 	static const char *const more[] = {
@@ -104,12 +124,11 @@ static void changed_anywhere(void **state)
 		"so that it is not through at once\r\nEmpty:\r\nTab:\tx\r\nX-Team: red\r\n\r\n",
 		"POST /ok HTTP/1.1\r\nContent-Length: 3\r\nHOST: [::1]:80\r\nx-team:red \r\n\r\nabcGET /ok HTTP/1.0\r\n\r\n",
 	};
-	struct env *e = http_env();
+	struct env *e = http_env_of(of, 0);
 	unsigned seed = 7;
 	char text[600];
 
-	(void)state;
-	for (int i = 0; i < 6000; i++) {
+	for (int i = 0; i < 4000; i++) {
 		const size_t all = ARRAY_SIZE(streams) + ARRAY_SIZE(more);
 		size_t k = (size_t)rand_r(&seed) % all, n, at, cut;
 		const char *s = k < ARRAY_SIZE(streams) ? streams[k] : more[k - ARRAY_SIZE(streams)];
@@ -137,6 +156,14 @@ static void changed_anywhere(void **state)
 		over(&c);
 	}
 	env_free(e);
+}
+
+static void changed_anywhere(void **state)
+{
+	(void)state;
+	change_anywhere(rules_text);
+	change_anywhere(rules_query);
+	change_anywhere(rules_many());
 }
 
 /* The second part comes first: kept, and judged when the first one is there. */
