@@ -30,7 +30,7 @@ def arguments():
     quick = os.environ.get("BENCH_QUICK") == "1"
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rounds", type=int, default=2 if quick else 7)
-    p.add_argument("--seconds", type=float, default=0.1 if quick else 0.5, help="of one round of one way")
+    p.add_argument("--seconds", type=float, default=0.1 if quick else 0.4, help="of one round of one way")
     p.add_argument("--sizes", default="10" if quick else "10,1000,10000" + (",50000" if BIG else ""))
     p.add_argument("--only", default=",".join(PARTS), help="parts: " + ", ".join(PARTS))
     p.add_argument("--cpu", choices=["auto", "machine", "own"], default="auto",
