@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/control_client.h"
@@ -7,6 +8,8 @@
 #include "loader/model/verify.h"
 #include "policy/manifest.h"
 #include "policy/trace.h"
+
+enum { LOAD_TRIES = 100, LOAD_WAIT_US = 300000 };
 
 /* Who answers: the daemon, or a tracer of our own over manifests. */
 struct answerer {
@@ -86,6 +89,24 @@ static json_t *query_json(const struct bn_trace_query *q, bool verify)
 	return o;
 }
 
+/* Does any part of the answer say "retry"? */
+static bool to_retry(const json_t *o)
+{
+	const char *key;
+	json_t *v;
+	size_t i;
+
+	if (json_is_true(json_object_get(o, "retry")))
+		return true;
+	json_object_foreach((json_t *)o, key, v)
+		if (to_retry(v))
+			return true;
+	json_array_foreach(o, i, v)
+		if (to_retry(v))
+			return true;
+	return false;
+}
+
 /* 0 allow, 1 deny, negative: then *ret is {"error": "..."}. */
 static int answer(const struct answerer *a, const struct bn_trace_query *q, json_t **ret)
 {
@@ -102,6 +123,13 @@ static int answer(const struct answerer *a, const struct bn_trace_query *q, json
 		return -EINVAL;
 	}
 	r = bn_client_call(a->client, "policy.trace", args, ret, err, sizeof(err));
+	/* The daemon loads programs for --verify beside its work: seconds, once in its life. */
+	for (unsigned k = 0; !r && a->verify && k < LOAD_TRIES && to_retry(*ret); k++) {
+		json_decref(*ret);
+		*ret = NULL;
+		usleep(LOAD_WAIT_US);
+		r = bn_client_call(a->client, "policy.trace", args, ret, err, sizeof(err));
+	}
 	if (r < 0) {
 		*ret = json_pack("{ss}", "error", err);
 		return r;

@@ -173,7 +173,7 @@ static int verify(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir dir,
 	if (r > 0 && cell && cell->action == BN_ACT_HTTP && f->q->http_method)
 		r = bn_trace_http_verify(t, cell, f, reason, sizeof(reason));
 	if (r < 0)
-		return json_object_set_new(j, "kernel", json_pack("{s:s}", "error", strerror(-r)));
+		return json_object_set_new(j, "kernel", json_pack("{s:s,s:b}", "error", strerror(-r), "retry", r == -EAGAIN));
 	return json_object_set_new(j, "kernel",
 				   json_pack("{s:s,s:s,s:b}", "verdict", r ? "allow" : "deny",
 					     "reason", reason, "agrees", !!r == allow));

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <signal.h>
 #include <string.h>
 
 #include "maps/drop.h"
@@ -158,15 +159,13 @@ static int run(const struct bn_maps *m, int fd, uint32_t ifindex, uint32_t in_if
 
 /* --- maps of our own -------------------------------------------------------------------------- */
 
-int bn_verify_load(struct bn_verify *v)
+static int load(struct bn_verify *v)
 {
 	struct bn_maps_sizes sz = {};
 	struct bn_meta_val meta;
 	__u32 zero = 0;
 	int r;
 
-	if (v->skel)
-		return 0;
 	sz.entries[BN_MAP_ct] = 127;
 	sz.entries[BN_MAP_eps] = sz.entries[BN_MAP_pods] = sz.entries[BN_MAP_svcs] = 16;
 	sz.entries[BN_MAP_slots] = 16;
@@ -194,6 +193,40 @@ int bn_verify_load(struct bn_verify *v)
 		v->skel = NULL;
 	}
 	return r;
+}
+
+static void *load_thread(void *data)
+{
+	struct bn_verify *v = data;
+
+	v->result = load(v);
+	v->loaded = true;
+	return NULL;
+}
+
+int bn_verify_load(struct bn_verify *v)
+{
+	sigset_t all, old;
+	int r;
+
+	if (v->loading) {
+		if (!v->loaded)
+			return -EAGAIN;
+		pthread_join(v->thread, NULL);
+		v->loading = false;
+		return v->result;
+	}
+	if (v->skel)
+		return 0;
+	if (!v->live)
+		return load(v);
+	v->loaded = false;
+	sigfillset(&all); /* they are the main thread's */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&v->thread, NULL, load_thread, v);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	v->loading = !r;
+	return r ? -r : -EAGAIN;
 }
 
 struct gather {
@@ -360,6 +393,8 @@ void bn_verify_freep(struct bn_verify **vp)
 	if (!v)
 		return;
 	*vp = NULL;
+	if (v->loading)
+		pthread_join(v->thread, NULL);
 	bn_pols_freep(&v->pols);
 	pod_bpf__destroy(v->skel);
 	bn_maps_freep(&v->own);

@@ -4,6 +4,9 @@
 
 /* Inside of --verify: verify.c asks about connections, verify_http.c about requests. */
 
+#include <pthread.h>
+#include <stdbool.h>
+
 #include "loader/model/verify.h"
 #include "maps/maps.h"
 #include "pod.skel.h"
@@ -51,6 +54,10 @@ struct bn_verify {
 	uint32_t placed; /* policy id in our own maps, 0: none */
 	uint16_t sport;
 	uint32_t http_gen;
+	pthread_t thread; /* that loads for a daemon; until it is joined all but `loaded` is its own */
+	bool loading;
+	_Atomic bool loaded;
+	int result;
 };
 
 static inline uint32_t bn_verify_sum(const void *p, size_t n, uint32_t s)
@@ -84,7 +91,7 @@ static inline uint16_t bn_verify_sport(struct bn_verify *v)
 	return ++v->sport;
 }
 
-/* Programs and maps of our own, loaded once. */
+/* Programs and maps of our own, loaded once. It takes seconds, which a daemon has not: -EAGAIN until then. */
 int bn_verify_load(struct bn_verify *v);
 int bn_verify_addr(struct bn_verify *v, uint32_t idx, const struct bn_addr *a, uint32_t identity, uint32_t slot,
 		   uint32_t ifindex);

@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 
 from harness import BUILD, Cluster, sh, wait_for
 
@@ -304,3 +305,28 @@ def test_ports_taken():
             p.wait(10)
             sh(["nsenter", "--net=/var/run/netns/" + c.n1.ns, os.path.join(BUILD, "bpfnet"), "--run-dir",
                 c.n1.run_dir + "b", "cleanup"])
+
+
+def test_verify_holds_up_nothing():
+    """The programs that --verify asks take seconds to load: the daemon goes on meanwhile, and who asked has to wait."""
+    with Cluster("cv", nodes=1) as c:
+        for name in ("a", "b"):
+            c.pod("n1", name)
+        c.policy("h", {"podSelector": {}, "ingress": [{"http": [{"path": {"value": "/a"}}]}]}, kind="HTTPNetworkPolicy",
+                 api="bpfnet.io/v1alpha1")
+        c.start()
+        query = ["policy", "trace", "--from", "default/a", "--to", "default/b", "--port", "80", "--http", "GET /a", "--verify", "-o", "json"]
+        asked = subprocess.Popen(["nsenter", "--net=/var/run/netns/" + c.n1.ns, os.path.join(BUILD, "bpfnet"), "--run-dir", c.n1.run_dir,
+                                  *query], stdout=subprocess.PIPE, text=True)
+        waits = []
+        while asked.poll() is None:
+            began = time.monotonic()
+            c.n1.cli("svc", "list")
+            waits.append(time.monotonic() - began)
+            time.sleep(0.05)
+        out = json.loads(asked.stdout.read())
+        asked.stdout.close()
+        assert asked.returncode == 0 and out["ingress"]["kernel"]["agrees"], out
+        print(f"{len(waits)} answers meanwhile, the longest after {max(waits):.2f} s", flush=True)
+        assert len(waits) < 10 or sorted(waits)[len(waits) // 2] < 0.5, waits
+        assert max(waits) < 2, waits
