@@ -31,6 +31,11 @@ const volatile bool cfg_masquerade_all = false;
  */
 const volatile bool cfg_http = true;
 
+/* Heads are read several bytes at a time (bpf/lib/http_fast.h), not each by the parser's call. Off where a kernel's
+ * verifier finds that too large.
+ */
+const volatile bool cfg_http_fast = true;
+
 /* Places for connections that HTTP rules follow: the size of the map. */
 const volatile __u32 cfg_http_conns = 65536;
 

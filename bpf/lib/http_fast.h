@@ -470,7 +470,7 @@ __noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work
 	__u32 n, have;
 	struct bn_http_state *s;
 
-	if (!page || !w)
+	if (!page || !w || !cfg_http_fast)
 		return i;
 	s = &w->st;
 	for (__u32 k = 0; k < BN_HTTP_FAST_RUN; k++) {

@@ -133,16 +133,18 @@ struct job {
 	int r;
 };
 
-/* For tests: with BPFNET_HTTP=refused the kernel does refuse http_pod, as one would that lacks what it needs. */
+/* For tests: with BPFNET_HTTP=refused the kernel does refuse http_pod, as one would that lacks what it needs; with
+ * "slow" only while it has cfg_http_fast.
+ */
 static void refuse_http(struct bpf_object *o, const struct cfg *table, size_t n)
 {
 	struct bpf_program *p = bpf_object__find_program_by_name(o, "http_pod");
-	const char *s = getenv("BPFNET_HTTP");
+	const char *s = getenv("BPFNET_HTTP"), *flag = NULL;
 
-	if (!p || !s || strcmp(s, "refused"))
-		return;
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(table[i].name, "cfg_http") && *(const uint64_t *)table[i].val)
+	if (p && s)
+		flag = !strcmp(s, "refused") ? "cfg_http" : !strcmp(s, "slow") ? "cfg_http_fast" : NULL;
+	for (size_t i = 0; flag && i < n; i++)
+		if (!strcmp(table[i].name, flag) && *(const uint64_t *)table[i].val)
 			bpf_program__set_type(p, BPF_PROG_TYPE_SOCKET_FILTER);
 }
 
@@ -224,21 +226,36 @@ static bool is_refusal(int r)
 	return r < 0 && r != -ENOMEM && r != -EAGAIN && r != -EINTR;
 }
 
-/* A kernel that cannot run the part that judges requests: the same programs without it. Policies with HTTP
- * rules are refused then (loader/source), and the programs deny what such a rule is asked about.
- */
-static void retry_without_http(struct bn_kernel *k, struct job *j, uint64_t *http)
-{
-	_cleanup_(freep) char *why = j->err;
-	int r = j->r;
+struct http_cfg {
+	uint64_t on, fast; /* the values of cfg_http and cfg_http_fast */
+};
 
+static int reload_pod(struct bn_kernel *k, struct job *j)
+{
 	bpf_object__close(k->p->obj[BN_OBJ_POD]);
 	k->p->obj[BN_OBJ_POD] = NULL;
-	j->err = NULL;
-	*http = 0;
+	freep(&j->err);
 	j->r = load_one(k, BN_OBJ_POD, j->table, j->n, &j->err);
-	if (j->r < 0) { /* that was not it: the first error says more */
-		free(j->err);
+	return j->r;
+}
+
+/* A kernel that finds the part that judges requests too large gets it without what makes it quick; one that cannot
+ * run it at all the same programs without it. Policies with HTTP rules are refused then (loader/source), and the
+ * programs deny what such a rule is asked about.
+ */
+static void retry_less_http(struct bn_kernel *k, struct job *j, struct http_cfg *http)
+{
+	_cleanup_(freep) char *why = TAKE_PTR(j->err);
+	int r = j->r;
+
+	http->fast = 0;
+	if (reload_pod(k, j) == 0) {
+		bn_knote(k, "requests are judged byte by byte: this kernel refuses the quicker program. %s", why ?: "");
+		return;
+	}
+	http->on = 0;
+	if (reload_pod(k, j) < 0) { /* that was not it: the first error says more */
+		freep(&j->err);
 		j->err = TAKE_PTR(why);
 		j->r = r;
 		return;
@@ -251,8 +268,8 @@ static void retry_without_http(struct bn_kernel *k, struct job *j, uint64_t *htt
 			 k->p->no_http, why ?: "");
 }
 
-/* The error of the first object that has one. *http is the value of cfg_http. */
-static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, uint64_t *http, char **err)
+/* The error of the first object that has one. http is what the table names. */
+static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, struct http_cfg *http, char **err)
 {
 	struct job jobs[BN_OBJ__MAX] = {};
 	int r = 0;
@@ -268,8 +285,8 @@ static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, uint
 		else if (objects[i].bytes) /* no thread to be had */
 			load_job(&jobs[i]);
 	}
-	if (is_refusal(jobs[BN_OBJ_POD].r)) /* the others are through: they read *http, too */
-		retry_without_http(k, &jobs[BN_OBJ_POD], http);
+	if (is_refusal(jobs[BN_OBJ_POD].r)) /* the others are through: they read the table, too */
+		retry_less_http(k, &jobs[BN_OBJ_POD], http);
 	for (int i = 0; i < BN_OBJ__MAX; i++) {
 		if (jobs[i].r < 0 && !r)
 			r = bn_kerr(err, jobs[i].r, "%s", jobs[i].err ?: strerror(-jobs[i].r));
@@ -287,7 +304,8 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	uint64_t weak = bn_weak_order();
 	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets, conns;
 	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
-	uint64_t masquerade = opts->masquerade_all, http = 1;
+	uint64_t masquerade = opts->masquerade_all;
+	struct http_cfg http = {1, 1};
 	struct bn_meta_val meta;
 	__u32 zero = 0;
 	int r;
@@ -300,7 +318,8 @@ int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	const struct cfg table[] = {
 		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
 		{"cfg_ct_buckets", &buckets, 0},
-		{"cfg_http", &http, 0},
+		{"cfg_http", &http.on, 0},
+		{"cfg_http_fast", &http.fast, 0},
 		{"cfg_http_conns", &conns, 0},
 		{"cfg_bypass", &bypass, 0},
 		{"cfg_weak_order", &weak, 0},

@@ -56,10 +56,16 @@ def test_refused_and_closed():
         said(c)
         only_good(c)
         others(c)
+        # One that refuses only what makes it quick.
+        c.n1.stop()
+        c.n1.start(env={"BPFNET_HTTP": "slow"})
+        put(c, RULES)
+        in_force(c, c.near)
+        assert ask(c.near, c.web.ip, 8080, "GET", "/slow") == 403 and "judged byte by byte" in c.n1.log_tail(200)
+        assert c.n1.json("status")["features"]["http"] is True
         # And back: a kernel that can.
         c.n1.stop()
         c.n1.start()
-        put(c, RULES)
         in_force(c, c.near)
         assert ask(c.near, c.web.ip, 8080, "GET", "/again") == 403
         assert not rejected(c.n1)
