@@ -43,18 +43,23 @@ static uint32_t rules(const struct bn_netpol *np, enum bn_dir dir, const struct 
 
 /* --- is one rule within another? -------------------------------------------------------------- */
 
-static bool selector_same(const struct bn_selector *a, const struct bn_selector *b)
+/* All that `in` selects is selected by `out`, as far as that can be seen from the requirements. */
+static bool selector_within(const struct bn_selector *in, const struct bn_selector *out)
 {
 	struct bn_selector x = {}, y = {};
-	bool same;
+	bool within = bn_selector_copy(in, &x) == 0 && bn_selector_copy(out, &y) == 0;
 
-	if (bn_selector_copy(a, &x) < 0 || bn_selector_copy(b, &y) < 0)
-		same = false;
-	else
-		same = bn_selector_eq(&x, &y);
+	for (uint32_t k = 0; k < y.n && within; k++) {
+		const struct bn_selector want = { 1, &y.reqs[k] };
+		bool has = false;
+
+		for (uint32_t i = 0; i < x.n && !has; i++)
+			has = bn_selector_eq(&(struct bn_selector){ 1, &x.reqs[i] }, &want);
+		within = has;
+	}
 	bn_selector_done(&x);
 	bn_selector_done(&y);
-	return same;
+	return within;
 }
 
 static bool peer_within(const struct bn_peer *in, const struct bn_peer *out)
@@ -72,11 +77,10 @@ static bool peer_within(const struct bn_peer *in, const struct bn_peer *out)
 				return false;
 		return true;
 	}
-	if (in->has_ns != out->has_ns || (out->has_pod && out->pod.n && !in->has_pod))
+	/* without a namespaceSelector: those of the policy's own, which all of them are more than */
+	if (out->has_ns ? out->ns.n && (!in->has_ns || !selector_within(&in->ns, &out->ns)) : in->has_ns)
 		return false;
-	if (in->has_ns && out->ns.n && !selector_same(&in->ns, &out->ns))
-		return false;
-	return !out->has_pod || !out->pod.n || selector_same(&in->pod, &out->pod);
+	return !out->has_pod || !out->pod.n || (in->has_pod && selector_within(&in->pod, &out->pod));
 }
 
 static bool peers_within(const struct bn_rule *in, const struct bn_rule *out)
@@ -133,7 +137,7 @@ static bool selects_all_of(const struct bn_netpol *wide, const struct bn_netpol 
 	if (wide->o.ns != np->o.ns || wide->o.refused ||
 	    !(dir == BN_EGRESS ? wide->egress : wide->ingress))
 		return false;
-	return !wide->pods.n || selector_same(&wide->pods, &np->pods);
+	return selector_within(&np->pods, &wide->pods);
 }
 
 static int compare(const struct bn_netpol *wide, void *data)

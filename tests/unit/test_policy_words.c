@@ -268,6 +268,40 @@ static void lint(void **state _unused_)
 	parts_close(&p);
 }
 
+/* Every way to allow the same peers and ports and more, without a look at requests. */
+static void lint_moot(void **state _unused_)
+{
+	static const struct {
+		const char *spec;
+		bool moot;
+	} t[] = {
+		{ "podSelector: {}, ingress: [{}]", true },
+		{ "podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]", true },
+		{ "podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]", true },
+		{ "podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: x}}}]}]", false },
+		{ "podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {a: b}}}]}]", false },
+		{ "podSelector: {matchExpressions: [{key: app, operator: In, values: [api]}]}, ingress: [{}]", true },
+		{ "podSelector: {matchLabels: {app: api, tier: x}}, ingress: [{}]", false },
+		{ "podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: web, tier: x}}}]}]", false },
+		{ "podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]", false },
+		{ "podSelector: {}, policyTypes: [Egress], egress: [{}]", false },
+	};
+
+	for (size_t k = 0; k < ARRAY_SIZE(t); k++) {
+		struct parts p;
+		char text[2000];
+		json_t *list;
+
+		snprintf(text, sizeof(text), POLICY("wide", "%s") HTTP_POLICY, t[k].spec);
+		parts_open(&p, text, NULL);
+		assert_int_equal(bn_policy_lint(p.ids, p.c, &list), 0);
+		if (found(list, "h", "ingress[0]", "http-moot") != t[k].moot)
+			fail_msg("%s: %d", t[k].spec, t[k].moot);
+		json_decref(list);
+		parts_close(&p);
+	}
+}
+
 static void lint_except(void **state _unused_)
 {
 	static const struct {
@@ -403,7 +437,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words),  cmocka_unit_test(batch),	cmocka_unit_test(services),
-		cmocka_unit_test(lint),	  cmocka_unit_test(lint_except), cmocka_unit_test(batch_requests), cmocka_unit_test(http_cells), cmocka_unit_test(refused),
+		cmocka_unit_test(lint),	  cmocka_unit_test(lint_moot), cmocka_unit_test(lint_except), cmocka_unit_test(batch_requests), cmocka_unit_test(http_cells), cmocka_unit_test(refused),
 		cmocka_unit_test(limits),
 	};
 
