@@ -11,7 +11,11 @@
 
 #define BN_HTTP_FAST_MAX 128 /* bytes of a step, at most */
 
-#define BN_HTTP_FAST_RUN 8 /* steps in one call: the verifier walks through each */
+/* Steps in one call, and such calls: the verifier walks each step of one in full, 27,000 instructions, but one call
+ * only (16 steps in one: 0.5 s of every start of the daemon).
+ */
+#define BN_HTTP_FAST_RUN 4
+#define BN_HTTP_FAST_RUNS 4
 #define BN_HTTP_FAST_STEP 16 /* bytes of an automaton's in one step */
 
 #define BN_ONES 0x0101010101010101ull
@@ -462,10 +466,8 @@ static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, s
 	return 1;
 }
 
-/* Bytes in the buffer from i on: where the parser's turn comes, or (w->ended) behind the end of an allowed head. A
- * function of its own: verified alone.
- */
-__noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work *w, __u32 i)
+/* At most BN_HTTP_FAST_RUN steps of bn_http_fast. */
+__noinline int bn_http_fast_some(const struct bn_http_page *page, struct bn_http_work *w, __u32 i)
 {
 	__u32 n, have;
 	struct bn_http_state *s;
@@ -484,6 +486,23 @@ __noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work
 		if (!n || w->ended)
 			break;
 		s->head += n;
+	}
+	return i;
+}
+
+/* Bytes in the buffer from i on: where the parser's turn comes, or (w->ended) behind the end of an allowed head. A
+ * function of its own: verified alone.
+ */
+__noinline int bn_http_fast(const struct bn_http_page *page, struct bn_http_work *w, __u32 i)
+{
+	if (!page || !w)
+		return i;
+	for (__u32 k = 0; k < BN_HTTP_FAST_RUNS; k++) {
+		__u32 to = bn_http_fast_some(page, w, i);
+
+		if (to == i || w->ended)
+			return to;
+		i = to;
 	}
 	return i;
 }
