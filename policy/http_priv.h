@@ -33,6 +33,7 @@ struct bn_nfa {
 	BN_VEC(struct bn_nfa_state) states;
 	BN_VEC(struct bn_nfa_edge) edges;
 	struct bn_u32s starts;
+	struct bn_u32s suffixes; /* where those of wildcards begin; the labels before them are common to all */
 	uint32_t npatterns;
 	uint64_t *left; /* of BN_HTTP_WORK_MAX, for all automata of a set; borrowed */
 };
@@ -45,6 +46,7 @@ int bn_nfa_edge(struct bn_nfa *n, uint8_t lo, uint8_t hi, uint32_t to);
 int bn_nfa_literal(struct bn_nfa *n, const char *s, bool prefix);	   /* prefix: then nothing, or '/' and any */
 int bn_nfa_wildcard(struct bn_nfa *n, const char *suffix);		   /* labels before ".suffix" */
 int bn_nfa_regex(struct bn_nfa *n, const char *re, char *msg, size_t len); /* -EINVAL, -E2BIG: why in msg */
+int bn_nfa_close(struct bn_nfa *n);					   /* after the last pattern */
 bool bn_nfa_begins(const struct bn_nfa *n, uint8_t byte); /* can the last pattern begin so? */
 void bn_nfa_done(struct bn_nfa *n);
 

@@ -24,6 +24,7 @@ void bn_nfa_done(struct bn_nfa *n)
 	bn_vec_done(&n->states);
 	bn_vec_done(&n->edges);
 	bn_vec_done(&n->starts);
+	bn_vec_done(&n->suffixes);
 }
 
 bool bn_nfa_begins(const struct bn_nfa *n, uint8_t byte)
@@ -65,9 +66,21 @@ int bn_nfa_literal(struct bn_nfa *n, const char *s, bool prefix)
 
 int bn_nfa_wildcard(struct bn_nfa *n, const char *suffix)
 {
-	uint32_t at = n->states.n, pattern = ++n->npatterns;
+	uint32_t pattern = ++n->npatterns;
 	int r;
 
+	r = bn_vec_push(&n->suffixes, n->states.n);
+	r = r ?: literal(n, suffix);
+	return r ?: bn_nfa_state(n, pattern);
+}
+
+int bn_nfa_close(struct bn_nfa *n)
+{
+	uint32_t at = n->states.n;
+	int r;
+
+	if (!n->suffixes.n)
+		return 0;
 	r = bn_vec_push(&n->starts, at);
 	for (int k = 0; k < 2 && !r; k++) { /* at: before a label; at + 1: in it */
 		r = bn_nfa_state(n, 0);
@@ -75,9 +88,9 @@ int bn_nfa_wildcard(struct bn_nfa *n, const char *suffix)
 		r = r ?: bn_nfa_edge(n, '.' + 1, 255, at + 1);
 	}
 	r = r ?: bn_nfa_edge(n, '.', '.', at);
-	r = r ?: bn_nfa_edge(n, '.', '.', at + 2);
-	r = r ?: literal(n, suffix);
-	return r ?: bn_nfa_state(n, pattern);
+	for (uint32_t k = 0; k < n->suffixes.n && !r; k++)
+		r = bn_nfa_edge(n, '.', '.', n->suffixes.v[k]);
+	return r;
 }
 
 /* --- what libfa is given ------------------------------------------------------------------------ */

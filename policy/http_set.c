@@ -175,7 +175,8 @@ static int emit(struct comp *c, struct field *f, const char *name, struct bn_htt
 	struct bn_dfa d = {};
 	int r;
 
-	r = bn_dfa_make(&f->nfa, end_of, data, &d);
+	r = bn_nfa_close(&f->nfa);
+	r = r ?: bn_dfa_make(&f->nfa, end_of, data, &d);
 	if (!r && c->r->cells.n + 256 + d.n * (d.classes + 1) > BN_HTTP_CELLS_MAX)
 		r = -E2BIG;
 	if (!r) {

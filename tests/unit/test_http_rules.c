@@ -253,7 +253,7 @@ static struct bn_netpol *thousand(const char *fmt)
 	return np;
 }
 
-static void thousand_rules(const char *what, const char *fmt, const char *line, int match)
+static void thousand_rules(const char *what, const char *fmt, const char *line, const char *host, int match)
 {
 	struct bn_netpol *np = thousand(fmt);
 	struct timespec a, b;
@@ -269,7 +269,7 @@ static void thousand_rules(const char *what, const char *fmt, const char *line, 
 	bn_http_rules_view(c, &v);
 	print_message("1,000 rules, %s: %.0f ms, %zu KiB of cells, %zu KiB of sets\n", what, ms,
 		      v.ncells * sizeof(*v.cells) / 1024, v.nwords * sizeof(*v.words) / 1024);
-	o = ask(c, line, "a", "");
+	o = ask(c, line, host, "");
 	assert_int_equal(o.allowed, 1);
 	assert_int_equal(o.match, match);
 	assert_int_equal(ask(c, "GET /nothing/like/it", "a", "").allowed, 0);
@@ -281,10 +281,11 @@ static void thousand_rules(const char *what, const char *fmt, const char *line, 
 static void test_thousand(void **unused _unused_)
 {
 	thousand_rules("prefixes", "{\"method\":\"GET\",\"path\":{\"value\":\"/api/v1/resource%d\"}}",
-		       "GET /api/v1/resource777/x", 777);
+		       "GET /api/v1/resource777/x", "a", 777);
 	thousand_rules("regular expressions",
 		       "{\"path\":{\"type\":\"RegularExpression\",\"value\":\"/api/v[0-9]+/r%d/[a-z0-9-]+(/.*)?\"}}",
-		       "GET /api/v12/r999/a-b/c", 999);
+		       "GET /api/v12/r999/a-b/c", "a", 999);
+	thousand_rules("wildcards of hosts", "{\"hostnames\":[\"*.h%d.example.org\"]}", "GET /x", "h1.h2.h314.example.org", 314);
 }
 
 /* --- a naive matcher --------------------------------------------------------------------------------- */
