@@ -106,7 +106,9 @@ struct bn_http_conn {
 	__u8 reason;	   /* enum bn_http_reason */
 	__u8 flags;	   /* BN_HTTP_CONN_F_* */
 	__u8 strikes;	   /* retransmissions in a row that said something else */
-	__u8 pad[6];
+	__u8 more;	   /* the server's last data did not end what it wrote (no PSH). Written without claim */
+	__u8 pad;
+	__u32 gap_ms;	   /* since when a part of a followed answer is missing, low bits; 0: none */
 	/* The follower of the answers (bpf/lib/http_answer.h). */
 	__u64 res_left;
 	__u64 res_word;

@@ -13,7 +13,7 @@
 #include "bpf/lib/http_reply.h"
 
 #define BN_TCP_URG (1 << 5)
-#define BN_HTTP_QUIET_MS 300
+#define BN_HTTP_QUIET_MS 500
 #define BN_HTTP_STRIKES 4 /* about 3 s of an honest client's retransmissions */
 #define BN_HTTP_WAIT_S 30 /* for answers that stand before a 403 */
 

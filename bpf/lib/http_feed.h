@@ -221,7 +221,7 @@ __noinline int bn_http_report(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 
 /* A request begins at pos: under the rules of now, and is everything before it answered? A client that does
  * not pipeline has the whole answer before it asks again: it has acknowledged all that the server said, and
- * the server has said something. Where answers are followed it is known.
+ * the server has said something, and did not stop in the middle of it. Where answers are followed it is known.
  */
 static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_http_conn *c)
 {
@@ -230,7 +230,7 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 	w->st.lax = !!w->audit;
 	w->gen = 0; /* what the set says */
 	w->body = 0;
-	if (w->outstanding == 1 && w->ack == c->srv_end && c->srv_end != w->srv_base &&
+	if (w->outstanding == 1 && !c->more && w->ack == c->srv_end && c->srv_end != w->srv_base &&
 	    (c->res_at == BN_HTTP_RES_OFF || c->res_at >= BN_HTTP_RES_CLOSE)) {
 		w->outstanding = 0;
 		c->flags |= BN_HTTP_CONN_F_GUESSED;

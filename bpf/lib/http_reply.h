@@ -8,6 +8,7 @@
 #include "bpf/lib/http_options.h"
 #include "bpf/lib/http_segment.h"
 
+#define BN_TCP_PSH (1 << 3)
 #define BN_HTTP_GAP_MS 800 /* for a lost part of an answer to come again */
 
 /* Both ends have closed, and each has got all that the other said: nothing of it comes again. Not before: a request
@@ -42,6 +43,18 @@ __noinline int bn_http_reply_claimed(bn_ctx *ctx, struct bn_pkt *p, struct bn_ht
 	}
 	bn_http_free(c);
 	return desync ? -BN_DROP_HTTP_MIDSTREAM : 0;
+}
+
+/* A part of the answer is missing, and may come again: from the first packet behind it on, not from the request. */
+static __always_inline bool bn_http_gap(struct bn_http_conn *c, bool missing, __u32 now_ms)
+{
+	if (!missing) {
+		c->gap_ms = 0;
+		return false;
+	}
+	if (!c->gap_ms)
+		c->gap_ms = now_ms | 1;
+	return (__s32)(now_ms - c->gap_ms) < BN_HTTP_GAP_MS;
 }
 
 static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
@@ -90,11 +103,13 @@ static __always_inline int bn_http_reply(bn_ctx *ctx, struct bn_pkt *p)
 	if (bn_before(c->srv_end, end))
 		*(volatile __u32 *)&c->srv_end = end;
 	/* While an answer to an Upgrade or CONNECT is due none of its bytes is left out, as far as that can be. */
-	if (follow && !w->audit && c->st.at == BN_HTTP_AT_ANSWER && bn_before(c->res_next, w->seq) &&
-	    (__u32)(p->now_ns >> 20) - c->spoke_ms < BN_HTTP_GAP_MS)
+	if (follow && !w->audit && c->st.at == BN_HTTP_AT_ANSWER && bn_http_gap(c, bn_before(c->res_next, w->seq), p->now_ns >> 20))
 		return -BN_DROP_HTTP_WAITING;
-	if (w->plen)
+	if (w->plen) {
 		c->spoke_ms = p->now_ns >> 20;
+		if (end == c->srv_end)
+			c->more = !(w->tcp.flags & BN_TCP_PSH);
+	}
 	if (!desync && !follow && !(w->tcp.flags & (BN_TCP_FIN | BN_TCP_RST)) && !(c->flags & BN_HTTP_CONN_F_SRV_FIN))
 		return 0;
 	if (bn_http_claim(p, c))

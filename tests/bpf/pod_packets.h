@@ -66,6 +66,7 @@ enum {
 	FIN = 1,
 	SYN = 2,
 	RST = 4,
+	PSH = 8,
 	ACK = 16,
 };
 

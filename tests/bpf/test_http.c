@@ -354,7 +354,20 @@ static void server_speaks_first(void **state)
 		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
 		assert_int_equal(followed(&c, &f), 0);
 		assert_int_equal(f.st.requests, 1);
-		answer(&c, n, "HTTP/1.1 204 No\r\n\r\n", 19, ACK);
+		answer(&c, n, "HTTP/1.1 204 No\r\n\r\n", 19, ACK | PSH);
+		data(&c, n, bad, n, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
+		over(&c);
+		/* What it writes goes on in the next segment: that is not the whole answer. */
+		c = begin(e, v6);
+		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
+		answer(&c, n, "HTTP/1.1 204 No\r\n", 17, ACK);
+		data(&c, n, bad, n, ACK);
+		assert_int_equal(followed(&c, &f), 0);
+		assert_int_equal(f.phase, BN_HTTP_WAITING);
+		answer(&c, n, "\r\n", 2, ACK | PSH);
+		usleep(600000);
 		data(&c, n, bad, n, ACK);
 		assert_int_equal(followed(&c, &f), 0);
 		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
@@ -396,7 +409,10 @@ static void upgrade(void **state)
 		/* It never came again: what follows is judged, as if the server had not switched. */
 		c = begin(e, v6);
 		assert_int_equal(data(&c, 0, ask, n, ACK)->verdict, PASS);
+		usleep(900000); /* the server takes its time */
 		c.ack += 20;
+		DROPS(answer(&c, n, yes + 20, m - 20, ACK), HTTP_WAITING);
+		c.ack -= m - 20;
 		usleep(1100000);
 		assert_int_equal(answer(&c, n, yes + 20, m - 20, ACK)->verdict, PASS);
 		assert_int_equal(data(&c, n, good, sizeof(good) - 1, ACK)->verdict, PASS);

@@ -9,7 +9,6 @@
 #define NO "GET /no HTTP/1.1\r\n" H "\r\n"
 #define LEN(s) (sizeof(s) - 1)
 #define MATCHES 3
-#define PSH 8
 #define URG 32
 
 static const char rules_text[] =
