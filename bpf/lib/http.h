@@ -423,7 +423,30 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 
 /* --- Entry ------------------------------------------------------------------------------------ */
 
-static __always_inline void bn_http_key_set(const struct bn_pkt *p, struct bn_http_work *w, __u32 side)
+/* An answer of a flow that is masqueraded was translated before it came to its client: its entry knows the other
+ * tuple, by which the requests are known.
+ */
+__noinline int bn_http_key_other(struct bn_pkt *p)
+{
+	struct bn_http_work *w = bn_http_work_get();
+	struct bn_scratch *s = bn_scratch_get();
+	struct bn_ct_hit hit;
+
+	if (!p || !w || !s)
+		return 0;
+	bn_ct_ref(&s->ref, &p->t, BN_PROTO_TCP, p->zone);
+	bn_ct_find(&s->ref, &hit);
+	if (!hit.e || (hit.flags & (BN_CT_F_ALIAS | BN_CT_F_MASQ)) != (BN_CT_F_ALIAS | BN_CT_F_MASQ))
+		return 0;
+	bn_ct_other(hit.e, &s->ends.t);
+	w->key.client = s->ends.t.src;
+	w->key.server = s->ends.t.dst;
+	w->key.cport = s->ends.t.sport;
+	w->key.sport = s->ends.t.dport;
+	return 0;
+}
+
+static __always_inline void bn_http_key_set(struct bn_pkt *p, struct bn_http_work *w, __u32 side)
 {
 	bool reply = p->flags & BN_PKT_F_REPLY;
 
@@ -433,6 +456,8 @@ static __always_inline void bn_http_key_set(const struct bn_pkt *p, struct bn_ht
 		w->key.server = p->t.src;
 		w->key.cport = p->t.dport;
 		w->key.sport = p->t.sport;
+		if (cfg_masquerade_all && p->hook == BN_HOOK_TO_POD && !(p->todo & BN_DO_NAT))
+			bn_http_key_other(p);
 	} else if (p->todo & BN_DO_NAT) {
 		w->key.client = p->x.src;
 		w->key.server = p->x.dst;

@@ -2,9 +2,11 @@
 """--masquerade-all: what a ClusterIP's backends see is this node, whoever asked; all else as without it."""
 import contextlib
 import socket
+import subprocess
 import time
 
 from harness import Cluster, wait_for
+from test_http_hostile import BAD, OK, SERVER, policy
 
 VIP, VIP6 = "10.96.8.10", "fd00:96:8::10"
 EXT, EXT6 = "198.51.100.80", "2001:db8:7::80"
@@ -186,3 +188,32 @@ def test_over_a_daemon_without_it():
         wait_for("no longer masqueraded", lambda: c.a.ask(VIP, 80).split(" ")[1] == c.a.ip, 5)
         time.sleep(0.2)
         assert all(src == {c.a.ip} for src in seen(c, c.a, VIP, 80, n=12).values())
+
+
+def test_http():
+    """Egress rules on requests: the answers that come back translated are the followed connection's."""
+    with Cluster("mh", daemon_args=["--masquerade-all"]) as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        clients = c.pod("n2", "far", labels={"app": "cl"}), c.pod("n1", "near", labels={"app": "cl"})
+        web.popen(["/usr/bin/python3", "-c", SERVER, f"{c.dir}/seen"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        policy(c, [{"path": {"value": "/v1"}}], "cl", "egress")
+        c.service("web", [("http", "TCP", 80, 8080)], [web], ips=["10.96.7.10", "fd00:96:7::10"])
+        c.start()
+
+        def answers(h, dst, request):
+            with contextlib.closing(h.socket(6 if ":" in dst else 4)) as s:
+                s.connect((dst, 80))
+                for _ in range(300):  # 4.5 MB of heads: nothing of them is kept when it is acknowledged
+                    s.sendall(OK[:-2] + b"X: " + b"y" * 15000 + b"\r\n\r\n")
+                    assert s.recv(1000).startswith(b"HTTP/1.1 200"), (h.name, dst)
+                s.sendall(OK * 3 + request)
+                got = b""
+                while d := s.recv(1000):
+                    got += d
+                return got.count(b" 200 "), got.count(b" 403 ")
+        for h in clients:
+            for dst in ("10.96.7.10", "fd00:96:7::10"):
+                wait_for("rules in force", lambda: answers(h, dst, BAD.replace(b"secret2", b"soon")) == (3, 1))
+                assert answers(h, dst, BAD) == (3, 1), (h.name, dst)
+        with open(f"{c.dir}/seen", "rb") as f:
+            assert b"/secret" not in f.read()
