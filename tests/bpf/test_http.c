@@ -338,48 +338,6 @@ static void server_acknowledges(void **state)
 	env_free(e);
 }
 
-/* A server that greets is followed from its first byte on. */
-static void server_speaks_first(void **state)
-{
-	static const char good[] = "GET /ok HTTP/1.1\r\n" H "\r\n", bad[] = "GET /no HTTP/1.1\r\n" H "\r\n";
-	const uint32_t n = sizeof(good) - 1;
-	struct env *e = http_env();
-	struct bn_http_conn f;
-
-	(void)state;
-	for (int v6 = 0; v6 < 2; v6++) {
-		struct conn c = begin(e, v6);
-
-		assert_int_equal(answer(&c, 0, "220 hello\r\n", 11, ACK)->verdict, PASS);
-		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
-		assert_int_equal(followed(&c, &f), 0);
-		assert_int_equal(f.st.requests, 1);
-		answer(&c, n, "HTTP/1.1 204 No\r\n\r\n", 19, ACK | PSH);
-		data(&c, n, bad, n, ACK);
-		assert_int_equal(followed(&c, &f), 0);
-		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
-		over(&c);
-		/* What it writes goes on in the next segment: that is not the whole answer. */
-		c = begin(e, v6);
-		assert_int_equal(data(&c, 0, good, n, ACK)->verdict, PASS);
-		answer(&c, n, "HTTP/1.1 204 No\r\n", 17, ACK);
-		data(&c, n, bad, n, ACK);
-		assert_int_equal(followed(&c, &f), 0);
-		assert_int_equal(f.phase, BN_HTTP_WAITING);
-		answer(&c, n, "\r\n", 2, ACK | PSH);
-		usleep(600000);
-		data(&c, n, bad, n, ACK);
-		assert_int_equal(followed(&c, &f), 0);
-		assert_int_equal(f.phase, BN_HTTP_ANSWERED);
-		over(&c);
-		/* Not what it says it heard: another of its SYN-ACKs. */
-		c = begin(e, v6);
-		assert_int_equal(answer(&c, 9, "220 hello\r\n", 11, ACK)->verdict, PASS);
-		assert_int_equal(followed(&c, &f), -ENOENT);
-	}
-	env_free(e);
-}
-
 /* Data behind an Upgrade comes to an end, whatever is known of the answer. */
 static void upgrade(void **state)
 {
@@ -612,7 +570,7 @@ int main(void)
 		cmocka_unit_test(changed_bytes), cmocka_unit_test(odd_packets), cmocka_unit_test(unsupported),	 cmocka_unit_test(pipelined),
 		cmocka_unit_test(off_and_on),	 cmocka_unit_test(long_body),   
 		cmocka_unit_test(damaged),
-		cmocka_unit_test(server_acknowledges), cmocka_unit_test(server_speaks_first), cmocka_unit_test(upgrade),
+		cmocka_unit_test(server_acknowledges), cmocka_unit_test(upgrade),
 		cmocka_unit_test(cost),
 	};
 
