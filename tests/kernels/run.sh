@@ -77,7 +77,7 @@ modules() { # kernel's directory: what the tests need, dependencies first, as /l
 		for d in $(tr '\0' '\n' <"$ko" | sed -n 's/^depends=//p' | tr , ' '); do need "$1" "$d"; done
 		echo "$2.ko" >>"$root/lib/modules/order"
 	}
-	for m in veth sch_ingress cls_bpf bridge vxlan macvlan tun sctp nf_conntrack inet_diag tcp_diag; do need "$1" $m; done
+	for m in veth sch_ingress sch_tbf cls_bpf bridge vxlan macvlan tun sctp nf_conntrack inet_diag tcp_diag; do need "$1" $m; done
 }
 
 image() { # kernel's directory -> $out/initrd
