@@ -177,7 +177,8 @@ static void recover(struct event_base *base, struct bn_reflector *r, struct bn_s
 
 static void check_text(char *text)
 {
-	json_t *o = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	/* NUL: as it stood in the object, in a condition of somebody else for one. */
+	json_t *o = text ? json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL) : NULL;
 
 	MUST(!text || json_is_object(o));
 	json_decref(o);
