@@ -60,8 +60,9 @@ def test_refused_and_closed():
         c.n1.stop()
         c.n1.start(env={"BPFNET_HTTP": "slow"})
         put(c, RULES)
+        wait_for("rules, byte by byte", lambda: ask(c.near, c.web.ip, 8080, "GET", "/slow") == 403)
         in_force(c, c.near)
-        assert ask(c.near, c.web.ip, 8080, "GET", "/slow") == 403 and "judged byte by byte" in c.n1.log_tail(200)
+        assert "judged byte by byte" in c.n1.log_tail(200)
         assert c.n1.json("status")["features"]["http"] is True
         # And back: a kernel that can.
         c.n1.stop()
