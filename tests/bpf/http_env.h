@@ -85,17 +85,23 @@ static _unused_ void sum_put(struct conn *c, const struct pk *p, struct frame *f
 }
 
 /* A segment of the client into pod A. */
+static _unused_ void segment(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags, struct frame *f)
+{
+	struct pk p = {REMOTE, c->pod, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
+		       .seq = FIRST + at, .ack = c->ack};
+
+	build(f, &p, c->v6);
+	if (n)
+		memcpy(f->b + f->l4 + 20, bytes, n);
+	sum_put(c, &p, f);
+}
+
 static _unused_ struct result *data(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
 {
 	static struct result res;
-	struct pk p = {REMOTE, c->pod, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
-		       .seq = FIRST + at, .ack = c->ack};
 	struct frame f;
 
-	build(&f, &p, c->v6);
-	if (n)
-		memcpy(f.b + f.l4 + 20, bytes, n);
-	sum_put(c, &p, &f);
+	segment(c, at, bytes, n, flags, &f);
 	run_frame(c->e, &(struct run){.to_pod = true, .ifindex = IF_A + c->pod, .in_ifindex = IF_UP}, &f, &res);
 	tell("data", at, n, &res);
 	return &res;

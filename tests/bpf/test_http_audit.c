@@ -102,14 +102,9 @@ static void passes(struct env *e, const struct run *r, const struct frame *f)
 
 static void to_server(struct conn *c, uint32_t at, const void *bytes, size_t n, uint8_t flags)
 {
-	struct pk p = {REMOTE, c->pod, c->sport, PORT, TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD,
-		       .seq = FIRST + at, .ack = c->ack};
 	struct frame f;
 
-	build(&f, &p, c->v6);
-	if (n)
-		memcpy(f.b + f.l4 + 20, bytes, n);
-	sum_put(c, &p, &f);
+	segment(c, at, bytes, n, flags, &f);
 	passes(c->e, &(struct run){.to_pod = true, .ifindex = IF_A + c->pod, .in_ifindex = IF_UP}, &f);
 }
 

@@ -30,6 +30,22 @@ def in_force(c, clients, web):
         wait_for("rules in force", lambda: judged(h))
 
 
+@contextlib.contextmanager
+def attacked(prefix, server):
+    """(cluster, pod that `server` runs in behind a rule for /v1, clients near and far whose kernels keep out of it)"""
+    with Cluster(prefix) as c:
+        web = c.pod("n1", "web", labels={"app": "web"})
+        clients = c.pod("n1", "near"), c.pod("n2", "far")
+        c.seen = f"{c.dir}/seen"
+        web.popen(["/usr/bin/python3", "-c", server, c.seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        policy(c, [{"path": {"value": "/v1"}}])
+        c.start()
+        in_force(c, clients, web)
+        for h in clients:
+            quiet(h)
+        yield c, web, clients
+
+
 def quiet(h):
     """The kernel of the client knows nothing of these connections and would reset them."""
     for cmd in ("iptables", "ip6tables"):
@@ -92,23 +108,15 @@ class Multi(Raw):
 
 def test_mptcp():
     """A mapping moves bytes: the head that is judged would not be read at all, and its body in its place."""
-    with Cluster("hm") as c:
-        web = c.pod("n1", "web", labels={"app": "web"})
-        clients = c.pod("n1", "near"), c.pod("n2", "far")
-        seen = f"{c.dir}/seen"
-        web.popen(["/usr/bin/python3", "-c", MPTCP_SERVER, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        policy(c, [{"path": {"value": "/v1"}}])
-        c.start()
-        in_force(c, clients, web)
+    with attacked("hm", MPTCP_SERVER) as (c, web, clients):
         for h in clients:
-            quiet(h)
             for fam in (4, 6):
                 r = Multi(h, web.addr(fam))
                 r.mapped(POST, 0, r.dsn - len(POST))
                 r.mapped(BAD, len(POST), r.dsn)
                 rx = r.drain()
                 r.sock.close()
-                with open(seen, "rb") as f:
+                with open(c.seen, "rb") as f:
                     assert b"\nGET /secret" not in b"\n" + f.read().replace(POST + BAD, b""), (h.name, fam)
                 # A client that does not mind speaks plain TCP then.
                 with h.enter():
@@ -161,16 +169,8 @@ def frame(h, r, data):
 
 def test_packet_ring():
     """A ring of packets that the client and the kernel share: what it writes there behind the verdict is not what is read."""
-    with Cluster("hr") as c:
-        web = c.pod("n1", "web", labels={"app": "web"})
-        clients = c.pod("n1", "near"), c.pod("n2", "far")
-        seen = f"{c.dir}/seen"
-        web.popen(["/usr/bin/python3", "-c", SLOW, seen], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        policy(c, [{"path": {"value": "/v1"}}])
-        c.start()
-        in_force(c, clients, web)
+    with attacked("hr", SLOW) as (c, web, clients):
         for h in clients:
-            quiet(h)
             for fam in (4, 6):
                 r, ring = Raw(h, web.addr(fam)), Ring(h)
                 good = frame(h, r, OK)
@@ -181,6 +181,6 @@ def test_packet_ring():
                 assert r.rx.startswith(b"HTTP/1.1 200"), (h.name, fam, r.rx)
                 r.sock.close()
                 ring.close()
-        with open(seen, "rb") as f:
+        with open(c.seen, "rb") as f:
             got = f.read()
         assert got.count(OK) == 4 and b"/secret" not in got, got
