@@ -134,8 +134,8 @@ static void stream(struct game *g, struct text *t, bool ws)
 
 /* --- The server's side --------------------------------------------------------------------------- */
 
-static void segment(struct game *g, bool to_pod, uint32_t at, const void *bytes, uint32_t n, uint8_t flags,
-		    struct frame *out, int *verdict)
+static void put_segment(struct game *g, bool to_pod, uint32_t at, const void *bytes, uint32_t n, uint8_t flags,
+			struct frame *out, int *verdict)
 {
 	struct pk p = {to_pod ? REMOTE : A, to_pod ? A : REMOTE, to_pod ? g->c.sport : PORT, to_pod ? PORT : g->c.sport,
 		       TCP, flags, .len = n ? (uint16_t)n : NOPAYLOAD};
@@ -247,7 +247,7 @@ static void says(struct game *g)
 			s->begin = s->next;
 		}
 	}
-	segment(g, false, 0, text, (uint32_t)strlen(text), ACK, &out, &verdict);
+	put_segment(g, false, 0, text, (uint32_t)strlen(text), ACK, &out, &verdict);
 	if (rnd(g, 2))
 		g->acked = g->c.ack;
 }
@@ -277,7 +277,7 @@ static void one_segment(struct game *g)
 		n = 0;
 	}
 	fin = g->honest ? at + n == t->n && rnd(g, 2) : !rnd(g, 20);
-	segment(g, true, at, n ? t->b + at : NULL, n, fin ? ACK | FIN : ACK, &out, &verdict);
+	put_segment(g, true, at, n ? t->b + at : NULL, n, fin ? ACK | FIN : ACK, &out, &verdict);
 	if (verdict == PASS && rnd(g, 4))
 		takes(g, &out);
 }
@@ -290,7 +290,7 @@ static void pretends(struct game *g)
 	struct frame out;
 	int verdict;
 
-	segment(g, true, at, NULL, 0, kinds[rnd(g, ARRAY_SIZE(kinds))], &out, &verdict);
+	put_segment(g, true, at, NULL, 0, kinds[rnd(g, ARRAY_SIZE(kinds))], &out, &verdict);
 	if (verdict == PASS && (out.b[out.l4 + 13] & (RST | FIN)))
 		takes(g, &out);
 }
@@ -396,12 +396,12 @@ static void too_many(void **state)
 	bn_http_rules_freep(&rules);
 	g->c = begin(http_env_of(plain_text, 0), 0);
 	g->acked = g->c.ack;
-	segment(g, true, 0, b, 1, ACK, &out, &verdict);
+	put_segment(g, true, 0, b, 1, ACK, &out, &verdict);
 	for (at = first; at < end; at += 1400) {
-		segment(g, true, at, b + at, end - at < 1400 ? end - at : 1400, ACK, &out, &verdict);
+		put_segment(g, true, at, b + at, end - at < 1400 ? end - at : 1400, ACK, &out, &verdict);
 		assert_int_equal(verdict, PASS);
 	}
-	segment(g, true, 1, b + 1, first - 1, ACK, &out, &verdict);
+	put_segment(g, true, 1, b + 1, first - 1, ACK, &out, &verdict);
 	assert_true(verdict == SHOT || (out.b[out.l4 + 13] & RST));
 	assert_int_equal(followed(&g->c, &f), 0);
 	assert_int_equal(f.phase, BN_HTTP_ANSWERED);
