@@ -34,12 +34,32 @@ static void put_end(const char *pod, const char *addr, const char *proto, json_i
 		printf(":%lld", (long long)port);
 }
 
+/* shop/api-0:8080; on the way through a service its own address is not in the packet yet: shop/api-0
+ * (shop/api 10.96.0.80:80), or without a pod 10.96.0.80:80 (shop/api).
+ */
+static void put_destination(const json_t *f, const char *proto)
+{
+	json_int_t port = json_integer_value(json_object_get(f, "destinationPort"));
+	const char *pod = str(f, "destinationPod"), *addr = str(f, "destination") ?: "?";
+	const char *svc = str(f, "destinationService");
+
+	put_end(svc ? NULL : pod, svc && pod ? pod : addr, proto, svc && pod ? 0 : port);
+	if (!svc)
+		return;
+	fputs(" (", stdout);
+	put_safe(svc);
+	if (pod) {
+		putchar(' ');
+		put_end(NULL, addr, proto, port);
+	}
+	putchar(')');
+}
+
 static void print_flow(const json_t *f)
 {
 	const char *time = str(f, "time") ?: "?", *t = strchr(time, 'T');
 	const char *proto = str(f, "protocol") ?: "?";
 	const json_t *http = json_object_get(f, "http");
-	json_int_t port = json_integer_value(json_object_get(f, "destinationPort"));
 	json_int_t lost = json_integer_value(json_object_get(f, "lost"));
 
 	if (lost)
@@ -48,7 +68,7 @@ static void print_flow(const json_t *f)
 	       json_is_true(json_object_get(f, "audit")) ? "audit" : str(f, "verdict") ?: "?", str(f, "direction") ?: "-");
 	put_end(str(f, "sourcePod"), str(f, "source") ?: "?", proto, 0);
 	fputs(" -> ", stdout);
-	put_end(str(f, "destinationPod"), str(f, "destination") ?: "?", proto, port);
+	put_destination(f, proto);
 	printf(" %s", proto);
 	if (str(f, "reason"))
 		printf("  %s", str(f, "reason"));

@@ -54,6 +54,15 @@ static const struct bn_col refused_cols[] = {
 	{ 0 },
 };
 
+static const struct bn_col limit_cols[] = {
+	{ "LIMIT", "reason", 0 },
+	{ "WHAT", "what", 0 },
+	{ "PACKETS", "packets", BN_COL_RIGHT },
+	{ "AGO", "secondsAgo", BN_COL_RIGHT },
+	{ "WHAT TO DO", "advice", 0 },
+	{ 0 },
+};
+
 static const struct bn_col order_cols[] = {
 	{ "BEFORE OURS ON", "interface", 0 },
 	{ "HOOK", "hook", 0 },
@@ -76,7 +85,7 @@ static const struct {
 } tables[] = {
 	{ "sources", source_cols },	      { "rejected", rejected_cols },
 	{ "policyErrors", policy_cols },      { "endpointProblems", problem_cols },
-	{ "httpRefused", refused_cols },      { "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
+	{ "limits", limit_cols },	      { "httpRefused", refused_cols },	    { "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
 };
 
 /* The contract's object when there is no daemon to make it. */

@@ -275,11 +275,21 @@ static void print_scalars(const json_t *o)
 	json_object_foreach((json_t *)o, key, v) {
 		_cleanup_(freep) char *text = NULL;
 
-		if (is_list(v) || json_is_object(v) || (json_is_array(v) && !json_array_size(v)))
+		if (is_list(v) || json_is_object(v) || !strcmp(key, "problems") || (json_is_array(v) && !json_array_size(v)))
 			continue;
 		text = bn_out_cell(o, key);
 		printf("%-26s %s\n", key, text ?: "?");
 	}
+}
+
+/* Why it does not answer: first of all. */
+static void print_problems(const json_t *svc)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(svc, "problems"), i, v)
+		printf("%-26s %s\n", "PROBLEM", json_string_value(v) ?: "?");
 }
 
 /* Leaves out the columns of which no row says anything. */
@@ -330,6 +340,7 @@ int bn_cmd_svc_show(struct bn_cli *c)
 	add_live(c, svc);
 	if (c->format == BN_JSON || c->format == BN_YAML)
 		return bn_out_object(c, svc, NULL);
+	print_problems(svc);
 	print_scalars(svc);
 	r = print_blocks(json_object_get(svc, "frontends"), "backends", backend_cols);
 	r = r ?: print_blocks(json_object_get(svc, "ports"), "endpoints", endpoint_cols);

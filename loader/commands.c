@@ -61,6 +61,27 @@ static void add_pods(struct bn_daemon *d, json_t *show)
 		}
 }
 
+/* Of an object that is not there because it was refused: the field and what is wrong. */
+static char *refused_because(struct bn_daemon *d, const char *kind, const char *ns, const char *name)
+{
+	_cleanup_(json_decrefp) json_t *list = d->source ? bn_source_rejected_json(d->source) : NULL;
+	const char *k, *s, *n, *field = NULL, *message = NULL;
+	char *text = NULL;
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(list, i, row) {
+		if (json_unpack(row, "{s:s, s:s, s:s, s?s, s?s}", "kind", &k, "namespace", &s, "name", &n,
+				"field", &field, "message", &message) < 0 ||
+		    strcmp(k, kind) || strcmp(s, ns) || strcmp(n, name))
+			continue;
+		if (asprintf(&text, "%s %s", field ?: "", message ?: "") < 0)
+			return NULL;
+		return text;
+	}
+	return NULL;
+}
+
 static int svc_show(const json_t *args, struct bn_reply *r, void *data)
 {
 	struct bn_daemon *d = data;
@@ -70,8 +91,12 @@ static int svc_show(const json_t *args, struct bn_reply *r, void *data)
 	if (err)
 		return err;
 	r->data = bn_services_show(d->services, ns, name);
-	if (!r->data)
-		return bn_reply_error(r, ENOENT, "no service %s/%s in force", ns, name);
+	if (!r->data) {
+		_cleanup_(freep) char *why = refused_because(d, "Service", ns, name);
+
+		return bn_reply_error(r, ENOENT, "no service %s/%s in force%s%s", ns, name,
+				      why ? "; it was refused: " : "", why ?: "");
+	}
 	add_pods(d, r->data);
 	return 0;
 }
@@ -204,6 +229,17 @@ static bool slot_pod(void *data, uint32_t slot, char *buf, size_t len)
 	return true;
 }
 
+static bool service_at(void *data, const struct bn_addr *a, __be16 port, uint8_t proto, bool node_port,
+		       char *buf, size_t len)
+{
+	const char *name = bn_services_name_at(((struct bn_daemon *)data)->services, a, port, proto, node_port);
+
+	if (!name)
+		return false;
+	snprintf(buf, len, "%s", name);
+	return true;
+}
+
 static bool rule_of(void *data, uint32_t rule, char *buf, size_t len, uint32_t *index)
 {
 	struct bn_rule_ref ref;
@@ -243,7 +279,7 @@ static void followed(void *data, bool yes)
 static int open_flows(struct bn_daemon *d)
 {
 	const struct bn_flows_env env = {
-		.pod_at = pod_at, .slot_pod = slot_pod, .rule = rule_of, .followed = followed, .match = match_of,
+		.pod_at = pod_at, .slot_pod = slot_pod, .service_at = service_at, .rule = rule_of, .followed = followed, .match = match_of,
 		.data = d
 	};
 	int r;

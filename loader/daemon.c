@@ -11,6 +11,7 @@
 
 #include "loader/log.h"
 #include "loader/model/verify.h"
+#include "loader/source/kube/config.h"
 #include "loader/source/kube/kube.h"
 #include "loader/source/laststate.h"
 #include "loader/source/manifests.h"
@@ -398,6 +399,28 @@ static int open_source(struct bn_daemon *d)
 	return r < 0 ? log_err_r(r, "source '%s'", d->source->name) : 0;
 }
 
+/* A mistake in the command line must not leave hooks and pins behind: looked at before anything is touched. */
+static int check_start(const struct bn_opts *o)
+{
+	const struct bn_kube_config_opts co = { o->kubeconfig, o->master, NULL };
+	_cleanup_(bn_kube_config_freep) struct bn_kube_config *config = NULL;
+	_cleanup_(freep) char *lacks = NULL;
+	char err[512] = "";
+	int r;
+
+	r = bn_kernel_preconditions(&lacks);
+	if (r < 0) {
+		log_error("%s", lacks ? lacks : strerror(-r));
+		return r;
+	}
+	if (o->manifests)
+		return 0;
+	r = bn_kube_config_load(&co, &config, err);
+	if (r < 0)
+		log_error("%s", err[0] ? err : strerror(-r));
+	return r;
+}
+
 int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret)
 {
 	_cleanup_(bn_daemon_freep) struct bn_daemon *d = calloc(1, sizeof(*d));
@@ -408,7 +431,9 @@ int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret)
 		return log_err_r(ENOMEM, "start");
 	d->opts = opts;
 	d->wake_fd = -1;
-	r = open_loop(d);
+	r = check_start(opts);
+	if (!r)
+		r = open_loop(d);
 	if (!r)
 		r = make_dir(opts->run_dir);
 	if (!r)

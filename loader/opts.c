@@ -80,7 +80,7 @@ static const struct opt_def defs[] = {
 	{ O_HTTP_MAX, "http-max", "N", "connections with HTTP rules that there is room for (default 65536)" },
 	{ O_MAX_BACKENDS, "max-backends", "N", "backend slots, all services together (default 524288)" },
 	{ O_PROXY_NAME, "service-proxy-name", "NAME", "serve the Services with this service-proxy-name label" },
-	{ O_LOG_LEVEL, "log-level", "LEVEL", "error, warn, info or debug (default info)" },
+	{ O_LOG_LEVEL, "log-level", "error|warn|info|debug", "(default info)" },
 	{ O_LOG_FORMAT, "log-format", "text|json", "(default text)" },
 	{ O_HELP, "help", NULL, "this text" },
 	{ O_VERSION, "version", NULL, "version of bpfnetd" },

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -82,6 +83,23 @@ static json_t *http_json(const struct bn_daemon *d)
 			 d->kernel->maps->entries[BN_MAP_http_blocks], "unsupported", bn_kernel_no_http(d->kernel));
 }
 
+/* What does not fit, or did not lately: it is no reason not to be ready, and no secret either. */
+static json_t *limits_json(struct bn_daemon *d)
+{
+	const struct bn_services_stats *s = bn_services_stats(d->services);
+	struct timespec now;
+	json_t *a;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	a = bn_limits_json(&d->limits, now.tv_sec * 1000000000ull + now.tv_nsec);
+	if (s->refused)
+		json_array_append_new(a, json_pack("{ss so ss}", "reason", "SERVICES", "what",
+						   json_sprintf("%" PRIu64 " addresses or backend lists of services found no room: they are "
+								"not in force as they should be", s->refused), "advice",
+						   "the log and 'bpfnet svc show' say which; --max-backends"));
+	return a;
+}
+
 /* Which of the conditions of `ready` do not hold, in words. */
 static json_t *waiting_json(struct bn_daemon *d)
 {
@@ -134,6 +152,7 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 	json_object_set_new(o, "sources", bn_source_json(d->source));
 	json_object_set_new(o, "rejected", bn_source_rejected_json(d->source));
 	json_object_set_new(o, "waiting", waiting_json(d));
+	json_object_set_new(o, "limits", limits_json(d));
 	json_object_set_new(o, "endpoints", endpoints_json(d));
 	if (bn_endpoints_problems(d->endpoints, &problems) == 0)
 		json_object_set_new(o, "endpointProblems", problems);

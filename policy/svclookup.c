@@ -364,8 +364,18 @@ static int choose(struct bn_svcindex *x, const struct x_svc *s, const struct bn_
 		c, p, !at && (f->kind == BN_FRONT_LOADBALANCER || f->kind == BN_FRONT_EXTERNALIP));
 	if (r < 0)
 		return r;
+	if (!c->nbackends)
+		bn_svc_why_empty(p, s->slices, s->nslices, c->why, sizeof(c->why));
 	*ret = TAKE_PTR(c);
 	return 0;
+}
+
+const struct bn_service *bn_svcindex_at(struct bn_svcindex *x, const struct bn_addr *addr)
+{
+	struct bn_front_key any = {.addr = *addr, .scope = BN_SCOPE_ADDR};
+	const struct x_front *f = index_fresh(x) < 0 ? NULL : front_find(x, &any);
+
+	return f ? f->svc->svc : NULL;
 }
 
 static const struct bn_node *node_at(const struct bn_svcindex *x, const struct bn_addr *a)

@@ -108,6 +108,18 @@ bool bn_service_ours(const struct bn_service *svc, const struct bn_svc_env *env)
 /* Does the slice count at all (has a service, is not headless, not FQDN)? */
 bool bn_slice_usable(const struct bn_slice *slice);
 
+/* --- why something does not answer, in words (policy/svcwhy.c) -------------------------------- */
+
+#define BN_SVC_WHY 256
+
+/* Is the service not served at all? Then true, and why in buf. */
+bool bn_svc_why_not_served(const struct bn_service *svc, const char *proxy_name, char *buf, size_t len);
+/* What it has instead of this port. */
+void bn_svc_why_no_port(const struct bn_service *svc, uint16_t port, uint8_t proto, char *buf, size_t len);
+/* Why a port of a model has no endpoint in the list that is asked for; slices as for bn_svcmodel_build. */
+void bn_svc_why_empty(const struct bn_sm_port *p, const struct bn_slice *const *slices, uint32_t nslices,
+		      char *buf, size_t len);
+
 /* Of two services that claim one frontend, which gets it: < 0 the first. By kind, then namespace,
  * then name.
  */
@@ -132,6 +144,7 @@ struct bn_svc_choice {
 	const char *port_name;
 	enum bn_sm_list list; /* REJECT or DROP: no backends */
 	bool src_denied;      /* loadBalancerSourceRanges exclude the client */
+	char why[BN_SVC_WHY]; /* no backends: because of what */
 	uint32_t nbackends;
 	struct bn_sm_ep *backends; /* those that a new connection may get; sorted */
 };
@@ -152,5 +165,7 @@ int bn_svcindex_by_name(struct bn_svcindex *x, const char *node, const struct bn
 			const char *ns, const char *name, uint16_t port, uint8_t proto,
 			struct bn_svc_choice **ret);
 void bn_svc_choice_freep(struct bn_svc_choice **c);
+/* Whose ClusterIP it is; NULL: of no service that is ours. Valid until the store changes. */
+const struct bn_service *bn_svcindex_at(struct bn_svcindex *x, const struct bn_addr *addr);
 
 #endif

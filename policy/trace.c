@@ -146,15 +146,17 @@ static void let_go(struct bn_tracer *t)
 	t->held.n = 0;
 }
 
-static json_t *policies_json(const struct bn_matrix_view *v)
+static json_t *policies_json(const struct bn_tracer *t, const struct bn_matrix_view *v)
 {
 	json_t *list = json_array();
 
-	for (uint32_t k = 0; k < v->npolicies; k++)
-		json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "kind",
-						      bn_kind_name(v->policies[k]->o.kind),
-						      "namespace", v->policies[k]->o.ns, "name",
-						      v->policies[k]->o.name));
+	for (uint32_t k = 0; k < v->npolicies; k++) {
+		const struct bn_netpol *p = v->policies[k];
+		bool refused = p->o.refused || bn_compiler_refused(t->c, p);
+
+		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:b}", "kind", bn_kind_name(p->o.kind), "namespace",
+						      p->o.ns, "name", p->o.name, "refused", refused));
+	}
 	return list;
 }
 
@@ -247,13 +249,11 @@ static int direction(struct bn_tracer *t, const struct bn_flow *f, enum bn_dir d
 		return r;
 	if (compare(t, &cell, f, dir, &x) < 0)
 		return bn_trace_fail(
-			err, -EUCLEAN,
-			"internal error: the compiled rules of %s/%s (%s) say %d, the objects "
-			"say %d: please report it",
+			err, -EUCLEAN, "internal error: the compiled rules of %s/%s (%s) say %d, the objects say %d: please report it",
 			pod->o.ns, pod->o.name, dir == BN_EGRESS ? "egress" : "ingress",
 			cell.action, x.action);
 	allow = cell.action != BN_ACT_DENY;
-	j = json_pack("{s:b,s:o,s:n}", "isolated", 1, "policies", policies_json(&v), "rule");
+	j = json_pack("{s:b,s:o,s:n}", "isolated", 1, "policies", policies_json(t, &v), "rule");
 	if (!j)
 		return -ENOMEM;
 	if (allow) {

@@ -70,10 +70,10 @@ static int judge(struct bn_tracer *t, const struct bn_side *from, const struct b
 	if (!c->nbackends) {
 		json_object_set_new(
 			svc, "reason",
-			json_string(c->list == BN_LIST_DROP
-					    ? "the service has no endpoint on the client's node "
-					      "and its traffic policy is Local"
-					    : "the service has no ready endpoint"));
+			c->list == BN_LIST_DROP
+				? json_string("the service has no endpoint on the client's node "
+					      "and its traffic policy is Local")
+				: json_sprintf("the service has no ready endpoint: %s", c->why));
 		return 1;
 	}
 	for (uint32_t k = 0; k < c->nbackends; k++) {
@@ -113,6 +113,37 @@ static bool split(const char *to, char *ns, size_t nslen, const char **name)
 	return true;
 }
 
+/* By name, and nothing was found: what is there instead? */
+static int no_service(struct bn_tracer *t, const struct bn_trace_query *q, const char *ns, const char *name,
+		      int r, json_t **err)
+{
+	const struct bn_service *svc =
+		(const struct bn_service *)bn_store_get(t->store, BN_KIND_SERVICE, ns, name);
+	char why[BN_SVC_WHY];
+
+	if (!svc)
+		return bn_trace_fail(err, r, "service %s/%s is not known", ns, name);
+	if (bn_svc_why_not_served(svc, NULL, why, sizeof(why)))
+		return bn_trace_fail(err, r, "service %s/%s is not served: %s", ns, name, why);
+	bn_svc_why_no_port(svc, q->port, q->proto, why, sizeof(why));
+	return bn_trace_fail(err, r, "service %s/%s has no port %u/%s; %s", ns, name, q->port,
+			     bn_proto_name(q->proto), why);
+}
+
+/* A ClusterIP, and a port that its service does not have. */
+static json_t *other_port(struct bn_tracer *t, const struct bn_addr *addr, const struct bn_trace_query *q)
+{
+	const struct bn_service *svc = bn_svcindex_at(t->svcs, addr);
+	char why[BN_SVC_WHY] = "", text[BN_ADDR_STRLEN];
+
+	if (svc)
+		bn_svc_why_no_port(svc, q->port, q->proto, why, sizeof(why));
+	return json_pack("{s:s*,s:s*,s:s,s:s,s:i,s:[],s:o}", "namespace", svc ? svc->o.ns : NULL, "name",
+			 svc ? svc->o.name : NULL, "kind", "ClusterIP", "address", bn_addr_format(addr, text),
+			 "port", q->port, "backends", "reason",
+			 json_sprintf("a service address, but no service has this port: refused; %s", why));
+}
+
 int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 		     const struct bn_trace_query *q, json_t **svc, bool *allow, json_t **eg,
 		     json_t **in, json_t **err)
@@ -127,12 +158,8 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 	if (split(q->to, ns, sizeof(ns), &name)) {
 		r = bn_svcindex_by_name(t->svcs, node, &from->addr, ns, name, q->port, q->proto,
 					&c);
-		if (r == -ENXIO)
-			return bn_trace_fail(err, r, "service %s/%s has no port %u/%s", ns, name,
-					     q->port, bn_proto_name(q->proto));
 		if (r < 0)
-			return bn_trace_fail(
-				err, r, "service %s/%s is not known, or has no address", ns, name);
+			return no_service(t, q, ns, name, r, err);
 	} else {
 		if (bn_addr_parse(q->to, &addr) < 0)
 			return 0;
@@ -143,9 +170,7 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 		if (r == -ENOENT)
 			return 0;
 		if (r == -EADDRNOTAVAIL) {
-			*svc = json_pack(
-				"{s:s,s:[],s:s}", "kind", "ClusterIP", "backends", "reason",
-				"a service address, but no service has this port: refused");
+			*svc = other_port(t, &addr, q);
 			*allow = false;
 			return 1;
 		}

@@ -216,7 +216,8 @@ static void print_direction(FILE *out, const char *label, const json_t *j)
 	if (json_array_size(list)) {
 		fputs("         isolated by", out);
 		json_array_foreach (list, i, p)
-			fprintf(out, "%s %s/%s", i ? "," : "", str(p, "namespace"), str(p, "name"));
+			fprintf(out, "%s %s/%s%s", i ? "," : "", str(p, "namespace"), str(p, "name"),
+				json_is_true(json_object_get(p, "refused")) ? " (refused: it allows nothing; see bpfnet status)" : "");
 		fputc('\n', out);
 	}
 	if (json_is_object(json_object_get(j, "rule")))
@@ -230,21 +231,45 @@ static void print_direction(FILE *out, const char *label, const json_t *j)
 			json_is_false(json_object_get(k, "agrees")) ? " (DISAGREES)" : "");
 }
 
+#define ALIKE 4
+
+static bool same_judgement(const json_t *a, const json_t *b)
+{
+	return json_equal(json_object_get(a, "egress"), json_object_get(b, "egress")) &&
+	       json_equal(json_object_get(a, "ingress"), json_object_get(b, "ingress"));
+}
+
+static void print_more(FILE *out, size_t *n)
+{
+	if (*n)
+		fprintf(out, "  and %zu more like the last one\n", *n);
+	*n = 0;
+}
+
 static void print_service(FILE *out, const json_t *svc)
 {
 	const json_t *list = json_object_get(svc, "backends"), *b;
-	size_t i;
+	size_t i, more = 0;
 
 	fprintf(out, "service  %s/%s %s %s port %d: %s\n", str(svc, "namespace"), str(svc, "name"),
 		str(svc, "kind"), str(svc, "address"),
 		(int)json_integer_value(json_object_get(svc, "port")), str(svc, "reason"));
 	json_array_foreach (list, i, b) {
+		const json_t *same = i ? json_array_get(list, i - 1) : NULL;
+
+		/* Of a hundred backends that are judged alike one is enough. */
+		if (i >= ALIKE && same_judgement(b, same)) {
+			more++;
+			continue;
+		}
+		print_more(out, &more);
 		fprintf(out, "  backend %s port %d %s: %s\n", str(b, "address"),
 			(int)json_integer_value(json_object_get(b, "port")), str(b, "pod"),
 			str(b, "verdict"));
 		print_direction(out, " egress", json_object_get(b, "egress"));
 		print_direction(out, " ingress", json_object_get(b, "ingress"));
 	}
+	print_more(out, &more);
 }
 
 void bn_trace_print(FILE *out, const json_t *answer)

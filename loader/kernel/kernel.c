@@ -61,8 +61,7 @@ static struct bn_kernel *alloc(const struct bn_opts *opts)
 	return TAKE_PTR(k);
 }
 
-/* What must hold before anything is touched. */
-static int preconditions(char **err)
+int bn_kernel_preconditions(char **err)
 {
 	struct rlimit inf = {RLIM_INFINITY, RLIM_INFINITY};
 	struct utsname u;
@@ -110,7 +109,7 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 	const char *tc = getenv("BPFNET_TC"); /* for tests: "clsact" where tcx would be used */
 	int r;
 
-	r = preconditions(err);
+	r = bn_kernel_preconditions(err);
 	if (r < 0)
 		return r;
 	k = alloc(opts);

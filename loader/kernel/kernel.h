@@ -26,6 +26,8 @@ struct bn_kernel {
 	struct bn_kernel_priv *p;
 };
 
+/* What must hold before anything is touched: capabilities, the kernel's version. */
+int bn_kernel_preconditions(char **err);
 int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **err);
 void bn_kernel_close(struct bn_kernel *k); /* the data plane stays in force */
 void bn_kernel_closep(struct bn_kernel **k);

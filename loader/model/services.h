@@ -49,6 +49,9 @@ json_t *bn_services_json(const struct bn_services *s);
  */
 json_t *bn_services_names(const struct bn_services *s);
 json_t *bn_services_row(const struct bn_services *s, const char *name);
+/* "namespace/name" of what answers there, in force; NULL: nothing. node_port: the address may be a node's */
+const char *bn_services_name_at(const struct bn_services *s, const struct bn_addr *a, __be16 port,
+				uint8_t proto, bool node_port);
 /* `svc show`: one service in detail; NULL with errno ENOENT when there is none in force. */
 json_t *bn_services_show(const struct bn_services *s, const char *ns, const char *name);
 

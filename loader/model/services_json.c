@@ -2,6 +2,8 @@
 /* What is in force, as JSON: `svc list`, with and without a daemon, and `svc show`. */
 #include <endian.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,6 +196,19 @@ json_t *bn_services_row(const struct bn_services *s, const char *name)
 	return row;
 }
 
+const char *bn_services_name_at(const struct bn_services *s, const struct bn_addr *a, __be16 port,
+				uint8_t proto, bool node_port)
+{
+	struct bn_front_key key = {.addr = *a, .port = port, .proto = proto, .scope = BN_SCOPE_EXACT};
+	const struct bn_svc_owner *o = bn_svcmap_holder(s->map, &key);
+
+	if (!o && node_port) {
+		bn_front_nodeport(&key, a, port, proto);
+		o = bn_svcmap_holder(s->map, &key);
+	}
+	return o ? bn_svc_owner_name(o) : NULL;
+}
+
 int bn_svc_list_pinned(const struct bn_maps *maps, json_t **ret)
 {
 	_cleanup_(bn_svcmap_freep) struct bn_svcmap *map = NULL;
@@ -254,12 +269,60 @@ static json_t *ranges_json(const struct bn_svcmodel *m)
 	return out;
 }
 
+static void add_problem(json_t *list, const char *text)
+{
+	json_array_append_new(list, json_string(text));
+}
+
+/* A port that some of its clients get no backend by. */
+static void port_problem(const struct svc_ent *e, const struct bn_sm_port *p, json_t *list)
+{
+	bool local = p->ncluster && !p->nlocal;
+	char why[BN_SVC_WHY], text[BN_SVC_WHY + 200];
+	const char *answer = "its clients are refused";
+
+	if (p->ncluster && !(local && (e->svc->itp_local || e->svc->etp_local)))
+		return;
+	bn_svc_why_empty(p, (const struct bn_slice *const *)e->slices, e->nslices, why, sizeof(why));
+	if (local && e->svc->itp_local)
+		answer = "internalTrafficPolicy is Local: what this node's clients send is dropped";
+	else if (local && p->nfronts < 2)
+		return; /* externalTrafficPolicy without an external address */
+	else if (local)
+		answer = "externalTrafficPolicy is Local: what comes to this node from outside is dropped";
+	snprintf(text, sizeof(text), "port %u/%s, %s: %s; %s", p->port, bn_proto_name(p->proto),
+		 p->v4 ? "IPv4" : "IPv6", why, answer);
+	add_problem(list, text);
+}
+
+/* Why it, or a part of it, answers nobody here: empty when all is well. */
+static json_t *problems_json(const struct svc_ent *e, const struct bn_svcmodel *m)
+{
+	json_t *list = json_array();
+	char text[BN_SVC_WHY];
+
+	for (uint32_t i = 0; i < m->nports; i++)
+		port_problem(e, &m->ports[i], list);
+	if (e->sums.refused) {
+		snprintf(text, sizeof(text), "%" PRIu64 " of its addresses or lists of backends found no room and are not in "
+			 "force as they should be: see --max-backends, and the log", (uint64_t)e->sums.refused);
+		add_problem(list, text);
+	}
+	if (e->sums.conflicts) {
+		snprintf(text, sizeof(text), "%" PRIu64 " of its addresses and ports belong to another service: bpfnet svc list "
+			 "shows whose they are", (uint64_t)e->sums.conflicts);
+		add_problem(list, text);
+	}
+	return list;
+}
+
 /* What the objects say; what is in force is beside it. */
 static int show_object(const struct bn_services *s, const struct svc_ent *e, json_t *out)
 {
 	_cleanup_(bn_svcmodel_freep) struct bn_svcmodel *m = NULL;
 	const struct bn_service *svc = e->svc;
 	json_t *ports = json_array();
+	char why[BN_SVC_WHY];
 	int r;
 
 	r = bn_svcmodel_build(svc, (const struct bn_slice *const *)e->slices, e->nslices, &s->env,
@@ -271,6 +334,9 @@ static int show_object(const struct bn_services *s, const struct svc_ent *e, jso
 	for (uint32_t i = 0; i < m->nports; i++)
 		json_array_append_new(ports, port_json(&m->ports[i]));
 	json_object_set_new(out, "type", json_string(bn_svc_type_name(svc->type)));
+	json_object_set_new(out, "problems", problems_json(e, m));
+	if (bn_svc_why_not_served(svc, s->env.proxy_name, why, sizeof(why)))
+		json_object_set_new(out, "notServed", json_string(why));
 	json_object_set_new(out, "internalTrafficPolicy",
 			    json_string(svc->itp_local ? "Local" : "Cluster"));
 	json_object_set_new(out, "externalTrafficPolicy",

@@ -115,6 +115,17 @@ static json_t *json_pod(const struct bn_flows *f, const struct bn_event *e, bool
 	return json_null();
 }
 
+/* The name of a service, where the packet was on its way to one: the pod's address is not its destination yet. */
+static void set_service(const struct bn_flows *f, const struct bn_event *e, json_t *o)
+{
+	bool no_backend = e->reason == BN_DROP_NO_BACKEND || e->reason == BN_DROP_NO_LOCAL_BACKEND;
+	char buf[BN_FLOWS_NAME];
+
+	if (f->env.service_at &&
+	    f->env.service_at(f->env.data, &e->dst, e->dport, e->proto, no_backend, buf, sizeof(buf)))
+		json_object_set_new(o, "destinationService", json_string(buf));
+}
+
 static void set_policy(const struct bn_flows *f, const struct bn_event *e, json_t *o)
 {
 	char buf[BN_FLOWS_NAME];
@@ -153,6 +164,7 @@ static json_t *flow_json(const struct bn_flows *f, const struct bn_event *e)
 	json_object_set_new(o, "destinationPort", json_integer(ntohs(e->dport)));
 	json_object_set_new(o, "sourcePod", json_pod(f, e, true));
 	json_object_set_new(o, "destinationPod", json_pod(f, e, false));
+	set_service(f, e, o);
 	json_object_set_new(o, "protocol", json_string(bn_proto_name(e->proto)));
 	set_policy(f, e, o);
 	json_object_set_new(o, "http", json_null());

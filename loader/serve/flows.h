@@ -36,6 +36,9 @@ struct bn_flows_match {
 struct bn_flows_env {
 	bool (*pod_at)(void *data, const struct bn_addr *a, char *buf, size_t len);
 	bool (*slot_pod)(void *data, uint32_t slot, char *buf, size_t len);
+	/* The service that answers there; node_port: of a node's address, too. port: network byte order */
+	bool (*service_at)(void *data, const struct bn_addr *a, __be16 port, uint8_t proto, bool node_port,
+			   char *buf, size_t len);
 	/* The policy a rule number belongs to; *index: the rule's place in ingress[] or egress[]. */
 	bool (*rule)(void *data, uint32_t rule, char *buf, size_t len, uint32_t *index);
 	/* Somebody reads more than what is denied now, or nobody does any more. */

@@ -265,6 +265,7 @@ static void limits_are_said(void **state)
 	const uint64_t s = 1000000000;
 	struct bn_maps *m = *state;
 	struct bn_limits l = {0};
+	json_t *list;
 
 	count_drop(m, BN_DROP_CT_FULL, 5);
 	assert_int_equal(bn_limits_tick(&l, m, 1 * s), 0);
@@ -278,6 +279,15 @@ static void limits_are_said(void **state)
 	assert_int_equal(bn_limits_tick(&l, m, 62 * s), 0);
 	assert_int_equal(bn_limits_tick(&l, m, 63 * s), 1);
 	assert_int_equal(bn_limits_tick(&l, m, 64 * s), 0);
+	list = bn_limits_json(&l, 600 * s); /* both, whether the log said it or not */
+	assert_int_equal(json_array_size(list), 2);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "reason")), "CT_FULL");
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "packets")), 1000);
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "secondsAgo")), 596);
+	json_decref(list);
+	list = bn_limits_json(&l, 605 * s);
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
 	count_drop(m, BN_DROP_CT_FULL, 0);
 	count_drop(m, BN_DROP_NAT_PORTS, 0);
 }

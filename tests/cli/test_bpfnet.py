@@ -377,6 +377,10 @@ def test_flows():
         d.answers["flows"] = Stream(*(dict(FLOW, http=None, protocol=p, destination="fd00::2") for p in ("UDP", "ICMPV6")))
         r = d.run("flows", "--no-follow")
         eq([x.split("-> ")[1].split("  ")[0] for x in r.out.splitlines()], ["[fd00::2]:80 UDP", "fd00::2 ICMPV6"])
+        svc = dict(FLOW, http=None, destinationService="a/s")
+        d.answers["flows"] = Stream(svc, dict(svc, destinationPod="a/y"))
+        eq([x.split("-> ")[1].split("  ")[0] for x in d.run("flows", "--no-follow").out.splitlines()],
+           ["10.0.0.2:80 (a/s) TCP", "a/y (a/s 10.0.0.2:80) TCP"])
         for args, last in (([], {}), (["--last", "3", "-f"], {"last": 3})):
             r = d.run("flows", *args)
             eq(d.requests[-1]["args"], {"drop": False, "follow": True, **last})
