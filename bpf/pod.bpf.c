@@ -247,7 +247,7 @@ static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 	}
 	bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_MAIN);
 	if (!bn_flow_mid(p))
-		bn_ct_touch(ref.h.bucket[1]);
+		bn_ct_fetch(&ref.h);
 	bn_ct_find(&ref, &hit);
 	if (hit.e && bn_ct_expired(hit.e, p->now_s))
 		hit.e = NULL;

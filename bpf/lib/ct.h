@@ -9,11 +9,12 @@
  *   nobody who does not know the seeds can aim at either. Range reduction is multiply-shift, so the
  *   number of buckets is free.
  * - What a packet costs here is cache misses: tags lie apart from the entries, a line for a bucket, and
- *   are compared without a branch (a way is as good as random, and the verifier would follow each).
+ *   are compared without a branch (a way is as good as random, and the verifier would follow each). Each key
+ *   has a way of the first bucket where it is put if it can be (bn_ct_home): tags and entry can be asked for at once.
  * - A reader compares tag, then key, and remembers `gen`; what it copied holds if `gen` is the same
  *   afterwards.
- * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way, an
- *   expired one, a closed one; then a half-open flow of the pod that has most of them in the
+ * - Insertion holds the bucket's lock while it copies. It takes, in this order: a free way (of these and of
+ *   expired ones first the key's own), an expired one, a closed one; then a half-open flow of the pod that has most of them in the
  *   bucket, its own on a tie. Never an established one.
  *
  * Written to compile in user space too, where the tests give the map and the lock.
@@ -184,6 +185,15 @@ static __always_inline __u32 bn_ct_way_of(const struct bn_ct_head *h, __u32 tag)
 }
 _Static_assert(BN_CT_WAYS == 14, "bn_ct_way_of counts seven pairs");
 
+/* The way where an entry stands if that was free when it came. */
+static __always_inline __u32 bn_ct_home(__u32 tag)
+{
+	__u32 way = (__u64)(tag << 1) * BN_CT_WAYS >> 32;
+
+	BN_OPAQUE(way); /* the checked register is the one used */
+	return way;
+}
+
 static __always_inline struct bn_ct_entry *bn_ct_in(__u32 bucket, const struct bn_ct_ref *r,
 						    __u32 *gen)
 {
@@ -222,6 +232,22 @@ static __always_inline void bn_ct_touch(__u32 bucket)
 
 	if (h)
 		*(volatile __u32 *)&h->spare = 0;
+}
+
+/* Before the look-up of a flow whose lines are hardly in a cache (its first packets; a datagram's): they are asked
+ * for together with the tags that would have to tell first where they are.
+ */
+static __always_inline void bn_ct_fetch(const struct bn_ct_hash *h)
+{
+	__u32 way = bn_ct_home(h->tag), bucket = h->bucket[0];
+	const struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
+
+	if (!b || way >= BN_CT_WAYS)
+		return;
+	(void)*(volatile __u64 *)&b->e[way].key;
+	(void)*(volatile __u64 *)&b->e[way].xd;
+	(void)*(volatile __u32 *)&b->e[way].created;
+	bn_ct_touch(h->bucket[1]);
 }
 
 /* The entry of a flow, whether or not it has expired. */
@@ -334,13 +360,15 @@ __noinline __u64 bn_ct_victim(__u32 bucket, struct bn_ct_new *n)
 	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
 	struct bn_ct_bucket *b = bpf_map_lookup_elem(&ct, &bucket);
 	__u64 best = 0;
+	__u32 home;
 
 	if (!h || !b || !n)
 		return 0;
 
+	home = bn_ct_home(n->h.tag);
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		best = bn_ct_max(best, bn_ct_weight(h, b, i, n->now_s) | i);
+		best = bn_ct_max(best, bn_ct_weight(h, b, i, n->now_s) | bn_eq(i, home) << 8 | i);
 	}
 	if (best >= BN_CT_W_CLOSED || best < BN_CT_W_HALF)
 		return best;
@@ -382,7 +410,7 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 }
 
 /* What a bucket's tags say, one cache line, which the look-up has just read: in the lowest byte a free
- * way, then their number, then 0 if no way has n's tag.
+ * way (n's home if that is), then their number, then 0 if no way has n's tag.
  */
 #define BN_CT_S_FREE(s) ((s) & 0xff00)
 #define BN_CT_S_SAME(s) ((s) >> 16)
@@ -390,17 +418,22 @@ static __always_inline void bn_ct_write(struct bn_ct_head *h, struct bn_ct_bucke
 __noinline __u64 bn_ct_scan(__u32 bucket, struct bn_ct_new *n)
 {
 	struct bn_ct_head *h = bpf_map_lookup_elem(&ct_heads, &bucket);
-	__u64 at = 0, free = 0, same;
+	__u64 at = 0, free = 0, same, is;
+	__u32 home;
 
 	if (!h || !n)
 		return 0;
+	home = bn_ct_home(n->h.tag);
+	if (home >= BN_CT_WAYS)
+		return 0;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < BN_CT_WAYS; i++) {
-		__u64 is = bn_eq(*(volatile __u32 *)&h->tag[i], 0);
-
+		is = bn_eq(*(volatile __u32 *)&h->tag[i], 0);
 		free += is;
 		at += (i - at) * is;
 	}
+	is = bn_eq(*(volatile __u32 *)&h->tag[home], 0);
+	at += (home - at) * is;
 	same = bn_ct_way_of(h, n->h.tag);
 	return (BN_CT_WAYS - same) << 16 | free << 8 | at;
 }

@@ -130,6 +130,8 @@ __noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags,
 		  (flags & (BN_CT_F_SHIFTED | BN_CT_F_ALIAS)) == BN_CT_F_SHIFTED
 			  ? BN_CT_ZONE_SHIFTED
 			  : BN_CT_ZONE_MAIN);
+	if (p->proto != BN_PROTO_TCP || (p->tcp & BN_TCP_SYN))
+		bn_ct_fetch(&other.h);
 	bn_ct_find(&other, &hit);
 	if (!hit.e || !(hit.flags & BN_CT_F_NAT))
 		return 1;

@@ -308,7 +308,7 @@ __noinline int bn_flow_out(bn_ctx *ctx, struct bn_pkt *p, __u32 shifted, __u32 r
 	if ((flags & BN_CT_F_NAT) && !bn_ct_ref_far(&s->ref, &p->x, p->proto, BN_CT_ZONE_MAIN)) {
 		/* Where the entry for the replies will stand, on its way while policies are asked. */
 		bn_ct_touch(s->ref.h.bucket[0]);
-		bn_ct_touch(s->ref.h.bucket[1]);
+		bn_ct_fetch(&s->ref.h);
 	}
 	if (bn_tunnel_to_node(p))
 		return -BN_DROP_TUNNEL;
@@ -436,7 +436,7 @@ static __always_inline void bn_net_find(struct bn_scratch *s, const struct bn_pk
 {
 	bn_ct_ref(&s->ref, t, proto, zone);
 	if (!bn_flow_mid(p))
-		bn_ct_touch(s->ref.h.bucket[1]);
+		bn_ct_fetch(&s->ref.h);
 	bn_ct_find(&s->ref, hit);
 	if (hit->e && bn_ct_expired(hit->e, p->now_s))
 		hit->e = NULL;

@@ -445,6 +445,57 @@ static void spread(void **state)
 	}
 }
 
+static bool at_home(uint32_t i)
+{
+	struct bn_tuple t = tuple(i);
+	struct bn_ct_entry *e = get(&t, NULL);
+	struct bn_ct_ref r;
+
+	assert_non_null(e);
+	bn_ct_ref(&r, &t, BN_PROTO_TCP, 0);
+	return e == &ct_mem[r.h.bucket[0]].e[bn_ct_home(r.h.tag)];
+}
+
+/* Where bn_ct_fetch looks before the tags are read: most flows of a table that is not full stand there, and
+ * two thirds of those that are the first to come after all have expired (a flow whose first bucket is full goes
+ * to the second one if that was swept already).
+ */
+static void homes(void **state)
+{
+	uint32_t there = 0, seen[BN_CT_WAYS] = {};
+	const uint32_t n = 2800, late = 100 + 2 * BN_CT_T_HALF_S;
+
+	(void)state;
+	table_new(1000);
+	for (uint32_t i = 1; i <= n; i++) {
+		struct bn_tuple t = tuple(i);
+		struct bn_ct_ref r;
+
+		assert_int_equal(put(&t, 0, 1, 100), 0);
+		bn_ct_ref(&r, &t, BN_PROTO_TCP, 0);
+		assert_in_range(bn_ct_home(r.h.tag), 0, BN_CT_WAYS - 1);
+		seen[bn_ct_home(r.h.tag)]++;
+		bn_ct_fetch(&r.h);
+		there += at_home(i);
+	}
+	assert_in_range(there, n * 85 / 100, n);
+	for (uint32_t w = 0; w < BN_CT_WAYS; w++)
+		assert_in_range(seen[w], n / BN_CT_WAYS / 2, n / BN_CT_WAYS * 2);
+	for (uint32_t i = n + 1; i <= 20 * n; i++) {
+		struct bn_tuple t = tuple(i);
+
+		put(&t, 0, 1, 100);
+	}
+	there = 0;
+	for (uint32_t i = 100 * n; i < 101 * n; i++) {
+		struct bn_tuple t = tuple(i);
+
+		assert_int_equal(put(&t, 0, 1, late), 0);
+		there += at_home(i);
+	}
+	assert_in_range(there, n * 60 / 100, n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -458,6 +509,7 @@ int main(void)
 		cmocka_unit_test(other_states),
 		cmocka_unit_test(partners),
 		cmocka_unit_test(spread),
+		cmocka_unit_test(homes),
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 
