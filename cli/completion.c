@@ -16,6 +16,14 @@ static bool wants_file(const struct bn_opt *o)
 	return false;
 }
 
+/* What of this node an argument or the value of an option names: the group whose list has it, or NULL. */
+static const char *named(const char *arg, const char *group)
+{
+	if (!arg || (strncmp(arg, "NS/NAME", 7) && strncmp(arg, "NS/POD", 6)))
+		return NULL;
+	return group ?: "endpoint";
+}
+
 static void put_names(FILE *out, const struct bn_cmd *list)
 {
 	for (const struct bn_cmd *k = list; k->name; k++)
@@ -41,6 +49,8 @@ static void bash_cases(FILE *out, const struct bn_cmd *list, const char *group)
 		fprintf(out, "\t\"%s%s%s\") words=\"", group, *group ? " " : "", k->name);
 		if (k->sub)
 			put_names(out, k->sub);
+		else if (named(k->args, group))
+			fprintf(out, "$(_bpfnet_names %s)", group);
 		else if (k->args && strchr(k->args, '|'))
 			put_values(out, k->args);
 		else if (!strcmp(k->name, "help"))
@@ -70,10 +80,24 @@ static void bash_opt_args(FILE *out, const struct bn_opt *o)
 		} else if (wants_file(o)) {
 			fprintf(out, "COMPREPLY=($(compgen -%c -- \"$cur\"))",
 				strcmp(o->arg, "DIR") ? 'f' : 'd');
+		} else if (named(o->arg, NULL)) {
+			fprintf(out, "COMPREPLY=($(compgen -W \"$(_bpfnet_names %s)\" -- \"$cur\"))",
+				named(o->arg, NULL));
 		} else {
 			fputs("COMPREPLY=()", out);
 		}
 		fputs("; return ;;\n", out);
+	}
+}
+
+/* As patterns of a case: the next word is a value, not a command. */
+static void bash_with_arg(FILE *out, const struct bn_opt *o)
+{
+	for (; o && o->name; o++) {
+		if (o->arg)
+			fprintf(out, " | --%s", o->name);
+		if (o->arg && o->letter)
+			fprintf(out, " | -%c", o->letter);
 	}
 }
 
@@ -90,23 +114,33 @@ static void each_opts(FILE *out, const struct bn_cmd *list,
 void bn_complete_bash(FILE *out)
 {
 	fputs("# bash completion of bpfnet; written by 'bpfnet completion bash'\n"
+	      "# NAMESPACE/NAME of what a list has now; a daemon that does not answer must not hold up the shell\n"
+	      "_bpfnet_names()\n{\n"
+	      "\ttimeout 2 \"${COMP_WORDS[0]}\" \"${dir[@]}\" \"$1\" list 2>/dev/null | awk 'NR > 1 && ($1 $2) ~ /^[a-z0-9.-]+$/ { print $1 \"/\" $2 }' | sort -u\n"
+	      "}\n"
 	      "_bpfnet()\n{\n"
 	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-	      "\tlocal i word path= words= opts= global=\"",
+	      "\tlocal i word path= words= opts= dir=() global=\"",
 	      out);
 	put_opts(out, bn_global_opts);
-	fputs("\"\n\tcase $prev in\n", out);
-	bash_opt_args(out, bn_global_opts);
-	each_opts(out, bn_cmds, bash_opt_args);
-	fputs("\tesac\n"
+	fputs("\"\n"
 	      "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 	      "\t\tword=${COMP_WORDS[i]}\n"
 	      "\t\tcase ${COMP_WORDS[i-1]} in\n"
-	      "\t\t--run-dir | --output | -o) continue ;;\n"
+	      "\t\t--run-dir) dir=(--run-dir \"$word\"); continue ;;\n"
+	      "\t\t-o", out);
+	bash_with_arg(out, bn_global_opts);
+	each_opts(out, bn_cmds, bash_with_arg);
+	fputs(") continue ;;\n"
 	      "\t\tesac\n"
 	      "\t\t[[ $word == -* ]] && continue\n"
 	      "\t\tpath=${path:+$path }$word\n"
 	      "\tdone\n"
+	      "\tcase $prev in\n",
+	      out);
+	bash_opt_args(out, bn_global_opts);
+	each_opts(out, bn_cmds, bash_opt_args);
+	fputs("\tesac\n"
 	      "\tcase $path in\n\t\"\") words=\"",
 	      out);
 	put_names(out, bn_cmds);
@@ -155,6 +189,8 @@ static void zsh_opts(FILE *out, const struct bn_opt *o)
 			fputs(":value:", out);
 			if (wants_file(o))
 				fputs(strcmp(o->arg, "DIR") ? "_files" : "_files -/", out);
+			else if (named(o->arg, NULL))
+				fprintf(out, "{_bpfnet_names %s}", named(o->arg, NULL));
 			else
 				fputc(' ', out);
 		}
@@ -171,7 +207,9 @@ static void zsh_cases(FILE *out, const struct bn_cmd *list, const char *group)
 		}
 		fprintf(out, "\t'%s%s%s') _arguments $global", group, *group ? " " : "", k->name);
 		zsh_opts(out, k->opts);
-		if (k->args && strchr(k->args, '|')) {
+		if (named(k->args, group)) {
+			fprintf(out, " \\\n\t\t'*:name:{_bpfnet_names %s}'", group);
+		} else if (k->args && strchr(k->args, '|')) {
 			fputs(" \\\n\t\t'*:word:(", out);
 			put_values(out, k->args);
 			fputs(")'", out);
@@ -194,8 +232,11 @@ static void zsh_list(FILE *out, const struct bn_cmd *list)
 void bn_complete_zsh(FILE *out)
 {
 	fputs("#compdef bpfnet\n# zsh completion of bpfnet; written by 'bpfnet completion zsh'\n"
+	      "_bpfnet_names()\n{\n"
+	      "\tcompadd -- ${(f)\"$(timeout 2 ${words[1]} $dir $1 list 2>/dev/null | awk 'NR > 1 && ($1 $2) ~ /^[a-z0-9.-]+$/ { print $1 \"/\" $2 }' | sort -u)\"}\n"
+	      "}\n"
 	      "_bpfnet()\n{\n"
-	      "\tlocal -a global list names\n"
+	      "\tlocal -a global list names dir\n"
 	      "\tlocal i word\n"
 	      "\tglobal=(",
 	      out);
@@ -204,7 +245,11 @@ void bn_complete_zsh(FILE *out)
 	      "\tfor ((i = 2; i < CURRENT; i++)); do\n"
 	      "\t\tword=${words[i]}\n"
 	      "\t\tcase ${words[i-1]} in\n"
-	      "\t\t--run-dir | --output | -o) continue ;;\n"
+	      "\t\t--run-dir) dir=(--run-dir $word); continue ;;\n"
+	      "\t\t-o", out);
+	bash_with_arg(out, bn_global_opts);
+	each_opts(out, bn_cmds, bash_with_arg);
+	fputs(") continue ;;\n"
 	      "\t\tesac\n"
 	      "\t\t[[ $word == -* ]] || names+=($word)\n"
 	      "\tdone\n"

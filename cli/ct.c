@@ -75,7 +75,7 @@ static int parse_proto(const char *text)
 		return BN_PROTO_ICMP6;
 	if (!bn_proto_parse(text, &proto))
 		return proto;
-	return bn_cli_number("--proto", text, 0, 255, &n) < 0 ? -EINVAL : n;
+	return bn_cli_number("--proto (tcp, udp, sctp, icmp, icmpv6)", text, 0, 255, &n) < 0 ? -EINVAL : n;
 }
 
 static int parse_filter(const struct bn_cli *c, struct filter *f)
@@ -233,6 +233,7 @@ int bn_cmd_ct_flush(struct bn_cli *c)
 	_cleanup_(freep) struct bn_ct_flow *flows = NULL;
 	bool all = bn_cli_opt(c, "all"), some = bn_cli_opt(c, "pod") || bn_cli_opt(c, "addr") ||
 						bn_cli_opt(c, "proto") || bn_cli_opt(c, "port");
+	_cleanup_(json_decrefp) json_t *done = NULL;
 	size_t n, gone;
 	int r;
 
@@ -243,6 +244,10 @@ int bn_cmd_ct_flush(struct bn_cli *c)
 	r = bn_ct_flush(maps, flows, n, &gone);
 	if (r < 0)
 		return bn_cli_fail("ct flush: %s", strerror(-r));
+	if (c->format == BN_JSON || c->format == BN_YAML) {
+		done = json_pack("{sI}", "forgotten", (json_int_t)n);
+		return bn_out_object(c, done, NULL);
+	}
 	printf("%zu flows forgotten\n", n);
 	return BN_EXIT_OK;
 }

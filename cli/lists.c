@@ -104,14 +104,3 @@ int bn_cmd_policy_show(struct bn_cli *c)
 	r = bn_out_yaml(stdout, pol);
 	return r < 0 ? bn_cli_fail("cannot write the output: %s", strerror(-r)) : BN_EXIT_OK;
 }
-
-int bn_cmd_metrics(struct bn_cli *c)
-{
-	_cleanup_(json_decrefp) json_t *text = NULL;
-	int r = bn_ask(c, "metrics", NULL, &text);
-
-	if (r)
-		return BN_EXIT_ERROR;
-	fputs(json_string_value(text) ?: "", stdout);
-	return BN_EXIT_OK;
-}

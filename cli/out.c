@@ -34,7 +34,7 @@ static void put_value(FILE *out, const json_t *v)
 		fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
 		break;
 	case JSON_REAL:
-		fprintf(out, "%.6g", json_real_value(v));
+		fprintf(out, json_real_value(v) >= 10 ? "%.0f" : "%.3g", json_real_value(v));
 		break;
 	case JSON_TRUE:
 		fputs("yes", out);

@@ -6,6 +6,7 @@
 #include "cli/control_client.h"
 #include "cli/out.h"
 #include "cli/pinned.h"
+#include "cli/svc_pinned.h"
 #include "loader/model/services.h"
 
 static const struct bn_col list_cols[] = {
@@ -80,8 +81,13 @@ static json_t *wide_rows(const json_t *svcs)
 	return front_rows(svcs, true);
 }
 
-/* With the daemon down the pinned maps still say what is in force. */
-static int list_pinned(const struct bn_cli *c, const char *why, json_t **ret)
+/* One that hangs can be asked as little as one that is not there. */
+bool bn_svc_without_daemon(int r)
+{
+	return bn_client_down(r) || r == -ETIMEDOUT;
+}
+
+int bn_svc_pinned(const struct bn_cli *c, const char *why, json_t **ret)
 {
 	_cleanup_(bn_maps_freep) struct bn_maps *maps = NULL;
 	int r;
@@ -101,8 +107,8 @@ int bn_cmd_svc_list(struct bn_cli *c)
 	char err[640] = "";
 	int r = bn_client_ask(c->run_dir, "svc.list", NULL, &svcs, err, sizeof(err));
 
-	if (bn_client_down(r))
-		r = list_pinned(c, err, &svcs);
+	if (bn_svc_without_daemon(r))
+		r = bn_svc_pinned(c, err, &svcs);
 	else if (r < 0)
 		r = bn_cli_fail("%s", err);
 	if (r)

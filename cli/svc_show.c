@@ -2,10 +2,11 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#include "cli/ask.h"
 #include "cli/commands.h"
+#include "cli/control_client.h"
 #include "cli/out.h"
 #include "cli/pinned.h"
+#include "cli/svc_pinned.h"
 #include "maps/aff_access.h"
 #include "maps/ct_access.h"
 #include "maps/sk_list.h"
@@ -325,6 +326,31 @@ static int print_blocks(const json_t *list, const char *rows, const struct bn_co
 	return r;
 }
 
+/* The daemon knows more (endpoints, policies, problems); without it there is what the kernel does. */
+static int ask(const struct bn_cli *c, const char *ns, const char *name, json_t **ret)
+{
+	_cleanup_(json_decrefp) json_t *args = json_pack("{ss ss}", "namespace", ns, "name", name), *all = NULL;
+	char err[640] = "";
+	int r = bn_client_ask(c->run_dir, "svc.show", args, ret, err, sizeof(err));
+	json_t *svc;
+	size_t i;
+
+	if (r < 0 && !bn_svc_without_daemon(r)) {
+		bn_cli_say("%s", err);
+		return r == -ESRCH ? BN_EXIT_NO : BN_EXIT_ERROR;
+	}
+	if (r < 0 && bn_svc_pinned(c, err, &all))
+		return BN_EXIT_ERROR;
+	json_array_foreach(all, i, svc)
+		if (!strcmp(json_string_value(json_object_get(svc, "namespace")), ns) &&
+		    !strcmp(json_string_value(json_object_get(svc, "name")), name))
+			*ret = json_incref(svc);
+	if (*ret)
+		return BN_EXIT_OK;
+	bn_cli_say("no service %s/%s in force", ns, name);
+	return BN_EXIT_NO;
+}
+
 int bn_cmd_svc_show(struct bn_cli *c)
 {
 	_cleanup_(json_decrefp) json_t *svc = NULL;
@@ -334,7 +360,7 @@ int bn_cmd_svc_show(struct bn_cli *c)
 
 	if (bn_cli_split_name(c->args[0], &ns, &name) < 0)
 		return BN_EXIT_ERROR;
-	r = bn_ask(c, "svc.show", json_pack("{ss ss}", "namespace", ns, "name", name), &svc);
+	r = ask(c, ns, name, &svc);
 	if (r)
 		return r;
 	add_live(c, svc);

@@ -22,6 +22,11 @@ static const struct bn_opt svc_list_opts[] = {
 	{ 0 },
 };
 
+static const struct bn_opt svc_show_opts[] = {
+	{ .name = "bpffs", .arg = "DIR", .help = "with the daemon down: where the maps are pinned" },
+	{ 0 },
+};
+
 static const struct bn_opt ns_opts[] = {
 	{ .name = "namespace", .letter = 'n', .arg = "NS", .help = "only this namespace" },
 	{ 0 },
@@ -82,8 +87,9 @@ static const struct bn_cmd svc_cmds[] = {
 	{ .name = "list", .help = "services, their addresses and backends, as in force",
 	  .run = bn_cmd_svc_list, .opts = svc_list_opts,
 	  .more = "With the daemon down the pinned maps are read. Exits 2 when not all can be shown." },
-	{ .name = "show", .args = "NS/NAME", .help = "one service in detail", .run = bn_cmd_svc_show,
-	  .min_args = 1, .max_args = 1 },
+	{ .name = "show", .args = "NS/NAME", .help = "one service in detail, and why it does not answer",
+	  .run = bn_cmd_svc_show, .min_args = 1, .max_args = 1, .opts = svc_show_opts,
+	  .more = "With the daemon down: what the pinned maps hold of it." },
 	{ 0 },
 };
 
@@ -134,7 +140,7 @@ const struct bn_cmd bn_cmds[] = {
 	{ .name = "ct", .help = "connection table", .sub = ct_cmds },
 	{ .name = "flows", .help = "denied and dropped packets, and HTTP requests, as they come", .run = bn_cmd_flows,
 	  .opts = flows_opts },
-	{ .name = "metrics", .help = "the daemon's metrics as Prometheus text", .run = bn_cmd_metrics },
+	{ .name = "metrics", .help = "the daemon's metrics as Prometheus text (-o json: a list)", .run = bn_cmd_metrics },
 	{ .name = "cleanup", .help = "remove every trace of bpfnet from this node",
 	  .run = bn_cmd_cleanup, .opts = cleanup_opts },
 	{ .name = "version", .help = "versions of this command and of the daemon",

@@ -115,6 +115,8 @@ static json_t *waiting_json(struct bn_daemon *d)
 			: "pods, namespaces or policies have not been read in full"));
 	else if (!bn_policies_in_force(d->policies))
 		json_array_append_new(a, json_string("not all policies are in the kernel"));
+	if (bn_source_failing(d->source, bn_daemon_service_kinds(d) | bn_daemon_policy_kinds(d), BN_FAILING_S))
+		json_array_append_new(a, json_string("the source cannot be read: what is in force is as old as AGE says"));
 	if (!bn_endpoints_settled(d->endpoints))
 		json_array_append_new(a, json_string("the interfaces of some local pods are not mapped"));
 	return a;

@@ -406,8 +406,13 @@ def test_metrics_and_version():
         eq(d.run("metrics").out, text)
         has(d.run("version").out, "9.9")
         eq(d.run("version", "-o", "json").json()["bpfnetd"], "9.9")
+        d.answers["metrics"] = 'a_total{r="x\\"y",s=""} 3\nb 0.5\nc{le="+Inf"} +Inf\nnot a sample\n'
+        eq(d.run("metrics", "-o", "json").json(), [
+            {"name": "a_total", "labels": {"r": 'x"y', "s": ""}, "value": 3}, {"name": "b", "labels": {}, "value": 0.5},
+            {"name": "c", "labels": {"le": "+Inf"}, "value": "+Inf"}])
     r = nowhere("version", "-o", "json")
     eq((r.rc, r.json()["bpfnetd"]), (0, None))
+    eq(nowhere("--version").out, nowhere("version").out)
     eq(nowhere("metrics").rc, 2)
 
 
@@ -741,6 +746,16 @@ def test_completion():
         eq(complete(bash, ["bpfnet", "-o", "json", "svc", "l"]), ["list"])
         eq(complete(bash, ["bpfnet", "--run-dir", "/tmp", "end"]), ["endpoint"])
         eq(complete(bash, ["bpfnet", "completion", ""]), ["bash", "zsh"])
+        eq(complete(bash, ["bpfnet", "svc", "list", "-n", "shop", "--bp"]), ["--bpffs"])
+        # names of what is there; one that the shell would run is not among them
+        rows = [{"namespace": "shop", "name": n, "frontends": [{"backends": []}]} for n in ("web", "db", "$(id)")]
+        with Daemon(svc__list=rows, endpoint__list=rows) as d:
+            cmd = [BPFNET, "--run-dir", d.dir]
+            eq(complete(bash, [*cmd, "svc", "show", "shop/"]), ["shop/db", "shop/web"])
+            eq(complete(bash, [*cmd, "policy", "trace", "--from", "shop/w"]), ["shop/web"])
+            script = (f"compadd() {{ print -rl -- \"$@\" }}; _arguments() {{ : }}; _describe() {{ : }}; words=({' '.join(cmd)} svc show ''); "
+                      f"CURRENT=6; source {dir}/zsh; dir=(--run-dir {d.dir}); _bpfnet_names svc")
+            has(subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True).stdout, "shop/db\nshop/web\n")
         for c in commands():
             eq(set(complete(bash, ["bpfnet", *c, "--"])), {"--" + o for o in options(c)})
         # the zsh function is defined and knows each command

@@ -2,6 +2,7 @@
 """3 a.m.: a service does not answer. Do the commands name the cause?"""
 import contextlib
 import os
+import signal
 import subprocess
 
 from harness import BUILD, Cluster, wait_for
@@ -75,6 +76,11 @@ def test_service_does_not_answer():
             c.n1.cli("flows", "--no-follow").stdout))
         assert "10.96.9.1:80 (shop/none)" in lines and f"{c.n1.ip}:30080 (shop/outer)" in lines, lines
         assert "shop/closed (refused" in trace(c, "shop/svc:good")[1]
+        # with the daemon dead: what the kernel goes on doing
+        c.n1.stop(signal.SIGKILL)
+        p = c.n1.cli("svc", "show", "shop/good")
+        assert c.api.ip in p.stdout and "reading the pinned maps" in p.stderr, p
+        assert c.n1.cli("svc", "show", "shop/nothing", check=False).returncode == 1
 
 
 def test_no_room():
