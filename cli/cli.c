@@ -288,8 +288,9 @@ int bn_cli_main(int argc, char **argv)
 	setlocale(LC_CTYPE, "");
 	signal(SIGPIPE, SIG_DFL); /* `bpfnet flows | head` ends quietly */
 	libbpf_set_print(NULL);   /* what matters is in the error that comes back */
-	if (argc == 2 && !strcmp(argv[1], "--version")) /* what is typed first */
-		argv[1] += 2;
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--version")) /* what is typed first; the command says it */
+			argv[i] += 2;
 	c.vals = calloc(argc + 1, sizeof(*c.vals));
 	c.args = calloc(argc + 1, sizeof(*c.args));
 	if (!c.vals || !c.args)
