@@ -27,6 +27,14 @@ static const struct bn_col rejected_cols[] = {
 	{ 0 },
 };
 
+static const struct bn_col checking_cols[] = {
+	{ "BEING CHECKED", "kind", 0 },
+	{ "NAMESPACE", "namespace", 0 },
+	{ "NAME", "name", 0 },
+	{ "SECONDS", "seconds", BN_COL_RIGHT },
+	{ 0 },
+};
+
 static const struct bn_col policy_cols[] = {
 	{ "NOT IN FORCE", "kind", 0 },
 	{ "NAMESPACE", "namespace", 0 },
@@ -84,8 +92,10 @@ static const struct {
 	const struct bn_col *cols;
 } tables[] = {
 	{ "sources", source_cols },	      { "rejected", rejected_cols },
-	{ "policyErrors", policy_cols },      { "endpointProblems", problem_cols },
-	{ "limits", limit_cols },	      { "httpRefused", refused_cols },	    { "programsBeforeOurs", order_cols }, { "xdp", xdp_cols },
+	{ "checking", checking_cols },	      { "policyErrors", policy_cols },
+	{ "endpointProblems", problem_cols }, { "limits", limit_cols },
+	{ "httpRefused", refused_cols },      { "programsBeforeOurs", order_cols },
+	{ "xdp", xdp_cols },
 };
 
 /* The contract's object when there is no daemon to make it. */

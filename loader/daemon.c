@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "loader/hold.h"
 #include "loader/log.h"
 #include "loader/model/verify.h"
 #include "loader/source/kube/config.h"
@@ -136,6 +137,7 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 {
 	struct bn_daemon *d = data;
 	const struct bn_node *n = own_node(d);
+	uint64_t began = bn_hold_begin();
 	char *err = NULL;
 
 	set_ready(d);
@@ -148,6 +150,7 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 	end_takeover(d);
 	sweep(d);
 	bn_intern_collect(); /* nobody is at work with a string that he has no reference to */
+	bn_hold_end(BN_WORK_SYNC, began);
 }
 
 void bn_daemon_kick(struct bn_daemon *d)
@@ -202,6 +205,7 @@ static void on_woken(evutil_socket_t fd, short what _unused_, void *data)
 
 	if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
 		log_err_r(errno, "eventfd");
+	bn_slow_collect(((struct bn_daemon *)data)->slow);
 	bn_daemon_kick(data);
 }
 
@@ -297,7 +301,7 @@ static int open_models(struct bn_daemon *d)
 	 */
 	if (other && st->epoch > 1)
 		__atomic_store_n(&st->epoch, st->epoch + 1 ?: 1, __ATOMIC_RELEASE);
-	r = bn_store_new(&d->store);
+	r = bn_store_new(&d->store) ?: bn_slow_new(wake, d, &d->slow);
 	if (r < 0)
 		return log_err_r(r, "object store");
 	r = bn_eps_new(maps, &d->eps);
@@ -319,6 +323,7 @@ static int open_models(struct bn_daemon *d)
 		return log_err_r(r, "policy trace --verify");
 	pol_env.verify = bn_verify_ops(d->verify);
 	pol_env.eps = d->eps;
+	pol_env.slow = d->slow;
 	pol_env.no_http = bn_kernel_no_http(d->kernel);
 	r = bn_policies_new(d->store, maps, &pol_env, &d->policies);
 	if (r < 0)
@@ -395,6 +400,7 @@ static int open_source(struct bn_daemon *d)
 	if (r < 0)
 		return r;
 	d->source->no_http = bn_kernel_no_http(d->kernel);
+	d->source->slow = d->slow;
 	r = bn_source_start(d->source);
 	return r < 0 ? log_err_r(r, "source '%s'", d->source->name) : 0;
 }
@@ -467,6 +473,7 @@ void bn_daemon_freep(struct bn_daemon **dp)
 	if (!d)
 		return;
 	d->stopping = true;
+	bn_slow_freep(&d->slow);
 	bn_control_freep(&d->control);
 	bn_source_freep(&d->source);
 	bn_laststate_freep(&d->last);

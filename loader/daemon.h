@@ -26,6 +26,7 @@
 #include "loader/serve/healthcheck.h"
 #include "loader/serve/http.h"
 #include "loader/serve/metrics.h"
+#include "loader/slow.h"
 #include "loader/source/source.h"
 #include "loader/takeover.h"
 #include "maps/ep_access.h"
@@ -48,6 +49,7 @@ struct bn_daemon {
 	struct bn_healthcheck *healthcheck;
 	struct bn_kernel *kernel;
 	struct bn_store *store;
+	struct bn_slow *slow;
 	struct bn_eps *eps;
 	struct bn_services *services;
 	struct bn_udpsocks *udpsocks;

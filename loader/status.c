@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "loader/daemon.h"
+#include "loader/source/check.h"
 #include "maps/http_access.h"
 
 /* A source may fail this long before `status` says so; the contract is 20 s at most. */
@@ -153,6 +154,7 @@ json_t *bn_daemon_status(struct bn_daemon *d)
 		return o;
 	json_object_set_new(o, "sources", bn_source_json(d->source));
 	json_object_set_new(o, "rejected", bn_source_rejected_json(d->source));
+	json_object_set_new(o, "checking", bn_check_json(d->source));
 	json_object_set_new(o, "waiting", waiting_json(d));
 	json_object_set_new(o, "limits", limits_json(d));
 	json_object_set_new(o, "endpoints", endpoints_json(d));

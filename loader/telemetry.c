@@ -4,10 +4,12 @@
 #include <sys/utsname.h>
 
 #include "loader/daemon.h"
+#include "loader/hold.h"
 #include "loader/log.h"
 #include "loader/serve/configz.h"
 #include "loader/serve/http.h"
 #include "loader/serve/kubeproxy.h"
+#include "loader/source/check.h"
 
 /* The values that live in maps and models, written into the registry at each scrape. kube-proxy's
  * names, labels and buckets are kept (SEMANTICS 5): ip_family on those that have it since 1.33. One
@@ -182,7 +184,7 @@ static void sources(struct bn_daemon *d)
 	struct bn_metric *objects = M(gauge, "bpfnet_objects", "Objects known", "resource");
 	struct bn_metric *synced = M(gauge, "bpfnet_source_synced", "1: read in full", "resource");
 	struct bn_metric *failing = M(gauge, "bpfnet_source_failing", "1: cannot be read", "resource");
-	json_t *rejected = NULL;
+	json_t *list;
 
 	if (!d->source)
 		return;
@@ -191,9 +193,12 @@ static void sources(struct bn_daemon *d)
 		bn_metric_set(synced, d->source->state[k].synced, bn_kind_plural(k));
 		bn_metric_set(failing, d->source->state[k].failing_ns != 0, bn_kind_plural(k));
 	}
-	rejected = bn_source_rejected_json(d->source);
-	G("bpfnet_objects_rejected", "Objects that were refused, now", json_array_size(rejected));
-	json_decref(rejected);
+	list = bn_source_rejected_json(d->source);
+	G("bpfnet_objects_rejected", "Objects that were refused, now", json_array_size(list));
+	json_decref(list);
+	list = bn_check_json(d->source);
+	G("bpfnet_objects_checking", "Objects whose HTTP rules are being checked, now", json_array_size(list));
+	json_decref(list);
 	G("bpfnet_ready", "1: as bpfnet status", bn_daemon_ready(d));
 }
 
@@ -206,10 +211,12 @@ static void collect(void *data)
 	datapath(d);
 	maps(d);
 	sources(d);
+	bn_hold_metrics(d->metrics);
 }
 
 static void answer(const char *path, struct bn_httpd_response *r, void *data)
 {
+	uint64_t began = bn_hold_begin();
 	struct bn_daemon *d = data;
 
 	if (!strcmp(path, "/metrics")) {
@@ -231,6 +238,7 @@ static void answer(const char *path, struct bn_httpd_response *r, void *data)
 		r->code = 404;
 		evbuffer_add_printf(r->body, "404 page not found\n");
 	}
+	bn_hold_end(BN_WORK_ANSWER, began);
 }
 
 static const double latency_bounds[] = {

@@ -17,7 +17,7 @@
  * Limits, each an error that names the field: 1,024 matches, 16 header names and 16 query parameter names of
  * all rules on one port, 512 bytes of a regular expression and 4,096 positions once its counts are spelled
  * out, 32,768 states and 1,048,576 cells of an automaton, 16 million steps to make all of a set, and all of an
- * object: the daemon's one thread checks it.
+ * object.
  */
 
 #include "maps/http.h"
@@ -29,6 +29,7 @@ enum {
 	BN_HTTP_STATES_MAX = 32768,
 	BN_HTTP_CELLS_MAX = 1 << 20,
 	BN_HTTP_WORK_MAX = 16 << 20, /* steps of some 0.1 us: of a set, and of an object */
+	BN_HTTP_WORK_NOW = 32 << 10, /* what the daemon's loop may spend on one: a few milliseconds */
 };
 
 struct bn_http_rules; /* immutable, the same bytes for the same rules */
@@ -38,6 +39,9 @@ struct bn_http_rules; /* immutable, the same bytes for the same rules */
  */
 int bn_http_compile(const struct bn_rule *const *rules, size_t n, struct bn_http_rules **ret,
 		    struct bn_err *err);
+/* The same with so many steps: -EAGAIN when they are too few to tell. */
+int bn_http_compile_some(const struct bn_rule *const *rules, size_t n, uint64_t steps, struct bn_http_rules **ret,
+			 struct bn_err *err);
 void bn_http_rules_freep(struct bn_http_rules **r);
 /* Rule (index into `rules`) and entry of its http list that match k stands for. */
 void bn_http_rules_match(const struct bn_http_rules *r, uint32_t k, uint32_t *rule, uint32_t *index);
@@ -53,6 +57,8 @@ void bn_http_rules_view(const struct bn_http_rules *r, struct bn_http_view *ret)
 
 /* Are all HTTP rules of the policy such that they can be enforced? err->field as spec.ingress[0].http[1].path */
 int bn_http_check(const struct bn_netpol *np, struct bn_err *err);
+/* The same with so many steps: -EAGAIN when they are too few to tell. */
+int bn_http_check_some(const struct bn_netpol *np, uint64_t steps, struct bn_err *err);
 
 /* Feeds bytes of a connection's request direction: n of them, or fewer when a head is allowed or something is
  * denied. Returns as bn_http_byte; *used counts the bytes that were taken.

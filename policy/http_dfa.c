@@ -9,10 +9,10 @@ enum { MINIMISE_MAX = 64 << 20 }; /* cells looked at */
 
 int bn_http_spend(uint64_t *left, uint64_t work)
 {
-	if (*left < work)
-		return -E2BIG;
-	*left -= work;
-	return 0;
+	bool enough = *left >= work;
+
+	*left = enough ? *left - work : 0;
+	return enough ? 0 : -E2BIG;
 }
 
 /* --- pool ------------------------------------------------------------------------------------- */

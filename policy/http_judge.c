@@ -108,12 +108,18 @@ static int check_rules(const char *dir, const struct bn_rule *rules, uint32_t n,
 	return 0;
 }
 
-int bn_http_check(const struct bn_netpol *np, struct bn_err *err)
+int bn_http_check_some(const struct bn_netpol *np, uint64_t steps, struct bn_err *err)
 {
-	uint64_t left = BN_HTTP_WORK_MAX;
+	uint64_t left = steps;
 	int r = check_rules("ingress", np->in, np->ningress, &left, err);
 
-	return r ?: check_rules("egress", np->out, np->negress, &left, err);
+	r = r ?: check_rules("egress", np->out, np->negress, &left, err);
+	return !left && steps < BN_HTTP_WORK_MAX ? -EAGAIN : r;
+}
+
+int bn_http_check(const struct bn_netpol *np, struct bn_err *err)
+{
+	return bn_http_check_some(np, BN_HTTP_WORK_MAX, err);
 }
 
 /* --- one request ---------------------------------------------------------------------------------- */

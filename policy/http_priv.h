@@ -38,7 +38,7 @@ struct bn_nfa {
 	uint64_t *left; /* of BN_HTTP_WORK_MAX, for all automata of a set; borrowed */
 };
 
-/* -E2BIG when not so much is left. */
+/* -E2BIG when not so much is left: then nothing is. */
 int bn_http_spend(uint64_t *left, uint64_t work);
 
 int bn_nfa_state(struct bn_nfa *n, uint32_t pattern);			   /* edges that follow are its own */

@@ -511,12 +511,25 @@ int bn_http_compile_with(const struct bn_rule *const *rules, size_t n, uint64_t 
 	return 0;
 }
 
+int bn_http_compile_some(const struct bn_rule *const *rules, size_t n, uint64_t steps, struct bn_http_rules **ret,
+			 struct bn_err *err)
+{
+	uint64_t left = steps;
+	_cleanup_(bn_http_rules_freep) struct bn_http_rules *out = NULL;
+	int r = bn_http_compile_with(rules, n, &left, &out, err);
+
+	/* Where steps ran short the tables may be larger than they need be. */
+	if (!left && steps < BN_HTTP_WORK_MAX)
+		return -EAGAIN;
+	if (!r)
+		*ret = TAKE_PTR(out);
+	return r;
+}
+
 int bn_http_compile(const struct bn_rule *const *rules, size_t n, struct bn_http_rules **ret,
 		    struct bn_err *err)
 {
-	uint64_t left = BN_HTTP_WORK_MAX;
-
-	return bn_http_compile_with(rules, n, &left, ret, err);
+	return bn_http_compile_some(rules, n, BN_HTTP_WORK_MAX, ret, err);
 }
 
 void bn_http_rules_match(const struct bn_http_rules *r, uint32_t k, uint32_t *rule, uint32_t *index)

@@ -324,18 +324,20 @@ int bn_object_stub(const json_t *json, struct bn_obj **ret)
 }
 
 /* HTTP rules that cannot be enforced, like a bad regular expression, are errors of the object. */
-static int check_http(const struct bn_obj *o, struct bn_err *err)
+static int check_http(const struct bn_obj *o, uint64_t steps, bool *later, struct bn_err *err)
 {
 	int r;
 
 	if (o->kind != BN_KIND_HTTPNETPOL)
 		return 0;
-	r = bn_http_check((const struct bn_netpol *)o, err);
-	return r == -E2BIG ? -EINVAL : r;
+	r = bn_http_check_some((const struct bn_netpol *)o, steps, err);
+	*later = r == -EAGAIN;
+	return r == -EAGAIN ? 0 : r == -E2BIG ? -EINVAL : r;
 }
 
-int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
+int bn_object_read(const json_t *json, uint64_t steps, struct bn_obj **ret, struct bn_err *err)
 {
+	bool later = false;
 	enum bn_kind kind;
 	struct bn_obj *o;
 	struct bn_rd rd;
@@ -362,12 +364,17 @@ int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
 		r = bn_rd_fail(&rd, BN_AT(NULL, "apiVersion"), "must be %s", kinds[kind].version);
 	r = r ?: parse_meta(&rd, json, o);
 	r = r ?: kinds[kind].parse(&rd, json, o);
-	r = r ?: check_http(o, err);
+	r = r ?: check_http(o, steps, &later, err);
 	r = r ?: bn_rd_finish(&rd, resource_version(json), ret);
 	if (r == -EINVAL && (kind == BN_KIND_NETPOL || kind == BN_KIND_HTTPNETPOL) &&
 	    parse_stub(json, kind, ret) == -ENOMEM)
 		return -ENOMEM;
-	return r;
+	return r ?: later;
+}
+
+int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err)
+{
+	return bn_object_read(json, BN_HTTP_WORK_MAX, ret, err);
 }
 
 char *bn_object_describe(const json_t *json, char *buf, size_t len)

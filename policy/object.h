@@ -285,6 +285,10 @@ struct bn_err {
  * the namespace if the selector itself is bad), else *ret is NULL; -ENOMEM.
  */
 int bn_object_parse(const json_t *json, struct bn_obj **ret, struct bn_err *err);
+/* The same, with so many steps for HTTP rules (policy/http.h). 1: *ret is the object, but whether its HTTP rules can
+ * be enforced takes more; bn_http_check, on any thread, tells.
+ */
+int bn_object_read(const json_t *json, uint64_t steps, struct bn_obj **ret, struct bn_err *err);
 
 /* The stub of a policy (json: a policy kind with a name) of which no more than that can be read. */
 int bn_object_stub(const json_t *json, struct bn_obj **ret);

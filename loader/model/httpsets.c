@@ -217,6 +217,8 @@ static void set_drop(struct bn_httpsets *h, struct set *s)
 	bn_htab_del(&h->by_digest, &s->h);
 	h->by_id.v[s->at.id] = NULL;
 	h->stats.sets--;
+	if (s->busy && bn_httpwork_cancel(h->work, s->job))
+		s->busy = false;
 	if (s->state == READY)
 		erase(h, &s->at);
 	else if (!s->busy) /* else its place is seen to when it comes back */
@@ -543,7 +545,7 @@ int bn_httpsets_new(struct bn_maps *maps, const struct bn_httpsets_env *env, str
 	for (unsigned k = 0; k < 2; k++)
 		h->key.k[k] = meta.seed[k] ^ meta.seed[14 + k] ^ 0x687474702d736574ull;
 	h->grace_ns = env->grace_ms ? env->grace_ms * 1000000ull : BN_HTTPSETS_GRACE_S * 1000000000ull;
-	r = bn_httpwork_new(maps, env->wake, env->data, &h->work);
+	r = bn_httpwork_new(maps, env->slow, env->wake, env->data, &h->work);
 	r = r ?: bn_httpplaces_new(maps, &h->places);
 	r = r ?: adopt(h);
 	if (r < 0)

@@ -19,10 +19,12 @@
 #define BN_HTTPSETS_GRACE_S 60
 
 struct bn_httpsets;
+struct bn_slow;
 
 struct bn_httpsets_env {
 	void (*wake)(void *data); /* on the worker's thread: bn_httpsets_poll has something to take in */
 	void *data;
+	struct bn_slow *slow; /* for rules that take long to compile (loader/slow.h); NULL: the worker, too */
 	unsigned grace_ms; /* 0: BN_HTTPSETS_GRACE_S */
 };
 int bn_httpsets_new(struct bn_maps *maps, const struct bn_httpsets_env *env, struct bn_httpsets **ret);

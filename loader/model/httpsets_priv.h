@@ -7,6 +7,7 @@
  */
 
 #include "loader/model/httpsets.h"
+#include "loader/slow.h"
 #include "maps/http_access.h"
 #include "policy/http.h"
 
@@ -34,6 +35,8 @@ bool bn_httpplaces_next(const struct bn_httpplaces *p, uint32_t id, struct bn_ht
  * after; rules point into them.
  */
 struct bn_httpjob {
+	struct bn_slow_job slow; /* while bn_slow has it */
+	struct bn_httpwork *work;
 	struct bn_httpjob *next;
 	bool erase; /* the set of this place; else compile (unless there are tables) and write it */
 	struct bn_httpplace place;
@@ -42,6 +45,7 @@ struct bn_httpjob {
 	struct bn_netpol **policies; /* n references */
 	/* the answer */
 	int result;
+	bool heavy; /* it takes longer than others should wait */
 	bool compiled, written;
 	uint64_t took_ns; /* to compile */
 	struct bn_http_rules *tables;
@@ -50,9 +54,13 @@ struct bn_httpjob {
 void bn_httpjob_freep(struct bn_httpjob **j); /* the loop's thread */
 
 struct bn_httpwork;
-int bn_httpwork_new(const struct bn_maps *maps, void (*wake)(void *data), void *data, struct bn_httpwork **ret);
+/* slow: where rules are compiled that would hold up the others'; NULL: here, too. It ends before this does. */
+int bn_httpwork_new(const struct bn_maps *maps, struct bn_slow *slow, void (*wake)(void *data), void *data,
+		    struct bn_httpwork **ret);
 void bn_httpwork_freep(struct bn_httpwork **w);
 int bn_httpwork_push(struct bn_httpwork *w, struct bn_httpjob *j); /* takes it unless it fails: no thread */
+/* Takes back one that waits for its turn among those that take long: true, and it is the caller's. */
+bool bn_httpwork_cancel(struct bn_httpwork *w, struct bn_httpjob *j);
 /* A job that is done (the caller owns it), or NULL when there is none within wait_ms, or none at all. */
 struct bn_httpjob *bn_httpwork_pop(struct bn_httpwork *w, unsigned wait_ms);
 

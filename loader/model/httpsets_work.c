@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* The thread that compiles HTTP rule sets and puts them into the maps: a thousand rules take tens of
  * milliseconds, expressions of an adversary a second, and each change of http_sets a grace period of the kernel.
- * Services must not wait for that.
+ * Services must not wait for that, nor the rules of others for an adversary's: those are left to bn_slow, and come
+ * back to be written.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -16,9 +17,11 @@ struct queue {
 };
 
 #define BATCH 32 /* sets written at once, for one grace period */
+#define HEAVY (8 * BN_HTTP_WORK_NOW) /* steps that others wait for: some 30 ms */
 
 struct bn_httpwork {
 	const struct bn_maps *maps;
+	struct bn_slow *slow;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t asked, finished;
@@ -71,13 +74,14 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static void compile(struct bn_httpjob *j)
+static void compile(struct bn_httpjob *j, uint64_t steps)
 {
 	uint64_t began = now_ns();
 
-	j->result = bn_http_compile(j->rules, j->n, &j->tables, &j->err);
+	j->result = bn_http_compile_some(j->rules, j->n, steps, &j->tables, &j->err);
 	j->took_ns = now_ns() - began;
 	j->compiled = !j->result;
+	j->heavy = j->result == -EAGAIN;
 }
 
 static void write_sets(const struct bn_httpwork *w, struct bn_httpjob **v, uint32_t n)
@@ -120,7 +124,7 @@ static void do_jobs(const struct bn_httpwork *w, struct bn_httpjob *first)
 			continue;
 		}
 		if (!j->tables)
-			compile(j);
+			compile(j, w->slow ? HEAVY : BN_HTTP_WORK_MAX);
 		if (j->tables)
 			v[n++] = j;
 	}
@@ -175,7 +179,8 @@ static int start(struct bn_httpwork *w)
 	return -err;
 }
 
-int bn_httpwork_new(const struct bn_maps *maps, void (*wake)(void *data), void *data, struct bn_httpwork **ret)
+int bn_httpwork_new(const struct bn_maps *maps, struct bn_slow *slow, void (*wake)(void *data), void *data,
+		    struct bn_httpwork **ret)
 {
 	struct bn_httpwork *w = calloc(1, sizeof(*w));
 	pthread_condattr_t attr;
@@ -183,6 +188,7 @@ int bn_httpwork_new(const struct bn_maps *maps, void (*wake)(void *data), void *
 	if (!w)
 		return -ENOMEM;
 	w->maps = maps;
+	w->slow = slow;
 	w->wake = wake;
 	w->data = data;
 	w->todo.last = &w->todo.first;
@@ -220,6 +226,55 @@ void bn_httpwork_freep(struct bn_httpwork **wp)
 	free(w);
 }
 
+/* --- what takes long ------------------------------------------------------------------------------- */
+
+static struct bn_httpjob *of_slow(struct bn_slow_job *j)
+{
+	return (struct bn_httpjob *)j; /* its first member */
+}
+
+static void slow_run(struct bn_slow_job *s)
+{
+	compile(of_slow(s), BN_HTTP_WORK_MAX);
+}
+
+static void slow_done(struct bn_slow_job *s)
+{
+	struct bn_httpjob *j = of_slow(s);
+	struct bn_httpwork *w = j->work;
+
+	if (j->tables && bn_httpwork_push(w, j) == 0) /* to be written */
+		return;
+	pthread_mutex_lock(&w->lock);
+	queue_put(&w->done, j);
+	w->under_way++;
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void slow_drop(struct bn_slow_job *s)
+{
+	struct bn_httpjob *j = of_slow(s);
+
+	bn_httpjob_freep(&j);
+}
+
+static bool slow_push(struct bn_httpwork *w, struct bn_httpjob *j)
+{
+	if (!j->heavy)
+		return false;
+	j->heavy = false;
+	j->work = w;
+	j->slow = (struct bn_slow_job){ .ns = j->policies[0]->o.ns, .run = slow_run, .done = slow_done, .drop = slow_drop };
+	return bn_slow_push(w->slow, &j->slow) == 0;
+}
+
+bool bn_httpwork_cancel(struct bn_httpwork *w, struct bn_httpjob *j)
+{
+	return w->slow && bn_slow_cancel(w->slow, &j->slow);
+}
+
+/* --- the loop's side -------------------------------------------------------------------------------- */
+
 int bn_httpwork_push(struct bn_httpwork *w, struct bn_httpjob *j)
 {
 	int r = start(w);
@@ -234,7 +289,8 @@ int bn_httpwork_push(struct bn_httpwork *w, struct bn_httpjob *j)
 	return 0;
 }
 
-struct bn_httpjob *bn_httpwork_pop(struct bn_httpwork *w, unsigned wait_ms)
+/* One that is done, or NULL. */
+static struct bn_httpjob *get_done(struct bn_httpwork *w, unsigned wait_ms)
 {
 	uint64_t until = now_ns() + wait_ms * 1000000ull;
 	struct timespec ts = { (time_t)(until / 1000000000), (long)(until % 1000000000) };
@@ -247,5 +303,15 @@ struct bn_httpjob *bn_httpwork_pop(struct bn_httpwork *w, unsigned wait_ms)
 	if (j)
 		w->under_way--;
 	pthread_mutex_unlock(&w->lock);
+	return j;
+}
+
+struct bn_httpjob *bn_httpwork_pop(struct bn_httpwork *w, unsigned wait_ms)
+{
+	struct bn_httpjob *j;
+
+	do
+		j = get_done(w, wait_ms);
+	while (j && slow_push(w, j));
 	return j;
 }

@@ -367,7 +367,7 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 	lim.rules = bn_pols_max_rules(p->pols);
 	if (!env->no_http) {
 		const struct bn_httpsets_env http_env = {
-			.wake = env->wake, .data = env->wake_data, .grace_ms = env->http_grace_ms};
+			.wake = env->wake, .data = env->wake_data, .slow = env->slow, .grace_ms = env->http_grace_ms};
 
 		r = bn_httpsets_new(p->maps, &http_env, &p->http);
 		if (r < 0)

@@ -22,12 +22,15 @@ struct bn_eps; /* maps/ep_access.h */
 
 struct bn_policies;
 
+struct bn_slow;
+
 struct bn_policies_env {
 	const char *node_name;
 	struct bn_eps *eps;		    /* where addresses get their identity */
 	const char *no_http;		    /* why the kernel cannot judge requests; NULL: it can */
 	void (*wake)(void *data);	    /* any thread: bn_policies_sync has something to do */
 	void *wake_data;
+	struct bn_slow *slow;		    /* loader/slow.h; NULL: none. It ends before this does */
 	unsigned http_grace_ms;	  /* tests: httpsets.h */
 	bool audit;			    /* --policy-audit, for policy trace */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */

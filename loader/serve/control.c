@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include "loader/hold.h"
 #include "loader/log.h"
 #include "loader/serve/control_file.h"
 
@@ -249,6 +250,7 @@ static void conn_request(struct bn_control_stream *s, const char *line, size_t l
 {
 	_cleanup_(json_decrefp) json_t *req = NULL;
 	json_error_t je;
+	uint64_t began;
 	char text[320];
 
 	s->busy = true;
@@ -259,7 +261,9 @@ static void conn_request(struct bn_control_stream *s, const char *line, size_t l
 		send_error(s, EINVAL, text);
 		return;
 	}
+	began = bn_hold_begin();
 	dispatch(s, req);
+	bn_hold_end(BN_WORK_ANSWER, began);
 }
 
 /* Takes the next request when none is under way. */

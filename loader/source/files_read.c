@@ -88,7 +88,7 @@ static int on_object(json_t *json, unsigned line, void *data)
 	if (r < 0 || !counts)
 		return r;
 	r = bn_source_apply(rd->fs->source, json, rd->file->name, line, NULL);
-	if (r == -EINVAL)
+	if (r == -EINVAL || r > 0)
 		rd->chunk->again = true;
 	return r == -ENOMEM ? r : 0;
 }

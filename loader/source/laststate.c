@@ -10,6 +10,7 @@
 
 #include "loader/log.h"
 #include "maps/util.h"
+#include "policy/http.h"
 #include "policy/intern.h"
 #include "policy/siphash.h"
 
@@ -357,7 +358,7 @@ int bn_laststate_get(struct bn_laststate *l, enum bn_kind kind, const char *ns, 
 	if (!json)
 		return -ENOENT;
 	j = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
-	r = j ? bn_object_parse(j, &o, &err) : -EINVAL;
+	r = j ? bn_object_read(j, BN_HTTP_WORK_NOW, &o, &err) : -EINVAL; /* it was checked when it was put */
 	json_decref(j);
 	/* a newer daemon may refuse what an older one took */
 	if (r < 0 || o->kind != kind || strcmp(o->ns, ns) || strcmp(o->name, name))

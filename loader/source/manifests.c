@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "loader/hold.h"
 #include "loader/log.h"
 #include "loader/source/files.h"
 #include "maps/util.h"
@@ -103,6 +104,7 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 {
 	_cleanup_(closep) int dirfd = -1;
 	struct bn_manifests *m = data;
+	uint64_t began = bn_hold_begin();
 	struct stat st;
 	size_t work;
 	int r = 0;
@@ -138,6 +140,7 @@ static void on_due(evutil_socket_t fd _unused_, short what _unused_, void *data)
 		malloc_trim(0);
 	m->read_ns = now_ns();
 	m->source.cb.changed(m->source.cb.data);
+	bn_hold_end(BN_WORK_READ, began);
 }
 
 /* --- watching ------------------------------------------------------------------------------------ */

@@ -7,8 +7,10 @@
 #include <uthash.h>
 
 #include "loader/log.h"
+#include "loader/source/check.h"
 #include "loader/source/laststate.h"
 #include "maps/util.h"
+#include "policy/http.h"
 #include "policy/intern.h"
 
 struct bn_reject {
@@ -16,6 +18,7 @@ struct bn_reject {
 	char *kind, *ns, *name, *origin;
 	struct bn_err err;
 	const char *in_force;
+	uint64_t digest; /* of the object whose check took long; 0: of another one */
 	time_t since;
 	UT_hash_handle hh;
 };
@@ -72,9 +75,17 @@ void bn_source_freep(struct bn_source **sp)
 
 /* --- states ------------------------------------------------------------------------------------ */
 
+/* So long others wait for the checks of the first reading. */
+#define FIRST_CHECKS_S 5
+
 bool bn_source_synced(const struct bn_source *s, unsigned kinds)
 {
+	const struct bn_source_state *http = &s->state[BN_KIND_HTTPNETPOL];
 	int k;
+
+	if (kinds & 1u << BN_KIND_HTTPNETPOL && s->nfirst_checks && http->synced &&
+	    bn_source_now() - http->first_ns < FIRST_CHECKS_S * 1000000000ull)
+		return false;
 
 	for (k = 0; k < BN_KIND__MAX; k++) {
 		if ((kinds & 1u << k) && s->state[k].used && !s->state[k].synced)
@@ -120,6 +131,8 @@ void bn_source_set_synced(struct bn_source *s, enum bn_kind kind)
 	/* What the state directory has and the first full reading has not is gone. */
 	if (!st->synced && s->last)
 		bn_laststate_prune(s->last, kind);
+	if (!st->synced)
+		st->first_ns = bn_source_now();
 	st->used = st->synced = true;
 	st->synced_ns = bn_source_now();
 	st->failing_ns = st->forbidden_ns = 0;
@@ -197,6 +210,7 @@ int bn_source_reject(struct bn_source *s, const char *key, const struct bn_sourc
 	e->origin = strdup(origin ?: s->name);
 	e->err = *err;
 	e->in_force = in_force;
+	e->digest = 0;
 	if (!e->kind || !e->ns || !e->name || !e->origin) {
 		reject_drop(s, e);
 		return -ENOMEM;
@@ -322,20 +336,113 @@ static void note_pending(struct bn_source *s)
 		s->pending_ns = bn_source_now();
 }
 
-int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
+/* --- HTTP rules that take long to check ---------------------------------------------------------- */
+
+/* What a check said of the same content before: 1: nothing is known of it; else as it would. */
+static int checked_before(struct bn_source *s, const struct bn_source_id *id, const struct bn_obj *o,
+			  struct bn_err *err)
+{
+	const struct bn_obj *now = bn_store_get(s->store, id->kind, id->ns, id->name);
+	_cleanup_(bn_obj_unrefp) struct bn_obj *kept = NULL;
+	struct bn_reject *e;
+	char key[512];
+
+	if (now && !now->refused && bn_obj_equal(now, o))
+		return 0;
+	HASH_FIND_STR(s->rejects, id_key(id, key, sizeof(key)), e);
+	if (e && e->digest == o->digest) {
+		*err = e->err;
+		return -EINVAL;
+	}
+	if (s->last && bn_laststate_get(s->last, id->kind, id->ns, id->name, &kept) == 0 && bn_obj_equal(kept, o))
+		return 0;
+	return 1;
+}
+
+static int note_refused(struct bn_source *s, const struct bn_source_id *id, uint64_t digest)
+{
+	struct bn_reject *e;
+	char key[512];
+
+	HASH_FIND_STR(s->rejects, id_key(id, key, sizeof(key)), e);
+	if (e)
+		e->digest = digest;
+	return -EINVAL;
+}
+
+/* 1: it is being checked. Else as bn_object_read would have said with more steps. */
+static int check_later(struct bn_source *s, const struct bn_source_id *id, struct bn_obj **o, json_t *json,
+		       const char *origin, struct bn_err *err)
+{
+	_cleanup_(bn_obj_unrefp) struct bn_obj *stub = NULL;
+	const char *in_force;
+	int r = checked_before(s, id, *o, err);
+
+	if (r == -EINVAL) {
+		r = bn_object_stub(json, &stub);
+		if (r < 0)
+			return r;
+		bn_obj_unrefp(o);
+		*o = TAKE_PTR(stub);
+		return -EINVAL;
+	}
+	if (r <= 0 || bn_check_goes_on(s, id, *o, json))
+		return r;
+	bn_check_forget(s, id);
+	if (s->last)
+		bn_laststate_seen(s->last, id->kind, id->ns, id->name);
+	/* Before policies are in force for the first time, one that is not known yet must not leave a pod open. */
+	if (!s->state[id->kind].synced) {
+		r = bn_object_stub(json, &stub);
+		r = r ?: keep_last_good(s, id, stub, &in_force);
+	} else {
+		r = 0;
+	}
+	r = r ?: bn_check_begin(s, id, *o, json, origin);
+	return r ?: 1;
+}
+
+/* o: the object, or, when it is bad, its stub. */
+static int settle(struct bn_source *s, const struct bn_source_id *id, struct bn_obj *o, const json_t *json,
+		  const char *origin, const struct bn_err *err)
+{
+	int r = err ? apply_bad(s, id, o, origin, err) : apply_good(s, id, json, o);
+
+	if (s->judged && id->name && r != -ENOMEM)
+		s->judged(s, id, json, err);
+	return r;
+}
+
+int bn_source_checked(struct bn_source *s, struct bn_obj *o, json_t *json, const char *origin, const struct bn_err *err)
+{
+	const struct bn_source_id id = { o->kind, o->ns, o->name };
+	_cleanup_(bn_obj_unrefp) struct bn_obj *stub = NULL;
+	int r;
+
+	note_pending(s);
+	if (!err)
+		return settle(s, &id, o, json, origin, NULL);
+	r = bn_object_stub(json, &stub);
+	r = r ?: settle(s, &id, stub, json, origin, err);
+	return r == -EINVAL ? note_refused(s, &id, o->digest) : r;
+}
+
+int bn_source_apply(struct bn_source *s, json_t *json, const char *origin_file,
 		    unsigned line, struct bn_source_id *ret)
 {
 	_cleanup_(bn_obj_unrefp) struct bn_obj *o = NULL;
 	struct bn_source_id id = { .kind = BN_KIND__MAX };
+	uint64_t digest = 0;
 	struct bn_err err;
-	char origin[400];
+	char buf[400], *origin = origin_file ? buf : NULL;
 	int r, parsed;
 
 	note_pending(s);
 	if (origin_file)
-		snprintf(origin, sizeof(origin), "%s:%u", origin_file, line);
-	parsed = bn_object_parse(json, &o, &err);
-	parsed = parsed ?: check_kernel(s, json, &o, &err);
+		snprintf(buf, sizeof(buf), "%s:%u", origin_file, line);
+	parsed = bn_object_read(json, s->slow ? BN_HTTP_WORK_NOW : BN_HTTP_WORK_MAX, &o, &err);
+	if (parsed >= 0)
+		parsed = check_kernel(s, json, &o, &err) ?: parsed;
 	if (parsed == -EOPNOTSUPP || parsed == -ENOMEM)
 		return parsed;
 	r = bn_object_id(json, &id.kind, &id.ns, &id.name);
@@ -348,11 +455,16 @@ int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_
 		if (r < 0)
 			return r;
 	}
-	r = parsed < 0 ? apply_bad(s, &id, o, origin_file ? origin : NULL, &err)
-		       : apply_good(s, &id, json, o);
-	if (s->judged && id.name && r != -ENOMEM)
-		s->judged(s, &id, json, parsed < 0 ? &err : NULL);
-	return r;
+	if (parsed > 0) {
+		digest = o->digest;
+		parsed = check_later(s, &id, &o, json, origin, &err);
+	} else if (s->checks && id.name) {
+		bn_check_forget(s, &id);
+	}
+	if (parsed > 0 || parsed == -ENOMEM)
+		return parsed;
+	r = settle(s, &id, o, json, origin, parsed < 0 ? &err : NULL);
+	return r == -EINVAL && digest ? note_refused(s, &id, digest) : r;
 }
 
 int bn_source_apply_broken(struct bn_source *s, const json_t *json, const struct bn_err *err,
@@ -366,6 +478,8 @@ int bn_source_apply_broken(struct bn_source *s, const json_t *json, const struct
 	r = bn_object_id(json, &ret->kind, &ret->ns, &ret->name);
 	if (r == -ENOMEM)
 		return r;
+	if (s->checks && ret->name)
+		bn_check_forget(s, ret);
 	if (ret->name && bn_object_stub(json, &stub) == -ENOMEM)
 		return -ENOMEM;
 	r = apply_bad(s, ret, stub, NULL, err);
@@ -390,6 +504,8 @@ void bn_source_gone(struct bn_source *s, const struct bn_source_id *id)
 		return;
 	note_pending(s);
 	bn_store_del(s->store, id->kind, id->ns, id->name);
+	if (s->checks)
+		bn_check_forget(s, id);
 	if (s->rejects)
 		bn_source_unreject(s, id_key(id, key, sizeof(key)));
 	if (s->last)

@@ -25,6 +25,7 @@ struct bn_source_state {
 	bool used;   /* the source reads this kind; false: a CRD that is not there */
 	bool synced; /* read in full at least once */
 	bool live;   /* changes are pushed to us: while there is no error it is up to date */
+	uint64_t first_ns;	/* when it was read in full for the first time */
 	uint64_t synced_ns;	/* when it was last known to be up to date; 0: never */
 	uint64_t failing_ns;	/* since when it cannot be read; 0: it can */
 	uint64_t forbidden_ns;	/* since when the answer is that we may not; 0: it is not */
@@ -59,6 +60,10 @@ struct bn_source {
 	uint64_t pending_ns; /* when the first change came that is not in the kernel; 0: none */
 	const char *no_http; /* why this kernel cannot judge requests; NULL: it can. Borrowed */
 	struct bn_laststate *last; /* loader/source/laststate.h; NULL: nothing is kept */
+	/* Where objects are checked that take long (loader/slow.h); it ends before the source does. NULL: in the loop. */
+	struct bn_slow *slow;
+	struct bn_check *checks; /* loader/source/check.h */
+	unsigned nfirst_checks;	 /* of these, of the first full reading */
 	/* Told of each object that was taken, err NULL, or refused. NULL: nobody wants to know. */
 	void (*judged)(struct bn_source *s, const struct bn_source_id *id, const json_t *json,
 		       const struct bn_err *err);
@@ -71,7 +76,9 @@ void bn_source_freep(struct bn_source **s); /* stops it first; NULL is fine */
 
 uint64_t bn_source_now(void);
 
-/* True when every one of the kinds (bit mask, 1 << kind) has been read in full. */
+/* True when every one of the kinds (bit mask, 1 << kind) has been read in full. HTTP rules of the first reading that are
+ * still being checked are waited for, but not for ever: what is not checked by then isolates, or is as it was before.
+ */
 bool bn_source_synced(const struct bn_source *s, unsigned kinds);
 /* True when one of the kinds that are used cannot be read for longer than `seconds`. */
 bool bn_source_failing(const struct bn_source *s, unsigned kinds, unsigned seconds);
@@ -89,10 +96,13 @@ void bn_source_set_error(struct bn_source *s, enum bn_kind kind, const char *fmt
  * one takes an earlier entry off the list. A policy with HTTP rules that this kernel cannot enforce is
  * rejected, too, but nothing earlier takes its place: it isolates and allows nothing.
  *
- * origin_file NULL: none. Returns 0; -EOPNOTSUPP for other kinds; -EINVAL when it was rejected;
- * -ENOMEM. ret, if not NULL, tells what the object is called, also when it was rejected.
+ * Where that takes long, what is in force stays until a thread has looked at it; with nothing in force before the
+ * first full reading a stub isolates.
+ *
+ * origin_file NULL: none. Returns 0; 1: it is being checked; -EOPNOTSUPP for other kinds; -EINVAL when it was
+ * rejected; -ENOMEM. ret, if not NULL, tells what the object is called, also when it was rejected.
  */
-int bn_source_apply(struct bn_source *s, const json_t *json, const char *origin_file,
+int bn_source_apply(struct bn_source *s, json_t *json, const char *origin_file,
 		    unsigned line, struct bn_source_id *ret);
 /* An object that cannot be read at all; json has what is known of it: apiVersion and kind, which are
  * right, and of its name what there is. As bn_source_apply does with a bad one: -EINVAL.

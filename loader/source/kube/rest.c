@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "loader/hold.h"
+
 static void drive(struct bn_rest *h, curl_socket_t fd, int mask);
 
 /* --- libcurl's sockets and timer in the loop -------------------------------------------------- */
@@ -289,6 +291,7 @@ static void req_complete(struct bn_rest_req *r, CURLcode code)
 
 static void drive(struct bn_rest *h, curl_socket_t fd, int mask)
 {
+	uint64_t began = bn_hold_begin();
 	int running, left;
 	CURLMsg *m;
 
@@ -301,6 +304,7 @@ static void drive(struct bn_rest *h, curl_socket_t fd, int mask)
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
 		req_complete(r, m->data.result);
 	}
+	bn_hold_end(BN_WORK_READ, began);
 }
 
 /* --- queue ------------------------------------------------------------------------------------ */
