@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "loader/kernel/internal.h"
+#include "maps/ep.h"
 
 static void add(json_t *out, const char *name, const char *status, const char *hint,
 		const char *fmt, ...) _printf_(5, 6);
@@ -161,7 +162,7 @@ static void check_kube_proxy(json_t *out)
 	}
 	if (found[0])
 		add(out, "kube-proxy", "warn",
-		    "stop kube-proxy on this node and remove its rules (kube-proxy --cleanup)",
+		    "once bpfnet status is ready: stop kube-proxy on this node, then bpfnet cleanup --kube-proxy",
 		    "rules of kube-proxy are in force: %s", found);
 	else if (!tools)
 		add(out, "kube-proxy", "warn", "install nft or iptables to have this checked",
@@ -243,6 +244,40 @@ static void check_xdp(json_t *out, const char *bpffs)
 	bn_maps_freep(&m);
 }
 
+/* A pod that may send what an uplink cannot take depends on ICMP coming back: the usual reason why small
+ * answers arrive and large ones do not.
+ */
+static void check_mtu(json_t *out, const char *bpffs)
+{
+	struct if_nameindex *all = if_nameindex();
+	char narrow[IF_NAMESIZE] = "";
+	unsigned least = 0, most = 0;
+	struct bn_maps *m = NULL;
+
+	if (all && bn_maps_open(bpffs ? bpffs : "/sys/fs/bpf/bpfnet", false, &m) >= 0)
+		for (struct if_nameindex *i = all; i->if_index; i++) {
+			__u32 index = i->if_index;
+			struct bn_iface f;
+
+			if (bn_map_get(m, BN_MAP_ifaces, &index, &f) < 0 || f.ifindex != index || !f.mtu)
+				continue;
+			if (f.role == BN_ROLE_POD && f.mtu > most)
+				most = f.mtu;
+			if (f.role != BN_ROLE_POD && f.role != BN_ROLE_NONE && (!least || f.mtu < least)) {
+				least = f.mtu;
+				snprintf(narrow, sizeof(narrow), "%s", i->if_name);
+			}
+		}
+	if (most && least && most > least)
+		add(out, "mtu", "warn", "if large packets get lost: give pods the smaller MTU (in the CNI's configuration)",
+		    "pods may send %u bytes, '%s' takes %u: they depend on ICMP (fragmentation needed)", most, narrow, least);
+	else if (most && least)
+		add(out, "mtu", "ok", NULL, "pods %u, uplinks and tunnels at least %u", most, least);
+	if (all)
+		if_freenameindex(all);
+	bn_maps_freep(&m);
+}
+
 int bn_kernel_check(const char *bpffs, const char *cgroup, json_t **ret)
 {
 	json_t *out = json_array();
@@ -257,6 +292,7 @@ int bn_kernel_check(const char *bpffs, const char *cgroup, json_t **ret)
 	check_kube_proxy(out);
 	check_order(out, bpffs);
 	check_xdp(out, bpffs);
+	check_mtu(out, bpffs);
 	*ret = out;
 	return 0;
 }

@@ -864,6 +864,26 @@ def test_dashboard_and_alerts():
             assert p.returncode == 0, p.stdout + p.stderr
 
 
+def test_alert_of_one_node():
+    """A daemon that is scraped no more is told by its instance, others are not; drops for want of room by reason."""
+    def fires(alert, text, at, **labels):
+        return {"eval_time": at, "alertname": alert, "exp_alerts": [
+            {"exp_labels": labels, "exp_annotations": {"summary": text}}] if labels else []}
+    down = "bpfnetd of b is not scraped any more. What is in force stays, changes do not come in."
+    room = "a drops for want of room (NAT_PORTS): bpfnet status says what to do."
+    test = {"rule_files": [os.path.join(ROOT, "deploy/grafana/alerts.yaml")], "evaluation_interval": "1m", "tests": [{
+        "interval": "1m",
+        "input_series": [{"series": f'bpfnet_build_info{{instance="{n}"}}', "values": v} for n, v in (("a", "1x60"), ("b", "1x20"))]
+        + [{"series": 'bpfnet_drops_total{instance="a",reason="NAT_PORTS"}', "values": "0+10x60"}],
+        "alert_rule_test": [fires("BpfnetNodeDown", down, "15m"), fires("BpfnetNodeDown", down, "40m", instance="b"),
+                            fires("BpfnetNoRoom", room, "40m", instance="a", reason="NAT_PORTS")]}]}
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        json.dump(test, f)
+        f.flush()
+        p = subprocess.run(["promtool", "test", "rules", f.name], capture_output=True, text=True)
+        assert p.returncode == 0, p.stdout + p.stderr
+
+
 def main():
     passed = failed = 0
     only = sys.argv[1:]

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from harness import BUILD, Cluster, wait_for
+from harness import BUILD, Cluster, sh, wait_for
 
 HTTP = [("http", "TCP", 80, 8080)]
 
@@ -114,6 +114,21 @@ def test_no_room():
                 (x for x in c.n1.json("status")["limits"] if x["reason"] == "CT_FULL"), None))
             assert row["packets"] >= 1 and "--ct-max" in row["advice"] and row["secondsAgo"] < 60, row
             assert "CT_FULL" in c.n1.cli("status").stdout
+
+
+def test_mtu():
+    """A pod that may send more than the uplink takes: check says so, before and after the daemon's death."""
+    with Cluster("whymtu", nodes=1) as c:
+        c.pod("n1", "a", "shop")
+        c.start()
+
+        def row():
+            return next(r for r in c.n1.json("check", check=False) if r["name"] == "mtu")
+        wait_for("no complaint", lambda: row()["status"] == "ok")
+        sh(["ip", "-n", c.n1.ns, "link", "set", "eth0", "mtu", "1400"])
+        wait_for("a warning", lambda: row()["status"] == "warn")
+        c.n1.stop(signal.SIGKILL)
+        assert "'eth0' takes 1400" in row()["text"], row()
 
 
 def test_a_slip_leaves_nothing():
