@@ -11,6 +11,7 @@
 #include "bpf/lib/flow_new.h"
 #include "bpf/lib/http.h"
 #include "bpf/lib/icmp.h"
+#include "bpf/lib/partial.h"
 
 /* A pod without an address yet asks for one: 0.0.0.0:68 -> 255.255.255.255:67. */
 static __always_inline bool bn_pod_dhcp(const struct bn_pkt *p)
@@ -402,7 +403,7 @@ int from_pod(struct __sk_buff *skb)
 		skb->mark = 0;
 		return BN_TC_NEXT;
 	}
-	r = bn_entry_begin(skb, p, ETH_HLEN);
+	r = bn_entry_begin(skb, p, ETH_HLEN) ?: bn_partial(skb, p);
 	if (skb->mark == BN_MARK_HTTP) { /* the HTTP stage's, on the pod's behalf */
 		skb->mark = 0;
 		p->flags |= BN_PKT_F_OURS;

@@ -50,7 +50,8 @@
 	X(TUNNEL, "tunnel packet of a pod to a node, which would unpack it")                    \
 	X(DSR, "direct server return from an address that is no peer, malformed, or to no backend of this node") \
 	X(HTTP_CHECKSUM, "segment of an HTTP connection that was damaged on its way") \
-	X(HTTP_SHARE, "pod that takes more of the room for HTTP connections than is left for all others")
+	X(HTTP_SHARE, "pod that takes more of the room for HTTP connections than is left for all others") \
+	X(CSUM_PLACE, "checksum that is to be written into what was judged, not into its own place")
 
 enum bn_drop {
 	BN_DROP_NONE,
