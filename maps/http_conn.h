@@ -96,7 +96,10 @@ struct bn_http_conn {
 	__u32 srv_acked; /* the client has acknowledged everything before */
 	__u32 srv_base; /* srv_end when the last request was let pass */
 	__u32 first, srv_first; /* where both began: the connection's identity beside its key */
-	__u32 answer;	/* phase ANSWERED: first byte of the 403 */
+	union {
+		__u32 answer; /* phase ANSWERED: first byte of the 403 */
+		__u32 offer;  /* before, with F_OFFER: behind the value of an Upgrade that is declined */
+	};
 	/* Blocks, in the order in which they were made. */
 	__u32 block_first, block_last; /* numbers: sequence number / BN_HTTP_BLOCK */
 	__u32 nblocks;
@@ -179,6 +182,7 @@ enum {
 	BN_HTTP_CONN_F_SRV_FIN = 1 << 4,
 	BN_HTTP_CONN_F_CONNECT = 1 << 5, /* the last request was one */
 	BN_HTTP_CONN_F_GUESSED = 1 << 6, /* an answer was taken for complete without having been followed */
+	BN_HTTP_CONN_F_OFFER = 1 << 7,	 /* of HTTP/2, declined; not acknowledged yet */
 };
 
 #endif

@@ -61,7 +61,7 @@ int bn_http_check(const struct bn_netpol *np, struct bn_err *err);
 int bn_http_check_some(const struct bn_netpol *np, uint64_t steps, struct bn_err *err);
 
 /* Feeds bytes of a connection's request direction: n of them, or fewer when a head is allowed or something is
- * denied. Returns as bn_http_byte; *used counts the bytes that were taken.
+ * denied. Returns as bn_http_byte, and goes on behind an offer of HTTP/2; *used counts the bytes that were taken.
  */
 int bn_http_feed(const struct bn_http_rules *r, struct bn_http_state *s, const void *bytes, size_t n,
 		 size_t *used);

@@ -39,6 +39,7 @@ int bn_http_feed(const struct bn_http_rules *r, struct bn_http_state *s, const v
 			i += skip;
 		} else {
 			verdict = bn_http_byte(&r->tab, s, p[i++]);
+			verdict = verdict == 3 ? 0 : verdict;
 		}
 	}
 	*used = i;

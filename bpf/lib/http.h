@@ -237,6 +237,10 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	bn_http_feed(ctx, p, c);
 	if (w->fail)
 		return -(int)w->fail;
+	if (w->offers) {
+		c->offer = w->offer;
+		c->flags |= BN_HTTP_CONN_F_OFFER;
+	}
 	if (!w->reason) {
 		bn_http_commit(w, c);
 		if (c->st.at == BN_HTTP_AT_ANSWER)
@@ -276,6 +280,7 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 {
 	struct bn_http_work *w = bn_http_work_get();
 	__u32 fin;
+	int r;
 
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
@@ -291,8 +296,12 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 	if (c->phase == BN_HTTP_ANSWERED)
 		return bn_http_after(ctx, p, c);
 	if (c->phase == BN_HTTP_WAITING)
-		return w->audit ? -BN_DROP_HTTP_WAITING : bn_http_waits(ctx, p, c);
-	return w->plen || fin ? bn_http_judge(ctx, p, c) : 0;
+		r = w->audit ? -BN_DROP_HTTP_WAITING : bn_http_waits(ctx, p, c);
+	else
+		r = w->plen || fin ? bn_http_judge(ctx, p, c) : 0;
+	return !r && (c->flags & BN_HTTP_CONN_F_OFFER) && c->phase != BN_HTTP_ANSWERED && !w->audit
+		       ? bn_http_decline(ctx, p, c)
+		       : r;
 }
 
 /* The client gives up. A reset that the server believes ends the connection; of another one it is only noted, so

@@ -318,8 +318,12 @@ static long bn_http_step(__u32 i, struct bn_http_loop *l)
 	audited = page ? page->audited : 0;
 	w->switches = page ? page->switches : 0;
 	v = page ? bn_http_run(page, w) : -BN_HTTP_TABLE;
-	if (v)
+	if (v == 3) {
+		w->offer = w->pos - 1;
+		w->offers++;
+	} else if (v) {
 		bn_http_verdict(l, w, stats, audited, v);
+	}
 	/* Most segments end with their request. */
 	return w->reason || (bn_http_idle(&w->st) && w->pos == w->end && !l->c->nblocks);
 }
@@ -346,7 +350,7 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	w->outstanding = c->outstanding;
 	w->srv_base = c->srv_base;
 	w->body = c->st.at >= BN_HTTP_AT_BODY || (c->st.flags & BN_HTTP_F_TRAILER);
-	w->reason = w->fail = w->switches = 0;
+	w->reason = w->fail = w->switches = w->offers = 0;
 	if (bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0) == BN_HTTP_STEPS && !w->reason) {
 		/* More small pieces came out of order than can be looked at in one go. */
 		w->reason = BN_HTTP_TOO_LARGE;

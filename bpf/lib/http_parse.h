@@ -14,7 +14,8 @@
  *								ones that the verifier looks at once each
  *
  * After each byte: negative: denied, -enum bn_http_reason, also for every byte that follows; 1: a head has
- * ended and s->match allows it; 2: a head has ended that no rule allows (s->lax); 0: go on. While s->left is not 0 that many bytes are body and may be skipped
+ * ended and s->match allows it; 2: a head has ended that no rule allows (s->lax); 3: the value of an Upgrade has
+ * ended that offers HTTP/2, which no rule allows: the request is one of HTTP/1 like any other; 0: go on. While s->left is not 0 that many bytes are body and may be skipped
  * at once with bn_http_skip. Rules may change where bn_http_idle is true. Behind an allowed Upgrade or
  * CONNECT the caller says with bn_http_answered what the server made of it.
  */
@@ -65,8 +66,13 @@ BN_INLINE int bn_http_framing(struct bn_http_state *s)
 			return bn_http_deny(s, BN_HTTP_HOST);
 		s->flags |= BN_HTTP_F_HOST;
 	}
-	if (s->name & BN_HTTP_NAME_UPGRADE)
+	if (s->name & BN_HTTP_NAME_UPGRADE) {
+		if (s->flags & BN_HTTP_F_DECLINED)
+			return bn_http_deny(s, BN_HTTP_UPGRADE);
+		if (s->flags & BN_HTTP_F_UPGRADE)
+			s->count = 8; /* of several none is taken for an offer */
 		s->flags |= BN_HTTP_F_UPGRADE;
+	}
 	return 0;
 }
 
@@ -115,6 +121,37 @@ BN_INLINE int bn_http_header(const bn_http_t *t, struct bn_http_state *s, __u8 b
 	return 0;
 }
 
+/* Is there a match left that names Upgrade, and the value that has just ended? */
+BN_HTTP_FN int bn_http_may_switch(const bn_http_t *t, struct bn_http_state *s)
+{
+	__u32 slot, set;
+	__u64 any = 0;
+
+	if (!t || !s || !(s->name & BN_HTTP_NAME_SLOT))
+		return 0;
+	slot = ((s->name & BN_HTTP_NAME_SLOT) - 1u) & (BN_HTTP_SLOTS - 1);
+	set = bn_http_cell(t, t->header[slot].ends + s->header[slot]);
+	for (__u32 i = 0; i < BN_HTTP_WORDS; i++) {
+		if (i >= t->nwords)
+			break;
+		any |= s->alive[i] & bn_http_word(t, t->upgrade * t->nwords + i) & bn_http_word(t, set * t->nwords + i);
+	}
+	return any != 0;
+}
+
+/* An offer that the client can do without (Java's HttpClient makes it with each request): declined where no rule
+ * allows it, the request is judged as if it were not there. A server that takes it all the same waits for a preface
+ * that no parser of HTTP/1 takes for a request, this one no more than others: PRI * HTTP/2.0.
+ */
+BN_INLINE int bn_http_offer_end(const bn_http_t *t, struct bn_http_state *s)
+{
+	if (s->word != BN_HTTP_WORD_H2C || s->count != 3 || bn_http_may_switch(t, s))
+		return 0;
+	s->flags &= ~BN_HTTP_F_UPGRADE;
+	s->flags |= BN_HTTP_F_DECLINED;
+	return 3;
+}
+
 BN_INLINE int bn_http_value_end(const bn_http_t *t, struct bn_http_state *s)
 {
 	s->at = BN_HTTP_AT_LINE_LF;
@@ -123,6 +160,8 @@ BN_INLINE int bn_http_value_end(const bn_http_t *t, struct bn_http_state *s)
 	if ((s->name & BN_HTTP_NAME_ENCODING) &&
 	    (s->word != BN_HTTP_WORD_CHUNKED || s->count != 7))
 		return bn_http_deny(s, BN_HTTP_ENCODING);
+	if (s->name & BN_HTTP_NAME_UPGRADE)
+		return bn_http_offer_end(t, s);
 	return s->name & BN_HTTP_NAME_HOST ? bn_http_host_end(t, s) : 0;
 }
 
@@ -142,6 +181,9 @@ BN_INLINE int bn_http_framing_byte(const bn_http_t *t, struct bn_http_state *s, 
 	} else if (s->name & BN_HTTP_NAME_HOST) {
 		if ((s->flags & BN_HTTP_F_SPACE) || !bn_http_host(t, s, b))
 			return bn_http_deny(s, BN_HTTP_HOST);
+	} else if (s->name & BN_HTTP_NAME_UPGRADE) {
+		s->word = s->word << 8 | bn_http_lower(b);
+		s->count = (s->flags & BN_HTTP_F_SPACE) || s->count >= 8 ? 8 : s->count + 1;
 	}
 	return 0;
 }

@@ -141,4 +141,40 @@ __noinline int bn_http_trim(bn_ctx *ctx, struct bn_pkt *p, __u32 n)
 	return sum < 0 || bn_http_say_put(ctx, p->l4 + 16, &is, 2) ? -BN_DROP_NAT_WRITE : bn_http_trimmed(ctx, p, w, n);
 }
 
+/* The field that offers HTTP/2, as the server will see it: one byte of its name is another, and it offers nothing. Each
+ * time that it passes; where it is not in one segment, or written with other blanks, it stays, and a server that takes it
+ * gets no further (bn_http_offer_end). 0 or -BN_DROP_x.
+ */
+__noinline int bn_http_decline(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
+{
+	const __u64 want = BN_HTTP_WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':'), lower = 0x2020202020202020ull;
+	struct bn_http_work *w = bn_http_work_get();
+	__be32 was, is; /* with the byte where it stands in its word */
+	__u8 other = 'X';
+	__u32 at, shift;
+	__u64 name;
+
+	if (!w || !p || !c)
+		return -BN_DROP_INTERNAL;
+	if (!bn_before(c->una, c->offer)) {
+		c->flags &= ~BN_HTTP_CONN_F_OFFER;
+		return 0;
+	}
+	at = c->offer - 12; /* "Upgrade: h2c" */
+	if (bn_before(at, w->seq) || bn_before(w->end, c->offer))
+		return 0;
+	shift = ((at - w->seq) & 1) * 8;
+	at = w->toff + (at - w->seq);
+	if (bn_ctx_load(ctx, at, &name, sizeof(name)))
+		return -BN_DROP_INTERNAL;
+	if ((bpf_be64_to_cpu(name) | lower) != want)
+		return 0;
+	was = (__u32)(name & 0xff) << shift;
+	is = (__u32)other << shift;
+	if (bn_ctx_csum(ctx, p->l4 + 16, bpf_csum_diff(&was, sizeof(was), &is, sizeof(is), 0), false, false) ||
+	    bn_ctx_store(ctx, at, &other, sizeof(other)))
+		return -BN_DROP_NAT_WRITE;
+	return bn_ctx_load(ctx, p->l4, &w->tcp, sizeof(w->tcp)) ? -BN_DROP_NAT_WRITE : 0;
+}
+
 #endif

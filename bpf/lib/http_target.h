@@ -52,6 +52,7 @@ enum {
 	BN_HTTP_F_SPACE = 1 << 11,    /* white space stood behind the short word */
 	BN_HTTP_F_AUTHORITY = 1 << 12, /* the target named the host */
 	BN_HTTP_F_UNMATCHED = 1 << 13, /* no rule allows it (lax) */
+	BN_HTTP_F_DECLINED = 1 << 14,  /* HTTP/2 was offered, and is not allowed */
 };
 
 /* Segment of a path so far, and where in a host we are. */
@@ -187,6 +188,7 @@ BN_INLINE int bn_http_begin(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 #define BN_HTTP_WORD_OPTIONS BN_HTTP_WORD(0, 'O', 'P', 'T', 'I', 'O', 'N', 'S')
 #define BN_HTTP_WORD_HEAD BN_HTTP_WORD(0, 0, 0, 0, 'H', 'E', 'A', 'D')
 #define BN_HTTP_WORD_PRI BN_HTTP_WORD(0, 0, 0, 0, 0, 'P', 'R', 'I')
+#define BN_HTTP_WORD_H2C BN_HTTP_WORD(0, 0, 0, 0, 0, 'h', '2', 'c')
 #define BN_HTTP_WORD_CHUNKED BN_HTTP_WORD(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd')
 #define BN_HTTP_WORD_SCHEME BN_HTTP_WORD(0, 'h', 't', 't', 'p', ':', '/', '/')
 #define BN_HTTP_WORD_VERSION BN_HTTP_WORD(0, 'H', 'T', 'T', 'P', '/', '1', '.')

@@ -165,7 +165,8 @@ def head(d, at, rules):
     if len(hosts) > 1 or (not hosts and m[3] == b"1"):
         raise Deny("host")
     q["hosts"] += [host_name(h) for h in hosts]
-    q["upgrade"] = bool(by_name[b"upgrade"])
+    # An offer of HTTP/2 is declined. (No rules here allow it.)
+    q["upgrade"] = bool(by_name[b"upgrade"]) and [v.lower() for v in by_name[b"upgrade"]] != [b"h2c"]
     if len(length) + len(encoding) > 1 or (length and not re.fullmatch(rb"[0-9]{1,18}", length[0])):
         raise Deny("length")
     if encoding and (encoding[0].lower() != b"chunked" or m[3] == b"0"):
