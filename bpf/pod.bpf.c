@@ -240,6 +240,7 @@ static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 	struct bn_ct_ref ref;
 	struct bn_ct_hit hit;
 	bool shifted = false, taken;
+	__u32 outlived = 0;
 
 	if (p->flags & BN_PKT_F_ICMP_ERR) {
 		int r = bn_flow_out(skb, p, 0, 0);
@@ -258,16 +259,25 @@ static __always_inline int bn_pod_out(struct __sk_buff *skb, struct bn_pkt *p)
 		 * happens to have the same ports as one through a service. It stands in the other
 		 * zone, and is to be found there when the one that pushed it aside has ended.
 		 */
+		if (taken && bn_ct_stale(hit.e, hit.flags, p->now_s))
+			outlived = hit.gen; /* and has its port back */
 		bn_ct_ref(&ref, &p->t, p->proto, BN_CT_ZONE_SHIFTED);
 		bn_ct_find(&ref, &hit);
 		if (hit.e && (bn_ct_expired(hit.e, p->now_s) || (!taken && hit.reply)))
 			hit.e = NULL;
-		shifted = taken || hit.e;
+		shifted = hit.e || (taken && !outlived);
 		p->zone = shifted ? BN_CT_ZONE_SHIFTED : BN_CT_ZONE_MAIN;
 	}
 	if (!hit.e || bn_pod_reborn(&hit, p)) {
+		int r;
+
 		p->rnd = bpf_get_prandom_u32();
-		return bn_flow_out(skb, p, shifted, hit.e ? hit.gen : 0);
+		r = bn_flow_out(skb, p, shifted, hit.e ? hit.gen : outlived);
+		if (r != -BN_DROP_NAT_PORTS || p->proto != BN_PROTO_UDP || !taken || !shifted)
+			return r;
+		p->zone = BN_CT_ZONE_MAIN;
+		p->todo = 0;
+		return bn_flow_out(skb, p, 0, 1); /* no port left: its own */
 	}
 	return bn_pod_known(skb, p, &hit);
 }

@@ -306,6 +306,9 @@ static __always_inline void bn_ct_other(const struct bn_ct_entry *e, struct bn_t
 
 #define BN_CT_T_CLOSED_S 30 /* how long a closed flow is kept, if nobody needs the room */
 #define BN_CT_LINGER_S	 4  /* ... and at least, while there is anything else to be had */
+#define BN_CT_T_UDP_S	 30
+#define BN_CT_T_UDP_REPLIED_S 60
+#define BN_CT_STALE_S	 2
 
 /* 1 if the flag `bit` (one bit) is set. */
 static __always_inline __u64 bn_ct_has(__u32 flags, __u32 bit)
@@ -492,16 +495,42 @@ __noinline int bn_ct_place(__u32 bucket, struct bn_ct_new *n, __u64 w)
 	return r;
 }
 
+/* UDP has no end, and a client that asks from a new port each time comes back to a port long before the flow that it
+ * was used for has expired. Is this one of those: a question or two, and silence since (1 to 2 s, as the clock ticks)?
+ */
+static __always_inline bool bn_ct_stale(const struct bn_ct_entry *e, __u32 flags, __u32 now_s)
+{
+	__u32 life = flags & BN_CT_F_REPLIED ? BN_CT_T_UDP_REPLIED_S : BN_CT_T_UDP_S;
+
+	return e->key.proto == BN_PROTO_UDP && !(flags & BN_CT_F_ASSURED) &&
+	       (__s32)(*(volatile __u32 *)&e->expires - now_s) <= (__s32)life - BN_CT_STALE_S;
+}
+
+/* n is the reverse entry of a flow to a service that keeps its client port, and e has that tuple: of the same socket
+ * address then, directly or by another service. Were all such flows kept, a pod that asks one server in two ways (with
+ * sendto(), which is translated at the socket, and with connect(), which is not) would soon have no port left.
+ */
+static __always_inline bool bn_ct_outlived(const struct bn_ct_entry *e, const struct bn_ct_new *n)
+{
+	const __u32 post = BN_CT_F_NAT | BN_CT_F_ALIAS | BN_CT_F_SNAT;
+
+	return (n->e.flags & post) == BN_CT_F_NAT && !((e->flags ^ n->e.flags) & BN_CT_F_ORIG_A) &&
+	       (!(e->flags & BN_CT_F_NAT) || (bn_addr_same(&e->xs, &n->e.xs) && e->xsp == n->e.xsp)) &&
+	       bn_ct_stale(e, e->flags, n->now_s);
+}
+
 /* May the entry that has n's key be overwritten by n? When it has expired, or is the same client's
- * (the same tuple on the other side), or when the caller says so.
+ * (the same tuple on the other side, or a UDP flow that is most likely over), or when the caller says so.
  */
 static __always_inline bool bn_ct_may_replace(const struct bn_ct_entry *e,
 					      const struct bn_ct_new *n)
 {
 	if (n->replace == 1 || n->replace == *(volatile __u32 *)&e->gen || bn_ct_expired(e, n->now_s))
 		return true;
-	return (e->flags & n->e.flags & BN_CT_F_NAT) && bn_addr_same(&e->xs, &n->e.xs) &&
-	       bn_addr_same(&e->xd, &n->e.xd) && e->xsp == n->e.xsp && e->xdp == n->e.xdp;
+	if ((e->flags & n->e.flags & BN_CT_F_NAT) && bn_addr_same(&e->xs, &n->e.xs) &&
+	    bn_addr_same(&e->xd, &n->e.xd) && e->xsp == n->e.xsp && e->xdp == n->e.xdp)
+		return true;
+	return bn_ct_outlived(e, n);
 }
 
 __noinline int bn_ct_overwrite(__u32 bucket, struct bn_ct_new *n)

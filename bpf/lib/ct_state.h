@@ -13,8 +13,6 @@
 #define BN_CT_T_HALF_S	      60
 #define BN_CT_T_TCP_S	      86400
 #define BN_CT_T_FIN_S	      3600
-#define BN_CT_T_UDP_S	      30
-#define BN_CT_T_UDP_REPLIED_S 60
 #define BN_CT_T_UDP_STREAM_S  180
 #define BN_CT_T_ICMP_S	      30
 #define BN_CT_T_OTHER_S	      600

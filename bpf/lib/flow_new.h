@@ -67,12 +67,14 @@ static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, bool net, 
 
 /* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a
  * flow that is not this one has that tuple, and from the beginning where the client's own is of no
- * account.
+ * account. When most of a pod's ports are in use towards one server (UDP has no end, entries last a minute and
+ * more), a question over UDP takes its own: what had it was the same socket address's.
  */
 static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scratch *s, __u32 flags,
 					       bool net)
 {
 	const __u32 any = (net ? BN_CT_F_SNAT : BN_CT_F_SHIFTED) | BN_CT_F_MASQ;
+	const bool own = p->proto == BN_PROTO_UDP && !net && !(flags & (BN_CT_F_SHIFTED | BN_CT_F_SNAT | BN_CT_F_MASQ));
 	__u32 rnd = p->rnd;
 	int r = 1;
 
@@ -94,7 +96,13 @@ static __always_inline int bn_flow_insert_post(struct bn_pkt *p, struct bn_scrat
 		if (r <= 0)
 			return r;
 	}
-	return -BN_DROP_NAT_PORTS;
+	if (!own)
+		return -BN_DROP_NAT_PORTS;
+	p->x.sport = p->t.sport;
+	s->n.replace = 1;
+	bn_flow_fill(p, s, &p->x, BN_CT_ZONE_MAIN, flags & ~BN_CT_F_SNAT);
+	r = bn_ct_insert(&s->n);
+	return r <= 0 ? r : -BN_DROP_NAT_PORTS;
 }
 
 /* The key of s->n, the client's own tuple, has a live entry: another CPU's, which has had a packet of the same flow

@@ -176,6 +176,65 @@ static void conflict_with_direct(void **state)
 	env_free(e);
 }
 
+/* The client port that a packet of A leaves with, which is answered; `back`: what the answer becomes. */
+static uint16_t asked(struct env *e, struct pk q, struct pk back, int v6)
+{
+	struct run out = OUT_OF(IF_A), in = INTO(IF_A, IF_UP);
+	struct frame f, want;
+	struct result res;
+	uint16_t port;
+
+	build(&f, &q, v6);
+	run_frame(e, &out, &f, &res);
+	assert_int_equal(res.verdict, PASS);
+	res.out.l4 = f.l4;
+	port = sport_of(&res.out);
+	build(&f, &(struct pk){REMOTE, A, 8080, port, UDP}, v6);
+	build(&want, &back, v6);
+	expect(e, "answered", &in, &f, PASS, 0, &want);
+	return port;
+}
+
+/* UDP ports that were used for one question each, and are used for another one in another way: while the first may be
+ * answered yet the second leaves its port; later it keeps it. A flow that lasts keeps its own.
+ */
+static void port_used_again(void **state)
+{
+	struct env *e = env_new(&(struct env_opts){});
+
+	(void)state;
+	svc_put(e, VIP, 80, UDP, 0, to_remote, 1);
+	svc_put(e, VIP2, 80, UDP, 0, to_remote, 1);
+#define DIRECT(port) asked(e, (struct pk){A, REMOTE, port, 8080, UDP}, (struct pk){REMOTE, A, 8080, port, UDP}, v6)
+#define VIA(vip, port) asked(e, (struct pk){A, vip, port, 80, UDP}, (struct pk){vip, A, 80, port, UDP}, v6)
+	for (int v6 = 0; v6 < 2; v6++) {
+		for (uint16_t port = 1000; port < 1004; port++)
+			assert_int_equal(DIRECT(port), port);
+		for (uint16_t port = 2000; port < 2004; port++)
+			assert_int_equal(VIA(VIP, port), port);
+		assert_int_not_equal(VIA(VIP, 1000), 1000);
+		assert_int_not_equal(DIRECT(2000), 2000);
+		assert_int_not_equal(VIA(VIP2, 2000), 2000);
+	}
+	sleep(3);
+	for (int v6 = 0; v6 < 2; v6++) { /* these have lasted */
+		assert_int_equal(DIRECT(1003), 1003);
+		assert_int_equal(VIA(VIP, 2003), 2003);
+	}
+	sleep(3);
+	for (int v6 = 0; v6 < 2; v6++) {
+		assert_int_equal(VIA(VIP, 1002), 1002);
+		assert_int_not_equal(DIRECT(1002), 1002); /* another flow has it now */
+		assert_int_equal(DIRECT(2002), 2002);
+		assert_int_equal(VIA(VIP2, 2001), 2001);
+		assert_int_not_equal(VIA(VIP, 1003), 1003);
+		assert_int_not_equal(DIRECT(2003), 2003);
+		assert_int_equal(DIRECT(1003), 1003);
+		assert_int_equal(VIA(VIP, 2003), 2003);
+	}
+	env_free(e);
+}
+
 /* Every entry of flows to the address. */
 static void forget(struct env *e, enum who to, int v6)
 {
@@ -242,6 +301,7 @@ int main(void)
 		cmocka_unit_test(new_life_new_backend),
 		cmocka_unit_test(tuple_conflicts),
 		cmocka_unit_test(conflict_with_direct),
+		cmocka_unit_test(port_used_again),
 		cmocka_unit_test(pushed_aside),
 	};
 

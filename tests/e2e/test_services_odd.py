@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Services that few people write, with real packets; what is expected is what kube-proxy's rules do."""
-from harness import wait_for
+import json
+import os
+import time
+
+from harness import BUILD, Cluster, wait_for
 from test_semantics import small
 
 BACK = {"tcp": 8080, "udp": 5353}
@@ -93,3 +97,25 @@ def test_odd_services_sockets():
 
 def test_odd_services_packets():
     walk(["--socket-lb", "off"])
+
+
+def test_every_port_in_use():
+    """A pod that has asked one server from nearly every port, directly, and now asks it through a Service, and back."""
+    load = os.path.join(BUILD, "tests/tools/load")
+    with Cluster("sp", nodes=1, daemon_args=["--socket-lb", "off"]) as c:
+        a, b = c.pod("n1", "a"), c.pod("n1", "b")
+        b.popen([load, "serve", "5353"])
+        c.node_of = {}
+        svc(c, "dns", [("d", "UDP", 53, 0)], ["10.96.9.9"], slices=[("IPv4", [("d", "UDP")], [b.ip])])
+        c.start()
+
+        def answered(addr, port, n, first):
+            return json.loads(a.run([load, "flows", addr, str(port), str(n), "64", str(first)], timeout=120).stdout)["ops"]
+        wait_for("the service", lambda: answered("10.96.9.9", 53, 1, 1000))
+        assert answered(b.ip, 5353, 64512, 1024) > 64000
+        for i in range(3):
+            first = 20000 + 300 * i
+            assert answered("10.96.9.9", 53, 200, first) == 200
+            assert answered(b.ip, 5353, 200, first) == 200
+            time.sleep(1.1)  # whether a flow's other half is still there is asked once a second
+            assert answered("10.96.9.9", 53, 200, first) == 200
