@@ -4,9 +4,10 @@
 
 Every figure is taken interleaved (A B C A B C): medians with quartiles over the rounds. `direct` is the
 same pair of hosts on plain routed veths, without services and rules. Ratios are what counts; see
-docs/PERFORMANCE.md. `bare`, `look` and `xdp-bare` are limits, at the first size only: the same hooks with programs
+docs/PERFORMANCE.md. `bare`, `look`, `peer` and `xdp-bare` are limits, at the first size only: the same hooks with programs
 that do nothing (and socket hooks that know the one service by heart); with the data plane's own parser,
-look-up and insertion and nothing else; and a NodePort by an XDP program that knows it by heart. KUBE_PROXY=/path measures the real kube-proxy too, BENCH_BIG=1 goes to 50,000
+look-up and insertion and nothing else; with a redirect_peer and nothing else; and a NodePort by an XDP program
+that knows it by heart. KUBE_PROXY=/path measures the real kube-proxy too, BENCH_BIG=1 goes to 50,000
 services and measures iptables-nft at every size, BENCH_QUICK=1 takes the least that is a report.
 """
 import argparse

@@ -27,7 +27,7 @@ BPFNET = {"socket": ["--host-routing", "stack"], "socket+peer": ["--host-routing
           "tc": ["--socket-lb", "off", "--host-routing", "stack"],
           "tc+peer": ["--socket-lb", "off", "--host-routing", "bpf"]}
 # The least that programs on the same hooks cost (limit.bpf.c).
-LIMITS = ["bare", "look"]
+LIMITS = ["bare", "look", "peer"]
 
 
 def others(size):
@@ -95,6 +95,7 @@ class Way:
     80 µs here, depending on whether it wakes an idle CPU, and that is all that would be seen.
     """
     opened = 0
+    together = False # bulk on one CPU, too
 
     def open(self, name, stack, nodes, daemon_args):
         self.name = name
@@ -111,7 +112,7 @@ class Way:
 
     def run(self, mode, seconds, size=None):
         cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(self.service.pid, {cpus[0 if mode == "bulk" else -1]})
+        os.sched_setaffinity(self.service.pid, {cpus[0 if mode == "bulk" and not self.together else -1]})
         before = self.meter.read()
         p = self.client.run(["taskset", "-c", str(cpus[-1]), LOAD, mode, self.addr, str(self.port), str(seconds)] + ([str(size)] if size else []),
                             check=False, timeout=seconds + 60)

@@ -6,6 +6,8 @@
  * look: the same socket hooks, and TC programs that find out whose flow a packet is and do nothing with it: the
  * data plane's own parser, hash, look-up and insertion, over a table of its size. Nobody is judged, nothing is
  * translated, tracked or refused.
+ * peer: the same socket hooks, and a TC program that hands what one of two pods sends to the other, past the stack,
+ * and does nothing else.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -16,6 +18,7 @@
 /* Network byte order. */
 const volatile __u32 limit_vip, limit_server;
 const volatile __u16 limit_vport, limit_port;
+const volatile __u32 limit_if[2]; /* host's ends of the two pods' interfaces */
 
 #define LIMIT_NEXT (-1) /* TCX_NEXT */
 #define LIMIT_TIME_S 60
@@ -68,6 +71,16 @@ SEC("tc")
 int look_out(struct __sk_buff *skb)
 {
 	return limit_look(skb, BN_HOOK_TO_POD, BN_DIR_INGRESS);
+}
+
+SEC("tc")
+int peer(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end || eth->h_proto != bpf_htons(ETH_P_IP))
+		return LIMIT_NEXT; /* the host answers ARP */
+	return bpf_redirect_peer(limit_if[skb->ifindex == limit_if[0]], 0);
 }
 
 static __always_inline int limit_forward(struct bpf_sock_addr *ctx)

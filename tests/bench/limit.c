@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* limit pods bare|look CGROUP VIP VPORT SERVER PORT INTERFACE...
+/* limit pods bare|look|peer CGROUP VIP VPORT SERVER PORT INTERFACE...
  * limit nodeport INTERFACE CLIENT CLIENT_MAC NODE NODE_PORT SERVER PORT NEXT_MAC
  *
  * Attaches the programs of limit.bpf.c or limit_xdp.bpf.c in this network namespace, prints "ready", and
@@ -69,7 +69,7 @@ static bool has(const char *map)
 static int pods(int argc, char **argv)
 {
 	struct limit_bpf *o = limit_bpf__open();
-	bool look = !strcmp(argv[2], "look");
+	struct bpf_program *in, *out;
 	struct bpf_map *m;
 	int cgroup;
 
@@ -86,6 +86,10 @@ static int pods(int argc, char **argv)
 	if (getrandom((void *)o->rodata->cfg_ct_seed, sizeof(o->rodata->cfg_ct_seed), 0) < 0)
 		return fail("getrandom");
 	o->rodata->cfg_ct_buckets = bpf_map__max_entries(o->maps.ct);
+	in = !strcmp(argv[2], "look") ? o->progs.look_in : !strcmp(argv[2], "peer") ? o->progs.peer : o->progs.bare;
+	out = in == o->progs.look_in ? o->progs.look_out : o->progs.bare;
+	for (int i = 0; i < 2 && 8 + i < argc; i++)
+		o->rodata->limit_if[i] = if_nametoindex(argv[8 + i]);
 	if (limit_bpf__load(o))
 		return fail("load");
 	cgroup = open(argv[3], O_RDONLY | O_CLOEXEC);
@@ -97,8 +101,8 @@ static int pods(int argc, char **argv)
 	for (int i = 8; i < argc; i++) {
 		unsigned ifindex = if_nametoindex(argv[i]);
 
-		if (!ifindex || !attach(look ? o->progs.look_in : o->progs.bare, ifindex, BN_TCX_INGRESS, 0) ||
-		    !attach(look ? o->progs.look_out : o->progs.bare, ifindex, BN_TCX_EGRESS, 0))
+		if (!ifindex || !attach(in, ifindex, BN_TCX_INGRESS, 0) ||
+		    !attach(out, ifindex, BN_TCX_EGRESS, 0))
 			return fail(argv[i]);
 	}
 	return ready();
@@ -130,7 +134,7 @@ int main(int argc, char **argv)
 		return pods(argc, argv);
 	if (argc == 10 && !strcmp(argv[1], "nodeport"))
 		return nodeport(argv);
-	fprintf(stderr, "usage: limit pods bare|look CGROUP VIP VPORT SERVER PORT INTERFACE...\n"
+	fprintf(stderr, "usage: limit pods bare|look|peer CGROUP VIP VPORT SERVER PORT INTERFACE...\n"
 			"       limit nodeport INTERFACE CLIENT CLIENT_MAC NODE NODE_PORT SERVER PORT NEXT_MAC\n");
 	return 1;
 }

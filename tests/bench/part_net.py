@@ -45,11 +45,13 @@ def latency(report, a):
 
 
 def bulk(report, a):
-    """One TCP connection as fast as goes (CPU a byte), small UDP packets (CPU a packet)."""
+    """One TCP connection as fast as goes (CPU a byte), between two CPUs and on one; small UDP packets (CPU a packet)."""
     size = min(a.sizes, key=lambda n: abs(n - 1000))
     print(f"bulk: {size} services")
-    with ways(report, PodToPod, INSIDE + ["tc+policy"] + a.others(["iptables-legacy", "nftables"]), size, 10) as ws:
-        for prefix, mode, unit in (("bulk", "bulk", "B/s"), ("packets", "packets", "op/s")):
+    with ways(report, PodToPod, INSIDE + ["tc+policy"] + a.others(["peer", "iptables-legacy", "nftables"]), size, 10) as ws:
+        for prefix, mode, unit in (("bulk", "bulk", "B/s"), ("bulk-one-cpu", "bulk", "B/s"), ("packets", "packets", "op/s")):
+            for w in ws:
+                w.together = prefix == "bulk-one-cpu"
             got = interleave(report, ws, a.seconds, a.rounds, mode, 18 if mode == "packets" else None)
             report.add_cpu(prefix, size, got)
             report.add_other(prefix + "-rate", size, got, unit, lambda m: m["ops"] / m["seconds"])

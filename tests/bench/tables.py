@@ -6,7 +6,7 @@ import sys
 
 from report import human, split
 
-WAYS = ["bare", "look", "routed", "xdp-bare", "socket", "socket+peer", "tc", "tc+peer", "xdp", "socket+policy", "tc+policy", "tc+peer+policy", "iptables-legacy", "nftables",
+WAYS = ["bare", "look", "peer", "routed", "xdp-bare", "socket", "socket+peer", "tc", "tc+peer", "xdp", "socket+policy", "tc+policy", "tc+peer+policy", "iptables-legacy", "nftables",
         "iptables-nft", "kube-proxy-iptables", "kube-proxy-nftables", "l4", "bpfnet", "haproxy", "nginx"]
 
 
@@ -60,7 +60,7 @@ def main():
     ratios(figs, ["kept-tcp", "tcp-new-policies", "udp-new-policies"])
     ratios(figs, ["nodeport-tcp", "nodeport-udp", "nodeport-tcp-kept"])
     ratios(figs, [f"{m}-latency-{p}" for m in ("tcp-new", "udp-new", "tcp-kept") for p in ("p50", "p99", "p999")])
-    ratios(figs, ["bulk", "bulk-rate", "packets", "packets-rate"])
+    ratios(figs, ["bulk", "bulk-rate", "bulk-one-cpu", "bulk-one-cpu-rate", "packets", "packets-rate"])
     ratios(figs, ["http-keepalive", "http-head1k", "http-close", "http-keepalive-cpu", "http-latency-p50", "http-latency-p99", "http-upload",
                   "http-upload-chunked"])
     changes = ["coldstart", "coldstart-cpu", "rss", "mapmem", "change-to-inforce-p50", "change-to-inforce-p99", "policy-change-to-inforce-p50",
