@@ -45,14 +45,25 @@ BN_INLINE void bn_addr_v4(struct bn_addr *a, __be32 v4)
 	a->w[3] = v4;
 }
 
+/* Compilers make a branch a word of a comparison, and the kernel's verifier then follows every way out of
+ * every comparison there is (half of what bpf/sock.bpf.c took it were those): one branch each.
+ */
 BN_INLINE int bn_addr_is_v4(const struct bn_addr *a)
 {
-	return !a->w[0] && !a->w[1] && !a->b[8] && !a->b[9] && a->b[10] == 0xff && a->b[11] == 0xff;
+	__u64 differ = a->w[0] | a->w[1] | (a->w[2] ^ BN_V4_MAPPED_WORD);
+
+	asm volatile("" : "+r"(differ));
+	differ = (differ - 1) >> 63; /* 1 if it was 0 */
+	asm volatile("" : "+r"(differ)); /* two families are compared as numbers */
+	return differ;
 }
 
 BN_INLINE int bn_addr_eq(const struct bn_addr *a, const struct bn_addr *b)
 {
-	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
+	__u64 differ = (a->w[0] ^ b->w[0]) | (a->w[1] ^ b->w[1]) | (a->w[2] ^ b->w[2]) | (a->w[3] ^ b->w[3]);
+
+	asm volatile("" : "+r"(differ));
+	return !differ;
 }
 
 BN_INLINE int bn_addr_is_zero(const struct bn_addr *a)
