@@ -315,8 +315,9 @@ static __always_inline __u32 bn_http_fast_path(const struct bn_http_page *page, 
 		n = k + 1;
 	}
 	n = bn_http_some(n, left) & (2 * BN_HTTP_FAST_STEP - 1);
+	/* By the byte, not by `set`: of that the verifier would have to know each value all the way. */
 	if (n)
-		segment = set == BN_HTTP_IN_PATH ? BN_HTTP_SEG_EMPTY : BN_HTTP_SEG_TEXT;
+		segment = b[(n - 1) & (BN_HTTP_FAST_STEP - 1)] == '/' ? BN_HTTP_SEG_EMPTY : BN_HTTP_SEG_TEXT;
 	BN_OPAQUE(segment);
 	s->q = q;
 	s->segment = segment;
@@ -421,9 +422,15 @@ static __always_inline __u32 bn_http_fast_method(const struct bn_http_page *page
 
 /* --- All of it -------------------------------------------------------------------------------- */
 
-static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, struct bn_http_work *w, const __u8 *b,
-					      __u32 left)
+/* The bytes from the buffer's i-th on. */
+static __always_inline const __u8 *bn_http_fast_from(const struct bn_http_work *w, __u32 i)
 {
+	return w->bytes + (i & (BN_HTTP_PIECE - 1));
+}
+
+static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, struct bn_http_work *w, __u32 i, __u32 left)
+{
+	const __u8 *b = bn_http_fast_from(w, i);
 	struct bn_http_state *s = &w->st;
 	__u32 at = s->at, n = 0;
 
@@ -441,11 +448,11 @@ static __always_inline __u32 bn_http_fast_one(const struct bn_http_page *page, s
 		at = s->at;
 		if (at != BN_HTTP_AT_VALUE)
 			return n;
-		b += n;
-		left -= n;
 	}
-	if (at == BN_HTTP_AT_VALUE)
-		return n + bn_http_fast_value(page, s, b, left);
+	if (at == BN_HTTP_AT_VALUE) {
+		n = bn_http_some(n, left);
+		return n + bn_http_fast_value(page, s, bn_http_fast_from(w, i + n), left - n);
+	}
 	if (at == BN_HTTP_AT_PATH)
 		return bn_http_fast_path(page, s, b, left);
 	if (at == BN_HTTP_AT_VERSION)
@@ -480,7 +487,7 @@ __noinline int bn_http_fast_some(const struct bn_http_page *page, struct bn_http
 		i = bn_http_some(i, have);
 		if (i >= have || s->head > BN_HTTP_HEAD_MAX - BN_HTTP_FAST_MAX)
 			break;
-		n = bn_http_fast_one(page, w, w->bytes + (i & (BN_HTTP_PIECE - 1)), have - i);
+		n = bn_http_fast_one(page, w, i, have - i);
 		n = bn_http_some(n, *(volatile __u32 *)&w->have);
 		i += n;
 		if (!n || w->ended)
