@@ -55,14 +55,12 @@ __noinline int bn_flow_fill(struct bn_pkt *p, struct bn_scratch *s, const struct
  */
 static __always_inline bool bn_flow_port(struct bn_pkt *p, __u32 rnd, bool net, bool own)
 {
-	__u32 idx;
-
 	if (!net) {
 		p->x.sport = bpf_htons(1024 + ((__u64)rnd * 64512 >> 32));
 		return true;
 	}
 	p->x.sport = own && bpf_ntohs(p->t.sport) >= 32768 ? p->t.sport : bpf_htons(32768 | (rnd >> 17));
-	return !bn_sel_nodeport(&p->x.src, p->x.sport, p->proto, &idx);
+	return !bn_sel_is_nodeport(&p->x.src, p->x.sport, p->proto);
 }
 
 /* The reverse entry of a translated flow, under the tuple p->x; picks another client port while a

@@ -34,12 +34,18 @@ struct bn_sel_who {
 	bool internal;	       /* a pod or process of this node */
 };
 
+/* One branch, see bn_addr_eq. */
 static __always_inline bool bn_sel_key_eq(const struct bn_front_key *a,
 					  const struct bn_front_key *b)
 {
-	return bn_addr_eq(&a->addr, &b->addr) && a->port == b->port && a->proto == b->proto &&
-	       a->scope == b->scope;
+	typedef __u32 __attribute__((may_alias)) word;
+	const word *x = (const word *)a, *y = (const word *)b;
+	__u64 differ = (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]);
+
+	asm volatile("" : "+r"(differ));
+	return !differ;
 }
+_Static_assert(sizeof(struct bn_front_key) == 5 * sizeof(__u32), "bn_sel_key_eq compares five words");
 
 /* The record of a frontend, NULL if there is none. A hash element may be reused under us and show
  * another key's value (FACTS), or the record was just replaced: it says whose it is; look again.
@@ -70,6 +76,14 @@ static __always_inline struct bn_svc *bn_sel_nodeport(const struct bn_addr *of, 
 
 	bn_front_nodeport(&key, of, port, proto);
 	return bn_sel_front(&key, idx);
+}
+
+/* Is the port (network order) a NodePort? A function of its own, verified once: bn_flow_insert_post asks in a loop. */
+__noinline int bn_sel_is_nodeport(const struct bn_addr *of, __u32 port, __u32 proto)
+{
+	__u32 idx;
+
+	return of && bn_sel_nodeport(of, port, proto, &idx);
 }
 
 /* An address of this node on which NodePorts are answered. */
@@ -147,16 +161,18 @@ static long bn_sel_find_step(__u32 i, void *data)
 }
 
 /* Is addr:port among the backends that belong to a range? Affinity asks for one that new connections
- * may get (`chosen`), a UDP flow that exists for any that still serves. ret may be NULL.
+ * may get (`chosen`), a UDP flow that exists for any that still serves. ret may be NULL. A function of its own:
+ * verified once.
  */
-static __always_inline bool bn_sel_member(__u64 range, const struct bn_addr *addr, __be16 port,
-					  bool chosen, struct bn_backend *ret)
+__noinline int bn_sel_member(__u64 range, const struct bn_addr *addr, __u32 port, __u32 chosen,
+			     struct bn_backend *ret)
 {
-	struct bn_sel_find f = {.addr = *addr, .port = port};
+	struct bn_sel_find f = {.port = port};
 	struct bn_backend *b;
 
-	if (!BN_RANGE_COUNT(range))
+	if (!addr || !BN_RANGE_COUNT(range))
 		return false;
+	f.addr = *addr;
 	f.lo = BN_RANGE_BASE(range);
 	f.hi = f.lo + BN_RANGE_COUNT(range);
 	b = bpf_map_lookup_elem(&slots, &f.lo);

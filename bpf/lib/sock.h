@@ -218,13 +218,15 @@ static __always_inline void bn_sock_write(struct bn_sk_peer *p, const struct bn_
 	*(volatile __be16 *)&p->front_port = c->port;
 }
 
-/* Notes frontend and backend of a call in the socket's storage. */
-static __always_inline void bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk_peers *ps,
-					 const struct bn_sock_call *c, __u32 now_s)
+/* Notes frontend and backend of a call in the socket's storage. A function of its own: verified once. */
+__noinline int bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk_peers *ps, const struct bn_sock_call *c,
+			    __u32 now_s)
 {
 	__u32 oldest = 0, age = 0;
 	struct bn_sk_peer *p;
 
+	if (!ps || !c)
+		return 0;
 	for (__u32 i = 0; i < BN_SK_PEERS; i++) {
 		p = &ps->p[i];
 		if (!p->front_port || bn_sock_is_front(p, c)) {
@@ -242,6 +244,7 @@ static __always_inline void bn_sock_note(struct bpf_sock_addr *ctx, struct bn_sk
 		ps->spilled = 1;
 	}
 	bn_sock_write(p, c, now_s);
+	return 0;
 }
 
 /* ... of a TCP socket, which has one peer at a time. Storage that it was given once stays the place. */
