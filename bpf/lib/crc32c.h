@@ -10,15 +10,20 @@
 
 #define BN_CRC32C_POLY 0x82f63b78u
 
-/* a * b modulo the polynomial, without a branch for the verifier to follow. */
+/* a * b modulo the polynomial, without a branch for the verifier to follow. By products: 6.18's follows both values of
+ * a mask that is 0 or all ones.
+ */
 __noinline __u32 bn_crc32c_mul(__u32 a, __u32 b)
 {
 	__u32 r = 0;
 
 	for (int i = 0; i < 32; i++) {
-		r ^= b & -(a >> 31);
+		__u32 top = a >> 31, low = b & 1;
+
+		asm volatile("" : "+r"(top), "+r"(low));
+		r ^= b * top;
 		a <<= 1;
-		b = (b >> 1) ^ (BN_CRC32C_POLY & -(b & 1));
+		b = (b >> 1) ^ (BN_CRC32C_POLY * low);
 	}
 	return r;
 }
