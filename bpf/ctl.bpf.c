@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Attached nowhere: run by BPF_PROG_TEST_RUN. Entries of the connection table are taken out (`bpfnet ct
- * flush`) and put in (take-over from kube-proxy) under their bucket's lock, as the packet programs do;
+ * flush`) and put in (take-over from kube-proxy, another table's) under their bucket's lock, as the packet programs do;
  * user space, which cannot hold it, only says which.
  */
 
+#include "maps/ct_carry.h"
 #include "maps/ct_flush.h"
 #include "maps/ct_import.h"
 
@@ -11,6 +12,7 @@
 
 struct bn_ct_flush flush;
 struct bn_ct_import import;
+struct bn_ct_carry carry;
 static struct bn_ct_new entry;
 static struct bn_ct_ref ref;
 
@@ -119,6 +121,69 @@ SEC("tc")
 int ct_import(struct __sk_buff *skb)
 {
 	bpf_loop(import.n, take_over, NULL, 0);
+	return 0;
+}
+
+/* What bn_ct_write leaves to those who know. */
+static __always_inline void carry_rest(struct bn_ct_entry *to, const struct bn_ct_entry *from)
+{
+	*(volatile __u32 *)&to->http = from->http;
+	*(volatile __u32 *)&to->first = from->first;
+	*(volatile __u32 *)&to->srv_first = from->srv_first;
+}
+
+/* The same flow, carried before: what it has become since. */
+static __always_inline void carry_again(struct bn_ct_entry *to, const struct bn_ct_entry *from)
+{
+	const __u32 grows = BN_CT_F_REPLIED | BN_CT_F_ASSURED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_CLOSED;
+	__u32 more = from->flags & grows & ~to->flags;
+
+	if (to->created != from->created)
+		return;
+	if (more)
+		__sync_fetch_and_or(&to->flags, more);
+	if (!to->first && !to->srv_first)
+		carry_rest(to, from);
+}
+
+static long carry_one(__u32 i, void *data)
+{
+	__u32 now_s = bpf_ktime_get_boot_ns() / 1000000000ull;
+	struct bn_ct_hit hit = {};
+	int r;
+
+	if (i >= BN_CT_CARRY_MAX)
+		return 1;
+	__builtin_memset(&entry, 0, sizeof(entry));
+	__builtin_memcpy(&entry.e, &carry.v[i], sizeof(entry.e));
+	ref.key = entry.e.key;
+	bn_ct_hash(&ref);
+	bn_ct_find(&ref, &hit);
+	/* One without translation is the same flow, seen here before it was known to be translated. */
+	if (hit.e && !bn_ct_expired(hit.e, now_s) && ((hit.flags & BN_CT_F_NAT) || !(entry.e.flags & BN_CT_F_NAT))) {
+		carry_again(hit.e, &entry.e);
+		carry.known++;
+		return 0;
+	}
+	entry.h = ref.h;
+	entry.now_s = now_s;
+	entry.replace = 1;
+	r = bn_ct_insert(&entry);
+	if (r < 0) {
+		carry.full++;
+		return 0;
+	}
+	bn_ct_find(&ref, &hit);
+	if (hit.e)
+		carry_rest(hit.e, &entry.e);
+	carry.done++;
+	return 0;
+}
+
+SEC("tc")
+int ct_carry(struct __sk_buff *skb)
+{
+	bpf_loop(carry.n, carry_one, NULL, 0);
 	return 0;
 }
 

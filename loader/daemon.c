@@ -112,6 +112,35 @@ static void set_ready(struct bn_daemon *d)
 	bn_endpoints_set_ready(d->endpoints, endpoints);
 }
 
+/* Services at sockets are one way of two: without a cgroup2 the packets are translated. */
+static void attach_cgroup(struct bn_daemon *d)
+{
+	_cleanup_(freep) char *err = NULL;
+	int r = bn_kernel_attach_cgroup(d->kernel, &err);
+
+	d->cgroup_attached = r == 0;
+	if (r < 0)
+		log_warn("socket hooks: %s; services are translated per packet only, the node's own too",
+			 err ? err : strerror(-r));
+}
+
+/* Another version's maps are left behind when nothing is missing in ours. */
+static void leave_other(struct bn_daemon *d)
+{
+	_cleanup_(freep) char *err = NULL;
+	int r;
+
+	if (!bn_kernel_beside(d->kernel) || !bn_daemon_complete(d))
+		return;
+	r = bn_kernel_switch(d->kernel, &err);
+	if (r < 0 && bn_log_ratelimit(10))
+		log_error("the other version's programs could not be replaced: %s; tried again", err ?: strerror(-r));
+	if (bn_kernel_beside(d->kernel))
+		return;
+	attach_cgroup(d);
+	log_info("this version's programs and maps are in force");
+}
+
 /* What an earlier daemon left attached to interfaces that are no business of ours any more. */
 static void sweep(struct bn_daemon *d)
 {
@@ -147,6 +176,7 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 	if (err && bn_log_ratelimit(60))
 		log_warn("%s", err);
 	free(err);
+	leave_other(d);
 	end_takeover(d);
 	sweep(d);
 	bn_intern_collect(); /* nobody is at work with a string that he has no reference to */
@@ -266,13 +296,7 @@ static int open_kernel(struct bn_daemon *d)
 	notices = bn_kernel_notices(d->kernel);
 	json_array_foreach(notices, i, n)
 		log_warn("%s", json_string_value(n));
-	/* Services at sockets are one way of two: without a cgroup2 the packets are translated. */
-	r = bn_kernel_attach_cgroup(d->kernel, &err);
-	d->cgroup_attached = r == 0;
-	if (r < 0)
-		log_warn("socket hooks: %s; services are translated per packet only, the node's own too",
-			 err ? err : strerror(-r));
-	free(err);
+	attach_cgroup(d);
 	return 0;
 }
 

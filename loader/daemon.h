@@ -76,6 +76,7 @@ void bn_daemon_kick(struct bn_daemon *d);
 
 /* loader/status.c */
 bool bn_daemon_ready(const struct bn_daemon *d);
+bool bn_daemon_complete(const struct bn_daemon *d); /* ready, but for another version's programs that are still in force */
 json_t *bn_daemon_status(struct bn_daemon *d);
 unsigned bn_daemon_service_kinds(const struct bn_daemon *d);
 unsigned bn_daemon_policy_kinds(const struct bn_daemon *d);

@@ -32,6 +32,11 @@ unsigned bn_daemon_policy_kinds(const struct bn_daemon *d)
 
 bool bn_daemon_ready(const struct bn_daemon *d)
 {
+	return bn_daemon_complete(d) && !bn_kernel_beside(d->kernel);
+}
+
+bool bn_daemon_complete(const struct bn_daemon *d)
+{
 	unsigned all;
 
 	if (!d->source)
@@ -120,6 +125,9 @@ static json_t *waiting_json(struct bn_daemon *d)
 		json_array_append_new(a, json_string("the source cannot be read: what is in force is as old as AGE says"));
 	if (!bn_endpoints_settled(d->endpoints))
 		json_array_append_new(a, json_string("the interfaces of some local pods are not mapped"));
+	if (bn_kernel_beside(d->kernel))
+		json_array_append_new(a, json_string("another version's programs and maps are in force until all of "
+						     "the above is there"));
 	return a;
 }
 

@@ -6,6 +6,7 @@
  * entries: the table is the kernel side's alone (locks in buckets, seqcounts in entries).
  */
 
+#include "maps/ct_carry.h"
 #include "maps/ct_flush.h"
 #include "maps/ct_import.h"
 #include "maps/maps.h"
@@ -42,6 +43,16 @@ struct bn_ct_imported {
 };
 int bn_ct_import(const struct bn_maps *m, const struct bn_ct_foreign *flows, size_t n,
 		 struct bn_ct_imported *ret);
+
+/* Puts what lives in another table of this layout (its two maps, of so many buckets) into m's. What m's has
+ * already stays, and learns what became of it since. Without `same` the other maps around it are others: the flows
+ * keep their translation and nothing else, policies judge them anew; UDP flows, which can begin anew, and those
+ * whose requests are judged are left behind. Needs the right to load a program.
+ */
+struct bn_ct_carried {
+	size_t done, known, full;
+};
+int bn_ct_carry(const struct bn_maps *m, int heads, int ct, uint32_t buckets, bool same, struct bn_ct_carried *ret);
 
 /* "ESTABLISHED", "SYN_SENT", "FIN_WAIT", "CLOSED"; other protocols "REPLIED", "UNREPLIED". */
 const char *bn_ct_state(const struct bn_ct_flow *f);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The two writes that user space asks of the connection table; both are done by bpf/ctl.bpf.c. */
+/* The writes that user space asks of the connection table; all are done by bpf/ctl.bpf.c. */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <string.h>
+#include <time.h>
 
 #include "maps/ct_access.h"
 #include "maps/ct_flush.h"
@@ -103,4 +104,98 @@ int bn_ct_import(const struct bn_maps *m, const struct bn_ct_foreign *flows, siz
 		ret->full += f->full;
 	}
 	return r;
+}
+
+/* --- Another table's entries ------------------------------------------------------------------- */
+
+#define CHUNK 256 /* buckets read at a time: 570 KiB */
+
+struct source {
+	uint32_t keys[CHUNK];
+	struct bn_ct_head heads[CHUNK];
+	struct bn_ct_bucket buckets[CHUNK];
+};
+
+/* A stamp holds for the generation that it names; in the other table the entry gets another one. */
+static uint64_t stamp_of(uint64_t stamp, uint32_t gen)
+{
+	return (uint32_t)((stamp & ~BN_CT_STAMP_HTTP) >> 32) == gen ? stamp : 0;
+}
+
+/* false: it is not carried. */
+static bool portable(struct bn_ct_entry *e, bool same)
+{
+	if (same) {
+		e->eg_stamp = stamp_of(e->eg_stamp, e->gen);
+		e->in_stamp = stamp_of(e->in_stamp, e->gen);
+		return true;
+	}
+	if ((e->eg_stamp | e->in_stamp) & BN_CT_STAMP_HTTP)
+		return false; /* what its judge knew is lost: it is reset, and does not wait for nothing */
+	e->eg_stamp = e->in_stamp = 0;
+	e->http = 0;
+	e->svc_idx = 0;
+	e->svc_gen = 0;
+	e->slot = 0;
+	return e->key.proto != BN_PROTO_UDP || !(e->flags & BN_CT_F_NAT);
+}
+
+static int carry_run(struct ctl_bpf *s, struct bn_ct_carried *ret)
+{
+	struct bn_ct_carry *c = &s->bss->carry;
+	int r = c->n ? run(s->progs.ct_carry) : 0;
+
+	ret->done += c->done;
+	ret->known += c->known;
+	ret->full += c->full;
+	c->n = c->done = c->known = c->full = 0;
+	return r;
+}
+
+static int carry_bucket(struct ctl_bpf *s, const struct bn_ct_head *h, const struct bn_ct_bucket *b, bool same,
+			uint32_t now, struct bn_ct_carried *ret)
+{
+	struct bn_ct_carry *c = &s->bss->carry;
+	int r = 0;
+
+	for (unsigned i = 0; i < BN_CT_WAYS && !r; i++) {
+		const struct bn_ct_entry *e = &b->e[i];
+
+		if (!h->tag[i] || (e->gen & 1) || (int32_t)(e->expires - now) <= 0)
+			continue;
+		c->v[c->n] = *e;
+		c->n += portable(&c->v[c->n], same);
+		if (c->n == BN_CT_CARRY_MAX)
+			r = carry_run(s, ret);
+	}
+	return r;
+}
+
+int bn_ct_carry(const struct bn_maps *m, int heads, int ct, uint32_t buckets, bool same, struct bn_ct_carried *ret)
+{
+	_cleanup_(freep) struct source *src = malloc(sizeof(*src));
+	_cleanup_(destroyp) struct ctl_bpf *s = NULL;
+	struct timespec now;
+	uint32_t at = 0;
+	int r;
+
+	*ret = (struct bn_ct_carried){ 0 };
+	if (!src)
+		return -ENOMEM;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	r = load(m, &s);
+	while (!r && at < buckets) {
+		uint32_t n = CHUNK, last = at - 1, out;
+
+		/* The batch begins after the key that it is given. ENOENT: it was the last one. */
+		if ((bpf_map_lookup_batch(heads, at ? &last : NULL, &out, src->keys, src->heads, &n, NULL) < 0 && errno != ENOENT) ||
+		    (bpf_map_lookup_batch(ct, at ? &last : NULL, &out, src->keys, src->buckets, &n, NULL) < 0 && errno != ENOENT))
+			return -errno;
+		for (uint32_t i = 0; i < n && !r; i++)
+			r = carry_bucket(s, &src->heads[i], &src->buckets[i], same, now.tv_sec, ret);
+		at += n;
+		if (!n)
+			break;
+	}
+	return r ?: carry_run(s, ret);
 }

@@ -25,7 +25,7 @@ struct bn_state {
 	 * judged in an older epoch is judged again at its next packet. Never 0.
 	 */
 	__u32 epoch;
-	__u32 flags; /* BN_STATE_F_* */
+	__u32 flags; /* BN_STATE_F_*; upper half: BN_STATE_CARRY */
 	/* This node's own addresses for translation of hairpin flows and masquerade where the egress
 	 * interface has none of the family. All zero: none.
 	 */
@@ -56,6 +56,13 @@ enum {
 	BN_STATE_F_TAKEOVER = 1 << 3,
 	BN_STATE_F_HTTP_FLOWS = 1 << 4, /* somebody reads flows: allowed HTTP requests are reported too */
 };
+
+/* Flows are being carried into another connection table: until then (low bits of the boot time's seconds, in the
+ * upper half of flags; 0: no) what is in mid-stream and has no entry is dropped without a word, its sender
+ * will send it again. It ends by itself, for the daemon may be killed meanwhile.
+ */
+#define BN_STATE_CARRY(until_s) ((__u32)(__u16)((until_s) | 1) << 16)
+#define BN_STATE_CARRY_S 2
 
 #define BN_HOOK_LIST(X)                                                                            \
 	X(FROM_POD, "from_pod")                                                                    \

@@ -25,6 +25,14 @@ static __always_inline bool bn_flow_started(const struct bn_pkt *p)
 	return p->proto == BN_PROTO_SCTP ? !(p->tcp & BN_TCP_SYN) : bn_flow_mid(p);
 }
 
+/* May its entry be one that is still on its way into this table? */
+static __always_inline bool bn_flow_on_its_way(const struct bn_pkt *p)
+{
+	__u32 until = p->state >> 16;
+
+	return until && (__u16)(until - p->now_s) <= BN_STATE_CARRY_S + 1 && bn_flow_started(p);
+}
+
 /* A packet that is judged but begins no entry. */
 static __always_inline bool bn_flow_passing(const struct bn_pkt *p)
 {
@@ -296,6 +304,8 @@ __noinline int bn_flow_out(bn_ctx *ctx, struct bn_pkt *p, __u32 shifted, __u32 r
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	if (bn_flow_on_its_way(p))
+		return -BN_DROP_CT_MIDSTREAM;
 	p->http[BN_DIR_EGRESS] = p->http[BN_DIR_INGRESS] = 0;
 	f = bn_iface_get(p->ifindex);
 	slot = bn_flow_sender(p, f);
@@ -375,6 +385,8 @@ __noinline int bn_flow_in(struct bn_pkt *p, __u32 replace)
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	if (bn_flow_on_its_way(p))
+		return -BN_DROP_CT_MIDSTREAM;
 	p->http[BN_DIR_EGRESS] = p->http[BN_DIR_INGRESS] = 0;
 	f = bn_iface_get(p->ifindex);
 	slot = bn_flow_slot(p, f);

@@ -108,6 +108,8 @@ __noinline int bn_net_begin(bn_ctx *ctx, struct bn_pkt *p, __u32 host, __u32 rep
 
 	if (!p || !s)
 		return -BN_DROP_INTERNAL;
+	if (bn_flow_on_its_way(p))
+		return -BN_DROP_CT_MIDSTREAM;
 	s->svc.idx = 0;
 	s->svc.gen = 0;
 	p->rnd = bpf_get_prandom_u32();

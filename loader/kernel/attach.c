@@ -175,6 +175,20 @@ static int hook_error(uint32_t ifindex, const struct hook *h, int r, char **err)
 		       h->dir == BN_TC_IN ? "ingress" : "egress", name, strerror(-r));
 }
 
+/* Has it programs of the other version, which go on until the maps are complete? */
+static bool is_served(const struct bn_kernel *k, uint32_t ifindex)
+{
+	for (int i = 0; i < BN_TC__MAX; i++) {
+		char pin[64], path[4096];
+
+		bn_pin_name(k, pin, sizeof(pin), "tcx", ifindex, pod_hooks[i].suffix);
+		if (k->p->clsact ? bn_clsact_there(ifindex, i) :
+		    bn_link_path(k, path, sizeof(path), pin) == 0 && bn_link_is_on(path, ifindex))
+			return true;
+	}
+	return false;
+}
+
 int bn_kernel_attach_iface(struct bn_kernel *k, uint32_t ifindex, enum bn_role role, char **err)
 {
 	const struct hook *hooks = hooks_of(role);
@@ -185,6 +199,8 @@ int bn_kernel_attach_iface(struct bn_kernel *k, uint32_t ifindex, enum bn_role r
 	r = ifs_add(k->p, ifindex);
 	if (r < 0)
 		return bn_kerr(err, r, "out of memory");
+	if (k->p->beside && !k->p->switching && is_served(k, ifindex))
+		return bn_carry_later(k, ifindex, role) < 0 ? bn_kerr(err, -ENOMEM, "out of memory") : 0;
 	/* Egress first: no packet comes in through our service path whose reply would pass without. */
 	for (int i = BN_TC__MAX - 1; i >= 0; i--) {
 		int fd = bn_kernel_prog_fd(k, hooks[i].prog);

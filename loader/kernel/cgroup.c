@@ -52,7 +52,7 @@ int bn_kernel_attach_cgroup(struct bn_kernel *k, char **err)
 	uint64_t id;
 	int r;
 
-	if (bn_kernel_prog_fd(k, "connect4") < 0)
+	if (bn_kernel_prog_fd(k, "connect4") < 0 || k->p->beside)
 		return 0;
 	if (!k->p->cgroup && bn_cgroup2_find(&k->p->cgroup) < 0)
 		return bn_kerr(err, -ENOENT,

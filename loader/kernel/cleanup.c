@@ -67,7 +67,8 @@ static bool is_any(const char *name _unused_)
 
 static bool is_map(const char *name)
 {
-	return bn_map_by_name(name) < BN_MAP__MAX || !strncmp(name, "tmp_", 4);
+	return bn_map_by_name(name) < BN_MAP__MAX || !strncmp(name, "tmp_", 4) || !strcmp(name, "meta_old") ||
+	       !strcmp(name, "ct_heads_old") || !strcmp(name, "ct_old");
 }
 
 /* Links of our programs that something else than the pins holds (an inherited descriptor). */
@@ -183,7 +184,8 @@ static int clean_bpffs(struct clean *c, const struct bn_record *rec, char **err)
 		closep(&m.fd[i]);
 	if (r < 0)
 		return r;
-	n = remove_files(c->bpffs, is_map, unlink);
+	n = bn_pins_unknown(c->bpffs);
+	n += remove_files(c->bpffs, is_map, unlink);
 	if (n)
 		said(c, "%d maps", n);
 	if (rmdir(c->bpffs) < 0 && errno != ENOENT)

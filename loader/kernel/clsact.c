@@ -42,6 +42,15 @@ static bool is_taken(struct bpf_tc_hook *h)
 	return bpf_tc_query(h, &o) == 0 && is_foreign(o.prog_id);
 }
 
+bool bn_clsact_there(uint32_t ifindex, enum bn_dir_tc dir)
+{
+	LIBBPF_OPTS(bpf_tc_opts, o, .handle = BN_TC_HANDLE, .priority = BN_TC_PRIO);
+	struct bpf_tc_hook h;
+
+	hook_of(&h, ifindex, dir);
+	return bpf_tc_query(&h, &o) == 0 && !is_foreign(o.prog_id);
+}
+
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd)
 {
 	LIBBPF_OPTS(bpf_tc_opts, o, .prog_fd = prog_fd, .flags = BPF_TC_F_REPLACE,

@@ -43,6 +43,12 @@ struct bn_prog {
 	enum bn_object obj;
 };
 
+/* An interface that gets its programs when the maps are complete. */
+struct bn_later {
+	uint32_t ifindex;
+	enum bn_role role;
+};
+
 struct bn_kernel_priv {
 	char *bpffs, *links; /* links: <bpffs>/links */
 	char *run_dir, *cgroup;
@@ -56,6 +62,11 @@ struct bn_kernel_priv {
 	uint32_t *ifs; /* interfaces attached by this process */
 	uint32_t nifs, ifs_room;
 	json_t *notices, *features, *devices;
+	/* The pins are another version's: its programs stay in force until the maps here are complete. */
+	bool beside, switching, resumed;
+	struct bn_later *later;
+	uint32_t nlater;
+	int old_heads, old_ct; /* the connection table whose flows are carried into k->maps; -1: none */
 	char *no_http; /* why requests cannot be judged; NULL: they can */
 };
 
@@ -74,6 +85,15 @@ int bn_netns_cookie(uint64_t *ret);
 
 /* pin.c: fills k->maps. */
 int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err);
+int bn_pin_map(const struct bn_kernel *k, enum bn_map map, int fd, char **err);
+
+/* carry.c */
+void bn_carry_resume(struct bn_kernel *k);	     /* takes up what a killed start left */
+int bn_carry_begin(struct bn_kernel *k, char **err); /* k->maps are made, not pinned yet */
+int bn_carry_end(struct bn_kernel *k, char **err);   /* puts the programs in place */
+void bn_carry_forget(struct bn_kernel *k);
+int bn_carry_later(struct bn_kernel *k, uint32_t ifindex, enum bn_role role);
+int bn_pins_unknown(const char *bpffs); /* removes pins of maps that only other versions have; how many */
 
 /* objects.c */
 int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err);
@@ -105,6 +125,8 @@ struct bn_link {
 };
 int bn_link_info(int fd, struct bn_link *ret);
 
+bool bn_link_is_on(const char *path, uint32_t ifindex);
+
 /* A program is ours when it uses any of our maps (it has the ids of those that it touches only). */
 struct bn_map_ids {
 	uint32_t id[BN_MAP__MAX]; /* 0: none */
@@ -124,6 +146,7 @@ json_t *bn_order_before(uint32_t ifindex, uint32_t attach_type, const struct bn_
 void bn_cgroup_update(struct bn_kernel *k, const char *path, const char *prog);
 
 /* clsact.c; -EADDRINUSE: another's filter stands where ours would */
+bool bn_clsact_there(uint32_t ifindex, enum bn_dir_tc dir); /* a filter of ours, of whatever version */
 int bn_clsact_attach(uint32_t ifindex, enum bn_dir_tc dir, int prog_fd);
 /* -ENOENT: no filter of ours. */
 int bn_clsact_detach(uint32_t ifindex, enum bn_dir_tc dir, const struct bn_map_ids *ours);

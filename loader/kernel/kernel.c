@@ -22,6 +22,8 @@ void bn_kernel_close(struct bn_kernel *k)
 		free(k->p->run_dir);
 		free(k->p->cgroup);
 		free(k->p->ifs);
+		free(k->p->later);
+		bn_carry_forget(k);
 		free(k->p);
 	}
 	bn_maps_free(k->maps);
@@ -49,6 +51,8 @@ static struct bn_kernel *alloc(const struct bn_opts *opts)
 		return NULL;
 	k->p->lock = -1;
 	k->p->jump = -1;
+	k->p->old_heads = -1;
+	k->p->old_ct = -1;
 	k->p->bpffs = copy(opts->bpffs);
 	k->p->run_dir = copy(opts->run_dir);
 	k->p->cgroup = copy(opts->cgroup);
@@ -133,7 +137,11 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 	if (r < 0)
 		return r;
 	json_object_set_new(k->p->features, "http", json_boolean(!k->p->no_http));
-	r = bn_attach_open(k, err);
+	if (k->p->beside) {
+		*ret = TAKE_PTR(k);
+		return 0;
+	}
+	r = bn_carry_end(k, err);
 	if (r < 0)
 		return r;
 	r = bn_programs_pin(k);

@@ -32,6 +32,16 @@ int bn_kernel_open(const struct bn_opts *opts, struct bn_kernel **ret, char **er
 void bn_kernel_close(struct bn_kernel *k); /* the data plane stays in force */
 void bn_kernel_closep(struct bn_kernel **k);
 
+/* The pins are of another version, whose programs and maps are still in force: k->maps are new, and nothing
+ * uses them before bn_kernel_switch (but interfaces that have no programs yet get this version's).
+ */
+bool bn_kernel_beside(const struct bn_kernel *k);
+
+/* Once everything is in k->maps: carries the connections over, puts this version's programs in place of the other's
+ * and pins the maps. On failure it is to be called again; bn_kernel_beside tells.
+ */
+int bn_kernel_switch(struct bn_kernel *k, char **err);
+
 /* Sentences about what was found at the start and may surprise ("--ct-max 10 not applied: ..."):
  * array of strings, borrowed. Log them once.
  */

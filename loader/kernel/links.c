@@ -47,6 +47,14 @@ int bn_link_info(int fd, struct bn_link *ret)
 	return 0;
 }
 
+bool bn_link_is_on(const char *path, uint32_t ifindex)
+{
+	_cleanup_(closep) int fd = bpf_obj_get(path);
+	struct bn_link info;
+
+	return fd >= 0 && bn_link_info(fd, &info) == 0 && info.ifindex == ifindex;
+}
+
 int bn_prog_name(uint32_t prog_id, char name[16])
 {
 	_cleanup_(closep) int fd = bpf_prog_get_fd_by_id(prog_id);

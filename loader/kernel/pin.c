@@ -2,8 +2,8 @@
 /* Adopting the maps that are pinned, making and pinning those that are not.
  *
  * Pins that fit are taken with their content. A pin that is missing while programs that use its map
- * are still attached (somebody deleted the file) is recovered from those programs. What cannot be
- * adopted is never silently thrown away: another layout is an error that says what to do.
+ * are still attached (somebody deleted the file) is recovered from those programs. What is another version's
+ * is left alone until everything is in maps of this one (carry.c).
  */
 #include <bpf/bpf.h>
 #include <dirent.h>
@@ -33,7 +33,7 @@ static int pin_path(const struct bn_kernel *k, char *buf, size_t n, const char *
 }
 
 /* A pin appears complete or not at all, also over an older one. */
-static int pin_map(const struct bn_kernel *k, enum bn_map map, int fd, char **err)
+int bn_pin_map(const struct bn_kernel *k, enum bn_map map, int fd, char **err)
 {
 	char path[4096], tmp[4096], name[64];
 	int r;
@@ -50,7 +50,8 @@ static int pin_map(const struct bn_kernel *k, enum bn_map map, int fd, char **er
 	return 0;
 }
 
-static int check_meta(const struct bn_kernel *k, int fd, char **err)
+/* *schema: of the layout in which the maps are. */
+static int check_meta(const struct bn_kernel *k, int fd, uint32_t *schema, char **err)
 {
 	struct bn_maps m = {.fd[BN_MAP_meta] = fd};
 	struct bn_meta_val v = {};
@@ -61,11 +62,7 @@ static int check_meta(const struct bn_kernel *k, int fd, char **err)
 		return bn_kerr(err, -EMEDIUMTYPE,
 			       "'%s/meta' is not bpfnet's: choose another --bpffs, or remove it with "
 			       "'bpfnet cleanup'", k->p->bpffs);
-	if (v.schema != BN_SCHEMA)
-		return bn_kerr(err, -EPROTONOSUPPORT,
-			       "the maps in '%s' have layout %u, this version has %u: run 'bpfnet cleanup' "
-			       "first (connections through Services are lost), or the version that made "
-			       "them", k->p->bpffs, v.schema, BN_SCHEMA);
+	*schema = v.schema;
 	return 0;
 }
 
@@ -191,20 +188,37 @@ static int grow(struct bn_kernel *k, const struct bn_maps *m, enum bn_map map, i
 	return 0;
 }
 
-/* Decides for every pinned map: adopt (its descriptor stays), or grow (it moves to old[]). */
-static int judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX], char **err)
+/* A table that holds more is made, and takes over what is in this one. */
+static bool larger_table(struct bn_kernel *k, struct adopt *a, uint32_t have, enum bn_map map)
 {
+	if ((map != BN_MAP_ct && map != BN_MAP_ct_heads) || a->fd[BN_MAP_ct] < 0 || k->p->old_ct >= 0 ||
+	    have >= a->want[BN_MAP_ct])
+		return false;
+	k->p->old_heads = TAKE_FD(a->fd[BN_MAP_ct_heads]);
+	k->p->old_ct = TAKE_FD(a->fd[BN_MAP_ct]);
+	closep(&a->fd[BN_MAP_meta]); /* other seeds */
+	bn_knote(k, "map 'ct' grows from %u to %u buckets; its flows are carried over", have, a->want[BN_MAP_ct]);
+	return true;
+}
+
+/* Decides for every pinned map: adopt (its descriptor stays), or grow (it moves to old[]). false: one has
+ * another layout than this version's.
+ */
+static bool judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX])
+{
+	for (int i = 0; i < BN_MAP__MAX; i++)
+		if (a->fd[i] >= 0 && !bn_maps_fits(i, a->fd[i], NULL)) {
+			bn_knote(k, "pinned map '%s/%s' has another type or layout than this version's",
+				 k->p->bpffs, bn_map_name(i));
+			return false;
+		}
 	for (int i = 0; i < BN_MAP__MAX; i++) {
 		uint32_t have = 0;
 
 		if (a->fd[i] < 0)
 			continue;
-		if (!bn_maps_fits(i, a->fd[i], &have))
-			return bn_kerr(err, -EMEDIUMTYPE,
-				       "pinned map '%s/%s' has another type or layout than this version's: "
-				       "run 'bpfnet cleanup' first (connections through Services are "
-				       "lost)", k->p->bpffs, bn_map_name(i));
-		if (have == a->want[i])
+		bn_maps_fits(i, a->fd[i], &have);
+		if (have == a->want[i] || larger_table(k, a, have, i))
 			continue;
 		if (daemon_owned(i) && have < a->want[i])
 			old[i] = TAKE_FD(a->fd[i]);
@@ -214,7 +228,25 @@ static int judge(struct bn_kernel *k, struct adopt *a, int old[BN_MAP__MAX], cha
 				 "'bpfnet cleanup' before the start gives it the new size",
 				 bn_map_name(i), have, a->want[i]);
 	}
-	return 0;
+	return true;
+}
+
+/* Another version's maps: none is adopted. What its connection table holds is understood if its layout is this
+ * version's.
+ */
+static void make_beside(struct bn_kernel *k, struct adopt *a, uint32_t schema)
+{
+	if (schema == BN_SCHEMA && a->fd[BN_MAP_ct] >= 0 && bn_maps_fits(BN_MAP_ct, a->fd[BN_MAP_ct], NULL) &&
+	    a->fd[BN_MAP_ct_heads] >= 0 && bn_maps_fits(BN_MAP_ct_heads, a->fd[BN_MAP_ct_heads], NULL)) {
+		k->p->old_heads = TAKE_FD(a->fd[BN_MAP_ct_heads]);
+		k->p->old_ct = TAKE_FD(a->fd[BN_MAP_ct]);
+	}
+	adopt_done(a);
+	memset(a->pinned, 0, sizeof(a->pinned));
+	k->p->beside = true;
+	bn_knote(k, "the maps in '%s' are another version's (layout %u, this version's is %u): its programs stay in "
+		 "force until all is in maps of this version; connections through Services %s then", k->p->bpffs,
+		 schema, BN_SCHEMA, k->p->old_ct >= 0 ? "are carried over" : "that its programs translate are lost");
 }
 
 static void wanted_sizes(struct adopt *a, struct bn_maps_sizes *sizes, const struct bn_opts *opts)
@@ -266,6 +298,7 @@ int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 {
 	_cleanup_(adopt_done) struct adopt a;
 	_cleanup_(bn_maps_freep) struct bn_maps *m = NULL;
+	uint32_t schema = BN_SCHEMA;
 	struct bn_maps_sizes sizes;
 	int old[BN_MAP__MAX], r;
 
@@ -273,34 +306,36 @@ int bn_pins_adopt(struct bn_kernel *k, const struct bn_opts *opts, char **err)
 	memset(a.fd, 0xff, sizeof(a.fd));
 	memset(old, 0xff, sizeof(old));
 	drop_leftovers(k);
+	bn_carry_resume(k);
 	wanted_sizes(&a, &sizes, opts);
 	r = find_pins(k, &a, err);
 	if (r < 0)
 		return r;
 	if (a.fd[BN_MAP_meta] >= 0)
-		r = check_meta(k, a.fd[BN_MAP_meta], err);
+		r = check_meta(k, a.fd[BN_MAP_meta], &schema, err);
 	else
 		closep(&a.fd[BN_MAP_ct]); /* its entries mean nothing without the seeds */
-	drop_half_a_table(&a);
 	if (r < 0)
 		return r;
-	r = judge(k, &a, old, err);
-	if (r == 0) {
-		r = bn_maps_create_sharing(&sizes, a.fd, &m);
-		if (r < 0)
-			bn_kerr(err, r, "cannot create the maps: %s\n%s", strerror(-r), bn_libbpf_last());
-	}
+	if (schema == BN_SCHEMA)
+		drop_half_a_table(&a);
+	if (schema != BN_SCHEMA || !judge(k, &a, old))
+		make_beside(k, &a, schema);
+	r = bn_maps_create_sharing(&sizes, a.fd, &m);
+	if (r < 0)
+		bn_kerr(err, r, "cannot create the maps: %s\n%s", strerror(-r), bn_libbpf_last());
 	for (int i = 0; i < BN_MAP__MAX && r == 0; i++)
 		if (old[i] >= 0)
 			r = grow(k, m, i, old[i], err);
+	if (r == 0) {
+		k->maps = TAKE_PTR(m);
+		r = bn_carry_begin(k, err);
+	}
 	/* meta last: without it the next start begins anew. */
-	for (int i = BN_MAP__MAX - 1; i >= 0 && r == 0; i--)
+	for (int i = BN_MAP__MAX - 1; i >= 0 && r == 0 && !k->p->beside; i--)
 		if (!a.pinned[i] || a.fd[i] < 0)
-			r = pin_map(k, i, m->fd[i], err);
+			r = bn_pin_map(k, i, k->maps->fd[i], err);
 	for (int i = 0; i < BN_MAP__MAX; i++)
 		closep(&old[i]);
-	if (r < 0)
-		return r;
-	k->maps = TAKE_PTR(m);
-	return 0;
+	return r;
 }

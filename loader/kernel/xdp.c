@@ -18,11 +18,14 @@ static void pin(const struct bn_kernel *k, uint32_t ifindex, char *buf, size_t n
 int bn_kernel_attach_xdp(struct bn_kernel *k, uint32_t ifindex, char **err)
 {
 	int fd = bn_kernel_prog_fd(k, "xdp_net"), r;
-	char name[IF_NAMESIZE], at[64];
+	char name[IF_NAMESIZE], at[64], path[4096];
 
 	if (fd < 0)
 		return bn_kerr(err, fd, "this build has no XDP program");
 	pin(k, ifindex, at, sizeof(at));
+	/* The other version's is replaced with all others. */
+	if (k->p->beside && bn_link_path(k, path, sizeof(path), at) == 0 && bn_link_is_on(path, ifindex))
+		return 0;
 	r = bn_link_attach(k, at, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE, fd);
 	if (r >= 0)
 		return 0;

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "maps/ct_carry.h"
 #include "maps/ct_flush.h"
 #include "maps/ct_import.h"
 #include "maps/util.h"
