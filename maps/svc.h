@@ -24,7 +24,9 @@
  * may keep. Otherwise that many slots directly behind the range, [base + count, + members), are
  * the sorted list of every endpoint that still serves; those with BN_BE_F_CHOSEN are in the range
  * too. UDP flows keep any member (SEMANTICS 2, UDP conntrack); affinity keeps members that are
- * CHOSEN (or any, when the range itself is the list). A range of count 0 has no members.
+ * CHOSEN (or any, when the range itself is the list). A range of count 0 has no members: where new
+ * connections are dropped (a Local policy and no local endpoint) and UDP flows may stay with endpoints
+ * elsewhere, the range is one slot with BN_BE_F_NONE, and those endpoints are its members.
  */
 
 #include "maps/types.h"
@@ -184,6 +186,7 @@ enum {
 	BN_BE_F_LOCAL = 1 << 0,	      /* a pod (or host-network pod) of this node */
 	BN_BE_F_TERMINATING = 1 << 1, /* for display */
 	BN_BE_F_CHOSEN = 1 << 2,      /* members behind a range: it is in the range as well */
+	BN_BE_F_NONE = 1 << 3,	      /* no backend: whoever chooses it is dropped; see above */
 };
 
 /* {base, count, generation} in one word. count 0: there is none to choose, base says what then. */

@@ -35,7 +35,7 @@ int bn_svcmap_repair(struct bn_svcmap *m);
 /* --- what an owner wants --------------------------------------------------------------------- */
 
 /* A backend list as it will lie in slots: the range, then members (maps/svc.h); v[0].members is set
- * by the callee. n > 0.
+ * by the callee. n > 0; 1 with BN_BE_F_NONE for a list that drops.
  */
 struct bn_want_list {
 	struct bn_backend *v;
@@ -115,7 +115,7 @@ struct bn_svc_view {
 	const struct bn_svc *svc;	    /* in the map itself */
 	const struct bn_backend *v, *v_int; /* v_int: with SPLIT */
 	uint32_t n, n_int;
-	bool drop, drop_int; /* an empty list: DROP, else REJECT */
+	bool drop, drop_int; /* nobody to choose: DROP; without it an empty list is REJECT */
 };
 
 typedef int (*bn_svc_view_fn)(const struct bn_svc_view *v, void *data);

@@ -163,9 +163,12 @@ static int view_cmp(const void *pa, const void *pb)
 static const struct bn_backend *view_list(const struct bn_svcmap *m, uint64_t word, uint32_t *n,
 					  bool *drop)
 {
+	const struct bn_backend *v;
+
 	*n = BN_RANGE_COUNT(word);
-	*drop = !*n && BN_RANGE_BASE(word) == BN_RANGE_DROP;
-	return *n ? sv_slot(m, BN_RANGE_BASE(word)) : NULL;
+	v = *n ? sv_slot(m, BN_RANGE_BASE(word)) : NULL;
+	*drop = v ? v->flags & BN_BE_F_NONE : BN_RANGE_BASE(word) == BN_RANGE_DROP;
+	return v;
 }
 
 static void view_fill(const struct bn_svcmap *m, const struct sv_rec *r, struct bn_svc_view *v)

@@ -229,6 +229,8 @@ bn_sel_backend(struct bn_svc *svc, const struct bn_sel_who *who, struct bn_backe
 	b = bpf_map_lookup_elem(&slots, &base);
 	if (!b)
 		return BN_SEL_RETRY;
+	if (b->flags & BN_BE_F_NONE)
+		return BN_SEL_DROP;
 	*ret = *b;
 	if (svc->affinity_s) {
 		struct bn_aff_val v = {

@@ -346,6 +346,16 @@ static __always_inline bool bn_sock_to_peer(struct bpf_sock_addr *ctx, const str
 	       v6[3] == c->addr.w[3];
 }
 
+/* connect() of UDP while there is no endpoint: the socket keeps the frontend itself as its peer. Its datagrams
+ * are refused as packets, and translated as packets once an endpoint comes; a socket that is not connected, or
+ * ended, would never learn of that one. Packets to an address of this node pass no hook that could do it.
+ */
+static __always_inline bool bn_sock_may_wait(const struct bn_sock_call *c, enum bn_sock_op op)
+{
+	return op == BN_SOCK_CONNECT && c->proto == IPPROTO_UDP && c->host && !bn_sock_is_loopback(&c->addr) &&
+	       !bn_sel_answers_nodeports(&c->addr);
+}
+
 enum bn_sock_answer {
 	BN_SOCK_ASIS,	   /* the call goes on with the address it has */
 	BN_SOCK_TRANSLATE, /* c->be is the address it gets */
@@ -392,6 +402,8 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 	case BN_SEL_DROP:
 		return BN_SOCK_ASIS;
 	default:
+		if (bn_sock_may_wait(c, op))
+			return BN_SOCK_ASIS;
 		bn_sock_count(BN_DROP_NO_BACKEND);
 		return BN_SOCK_REFUSE;
 	}

@@ -118,6 +118,18 @@ static int list_maglev(const struct bn_sm_port *p, uint8_t bit, struct bn_want_l
 	return 0;
 }
 
+/* Nobody for new connections, but UDP flows that exist stay with whoever serves. */
+static int list_none(const struct bn_sm_port *p, struct bn_want_list *l)
+{
+	l->v = calloc((size_t)p->neps + 1, sizeof(*l->v));
+	if (!l->v)
+		return -ENOMEM;
+	l->v[0].flags = BN_BE_F_NONE;
+	l->n = 1;
+	l->members = list_members(p, BN_SM_NEAR, l->v + 1);
+	return 0;
+}
+
 static int want_list(struct wanted *w, const struct bn_sm_port *p, uint8_t list, bool plain,
 		     int of[BN_LIST__MAX])
 {
@@ -125,12 +137,17 @@ static int want_list(struct wanted *w, const struct bn_sm_port *p, uint8_t list,
 	struct bn_want_list *l;
 	int r;
 
-	if (list == BN_LIST_REJECT || list == BN_LIST_DROP)
-		return list == BN_LIST_DROP ? BN_WANT_DROP : BN_WANT_REJECT;
+	if (list == BN_LIST_REJECT)
+		return BN_WANT_REJECT;
+	if (list == BN_LIST_DROP && !needs_members(p, BN_SM_NEAR))
+		return BN_WANT_DROP;
 	if (of[list] >= 0)
 		return of[list];
 	l = &w->lists[w->w.nlists++];
-	r = p->maglev && !plain ? list_maglev(p, bit, l) : list_plain(p, bit, l);
+	if (list == BN_LIST_DROP)
+		r = list_none(p, l);
+	else
+		r = p->maglev && !plain ? list_maglev(p, bit, l) : list_plain(p, bit, l);
 	if (r < 0)
 		return -ENOMEM; /* below every BN_WANT_* */
 	of[list] = (int)w->w.nlists - 1;

@@ -105,7 +105,7 @@ static json_t *view_json(const struct bn_svc_view *v)
 	out = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o}", "kind", view_kind(v), "address",
 			bn_addr_format(&k->addr, addr), "port", (int)be16toh(k->port), "protocol",
 			bn_proto_name(k->proto), "portName", v->port_name, "backends", backends);
-	if (out && !v->n)
+	if (out && (!v->n || v->drop))
 		json_object_set_new(out, "noBackends", json_string(v->drop ? "drop" : "reject"));
 	return out;
 }

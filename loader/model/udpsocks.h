@@ -7,9 +7,10 @@
  * packet flows, bpf/lib/sock.h; unconnected ones are asked at every datagram.)
  *
  * Each such socket is moved: the daemon borrows it from its process (pidfd_getfd) and connects it to the
- * frontend again, which gives it a backend of today; the process notices nothing. What cannot be borrowed
- * (another PID namespace, no CAP_SYS_PTRACE) or has nowhere to go (no endpoint is left) is ended by
- * SOCK_DESTROY: the process gets ECONNABORTED and can begin again.
+ * frontend again, which gives it a backend of today; the process notices nothing. With no endpoint left it
+ * becomes the frontend's own (bn_sock_may_wait in bpf/lib/sock.h), refused until one comes. What cannot be
+ * borrowed (another PID namespace, no CAP_SYS_PTRACE) or has nowhere to go (no endpoint for a NodePort of this
+ * node) is ended by SOCK_DESTROY: the process gets ECONNABORTED and can begin again.
  */
 
 #include <event2/event.h>

@@ -108,6 +108,53 @@ static void test_members(void **state _unused_)
 	world_close(&w);
 }
 
+/* A Local policy and no local endpoint: nobody for new connections, but UDP flows stay with who serves. */
+static void test_members_of_nobody(void **state _unused_)
+{
+	const struct bn_backend *v;
+	const struct bn_svc *s;
+	struct world w;
+
+	world_open(&w, NULL);
+	fx_put(w.store, FX_SVC("d", "dns",
+				   "'clusterIP':'10.0.0.10','internalTrafficPolicy':'Local',"
+				   "'ports':[{'name':'u','port':53,'protocol':'UDP'},"
+				   "{'name':'t','port':53}]"));
+	fx_put(w.store,
+	       FX_SLICE("d", "x", "dns", "IPv4", FX_PORT("u", "UDP", 53) "," FX_PORT("t", "TCP", 53),
+			FX_EP("10.1.0.2", FX_COND(false, true, true)) "," FX_EP(
+				"10.1.0.1", FX_COND(true, true, false)) "," FX_EP("10.1.0.3",
+										  FX_COND(false, false, true))));
+	sync_ok(&w);
+	for (int i = 0; i < 2; i++) {
+		s = raw(&w, "10.0.0.10", 53, BN_PROTO_UDP, 0);
+		assert_int_equal(BN_RANGE_COUNT(s->range), 1);
+		v = raw_slots(&w, s->range);
+		assert_int_equal(v[0].flags, BN_BE_F_NONE);
+		assert_int_equal(v[0].members, 2);
+		assert_int_equal(v[1].addr.b[15], 1);
+		assert_int_equal(v[1].flags, 0);
+		assert_int_equal(v[2].addr.b[15], 2);
+		assert_int_equal(v[2].flags, BN_BE_F_TERMINATING);
+		s = raw(&w, "10.0.0.10", 53, BN_PROTO_TCP, 0);
+		assert_int_equal(BN_RANGE_COUNT(s->range), 0);
+		assert_int_equal(BN_RANGE_BASE(s->range), BN_RANGE_DROP);
+		expect_list(&w, "d/dns ClusterIP 10.0.0.10:53/UDP=!drop; d/dns ClusterIP 10.0.0.10:53/TCP=!drop");
+		/* adopted as it is */
+		world_restart(&w);
+		bn_services_set_ready(w.svc, true);
+		sync_ok(&w);
+		assert_int_equal(writes(&w), 0);
+	}
+	/* none serves any more: there is nothing to stay with */
+	fx_put(w.store, FX_SLICE("d", "x", "dns", "IPv4", FX_PORT("u", "UDP", 53), FX_EP("10.1.0.2", FX_COND(false, false, true))));
+	sync_ok(&w);
+	s = raw(&w, "10.0.0.10", 53, BN_PROTO_UDP, 0);
+	assert_int_equal(BN_RANGE_COUNT(s->range), 0);
+	assert_int_equal(BN_RANGE_BASE(s->range), BN_RANGE_REJECT);
+	world_close(&w);
+}
+
 #define MAGLEV(ip)                                                                                 \
 	"{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'d','name':'web','"           \
 	"annotations':"                                                                            \
@@ -205,6 +252,7 @@ int main(void)
 		cmocka_unit_test(test_address_entries),
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_members_of_nobody),
 		cmocka_unit_test(test_maglev),
 		cmocka_unit_test(test_source_ranges),
 	};
