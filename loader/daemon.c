@@ -21,6 +21,8 @@
 
 #define BN_TICK_S 2
 #define BN_TAKEOVER_TICKS 5
+/* What one turn may spend on services that changed, before whatever came meanwhile is read. */
+#define BN_SLICE_NS 5000000
 /* An API server that has just started may forbid everything for a moment. */
 #define BN_DENIED_S 8
 
@@ -64,7 +66,7 @@ static void sync_models(struct bn_daemon *d)
 	bn_udpsocks_sync(d->udpsocks);
 	bn_healthcheck_sync(d->healthcheck);
 	note_latency(d, failed < 0);
-	if (failed >= 0 && !bn_services_pending_ns(d->services))
+	if (failed >= 0 && (!bn_services_pending_ns(d->services) || bn_services_unfinished(d->services)))
 		bn_health_updated(d->health);
 }
 
@@ -179,6 +181,8 @@ static void on_turn(evutil_socket_t fd _unused_, short what _unused_, void *data
 	leave_other(d);
 	end_takeover(d);
 	sweep(d);
+	if (bn_services_unfinished(d->services))
+		event_add(d->turn, &(struct timeval){ 0, 0 }); /* behind what is to be read */
 	bn_intern_collect(); /* nobody is at work with a string that he has no reference to */
 	bn_hold_end(BN_WORK_SYNC, began);
 }
@@ -334,6 +338,7 @@ static int open_models(struct bn_daemon *d)
 	r = bn_services_new(d->store, maps, &svc_env, &d->services);
 	if (r < 0)
 		return log_err_r(r, "services in the pinned maps (remove them with bpfnet cleanup)");
+	bn_services_set_slice(d->services, BN_SLICE_NS);
 	bn_takeover_begin(&d->takeover, maps, unfinished || !bn_services_stats(d->services)->services);
 	r = bn_dsr_new(d->store, maps, o, &d->dsr);
 	if (r < 0)

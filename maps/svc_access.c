@@ -22,7 +22,7 @@ struct apply {
 	struct apply_list *lists;
 	struct sv_port **ports;
 	struct sv_set *set;
-	int set_err;
+	int set_err, port_err;
 };
 
 /* The two words of a front, as base and count. */
@@ -85,7 +85,9 @@ static void lists_place(struct apply *a)
 			al->err = -E2BIG;
 			continue;
 		}
-		al->err = sv_range_take(a->m, len, &al->base);
+		al->err = sv_ns_may(a->m, a->o->ns, SV_SLOTS, len);
+		if (!al->err)
+			al->err = sv_range_take(a->m, len, &al->base);
 		if (al->err < 0) {
 			al->base = NONE;
 			continue;
@@ -98,6 +100,7 @@ static void lists_place(struct apply *a)
 			continue;
 		}
 		memcpy(slots, l->v, len * sizeof(*l->v));
+		sv_range_own(a->m, al->base, len, a->o->ns);
 		sv_word_ref(a->m, BN_RANGE(al->base, l->n, 0));
 		a->m->writes += len;
 	}
@@ -154,9 +157,11 @@ static uint32_t new_id(uint32_t *next)
 
 static struct sv_port *port_make(struct apply *a, const struct bn_want_port *wp)
 {
-	struct sv_port *p =
-		sv_port_new(a->m, a->o, new_id(&a->m->next_svc_id), wp->name, a->w->type);
+	struct sv_port *p = NULL;
 
+	a->port_err = sv_ns_may(a->m, a->o->ns, SV_NAMES, 1);
+	if (!a->port_err)
+		p = sv_port_new(a->m, a->o, new_id(&a->m->next_svc_id), wp->name, a->w->type);
 	if (p && name_write(a, p) < 0) {
 		sv_port_free(a->m, a->o, p);
 		p = NULL;
@@ -344,7 +349,7 @@ static int rec_create(struct apply *a, const struct bn_want_front *f, const stru
 	bool external = sv_external(f->flags), with_addr = f->key.scope == BN_SCOPE_EXACT;
 	struct sv_rec *rec;
 	uint32_t idx;
-	int r = sv_idx_take(a->m, &idx);
+	int r = sv_ns_may(a->m, a->o->ns, SV_RECORDS, 1) ?: sv_idx_take(a->m, &idx);
 
 	if (r < 0)
 		return r;
@@ -363,7 +368,7 @@ static int rec_create(struct apply *a, const struct bn_want_front *f, const stru
 	if (r < 0) {
 		if (rec) {
 			bn_htab_del(&a->m->recs, &rec->h);
-			sv_rec_unlink(rec);
+			sv_rec_unlink(a->m, rec);
 			a->m->by_idx[idx] = NULL;
 			free(rec);
 		}
@@ -403,7 +408,7 @@ static int rec_replace(struct apply *a, struct sv_rec *rec, const struct bn_want
 	rec->idx = idx;
 	a->m->by_idx[idx] = rec;
 	a->m->by_idx[old] = NULL;
-	sv_rec_unlink(rec);
+	sv_rec_unlink(a->m, rec);
 	sv_rec_link(rec, a->o);
 	rec_refs(a, rec, f);
 	rec->mark = a->m->round;
@@ -427,7 +432,7 @@ static void rec_delete(struct bn_svcmap *m, struct sv_rec *rec)
 		sv_addr_unref(m, &key.addr, external);
 	port_unref(m, rec->owner, rec->port);
 	set_unref(m, rec->set);
-	sv_rec_unlink(rec);
+	sv_rec_unlink(m, rec);
 	free(rec);
 }
 
@@ -451,7 +456,7 @@ static int front_apply(struct apply *a, const struct bn_want_front *f)
 		rec->mark = a->m->round;
 	r = front_words(a, f, &w);
 	if (!r && !a->ports[f->port])
-		r = -ENOSPC;
+		r = a->port_err ?: -ENOSPC;
 	if (!r && (f->flags & BN_SVC_F_SRC_RANGES))
 		r = a->set ? 0 : a->set_err < 0 ? a->set_err : -EINVAL;
 	if (r < 0)

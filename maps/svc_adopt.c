@@ -157,6 +157,13 @@ static void set_adopt(struct adopt *a, struct sv_rec *r, const struct bn_svc *s)
 		r->set->refs++;
 }
 
+static void word_adopt(struct bn_svcmap *m, const struct bn_svc_owner *o, uint64_t word)
+{
+	if (BN_RANGE_COUNT(word) && !m->refs[BN_RANGE_BASE(word)])
+		sv_range_own(m, BN_RANGE_BASE(word), sv_range_len(m, word), o->ns);
+	sv_word_ref(m, word);
+}
+
 static int record_adopt(struct adopt *a, const struct bn_front_key *key, uint32_t idx)
 {
 	struct bn_svcmap *m = a->m;
@@ -179,8 +186,8 @@ static int record_adopt(struct adopt *a, const struct bn_front_key *key, uint32_
 		return -ENOMEM;
 	r->port->refs++;
 	set_adopt(a, r, s);
-	sv_word_ref(m, s->range);
-	sv_word_ref(m, s->range_int);
+	word_adopt(m, o, s->range);
+	word_adopt(m, o, s->range_int);
 	if (key->scope != BN_SCOPE_EXACT)
 		return 0;
 	ad = sv_addr_get(m, &key->addr);
@@ -305,7 +312,7 @@ static int rec_forget(struct adopt *a, struct sv_rec *rec)
 	rec->port->refs--;
 	m->by_idx[rec->idx] = NULL;
 	bn_htab_del(&m->recs, &rec->h);
-	sv_rec_unlink(rec);
+	sv_rec_unlink(m, rec);
 	rec->next = a->dead;
 	a->dead = rec;
 	return broken_front(m, &s->key);

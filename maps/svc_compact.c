@@ -151,6 +151,9 @@ static bool copy_out(struct compact *c)
 			return false;
 		}
 		memcpy(to, sv_slot(c->m, l->base), l->len * sizeof(struct bn_backend));
+		c->m->range_ns[l->to] = c->m->range_ns[l->base];
+		if (c->m->range_ns[l->to])
+			sv_ns_add(c->m->spaces[c->m->range_ns[l->to]], SV_SLOTS, l->len);
 		c->m->writes += l->len;
 	}
 	return true;

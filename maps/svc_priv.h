@@ -40,8 +40,25 @@ struct sv_rec {
 	uint32_t mark; /* round of apply that wanted it */
 };
 
+/* What may be short. */
+enum sv_room {
+	SV_SLOTS,
+	SV_RECORDS,
+	SV_NAMES,
+	SV_ROOM__MAX,
+};
+
+/* A namespace, and what it has of each. */
+struct sv_ns {
+	struct bn_hnode h; /* by name */
+	char *name;
+	uint32_t owners, used[SV_ROOM__MAX];
+	uint16_t id; /* 0: more namespaces than numbers; what it has is not counted */
+};
+
 struct bn_svc_owner {
 	struct bn_hnode h; /* by name */
+	struct sv_ns *ns;
 	struct sv_rec *recs;
 	struct sv_port *ports;
 	char *name;
@@ -71,13 +88,17 @@ struct bn_svcmap {
 	struct sv_rec **by_idx;
 	uint64_t *busy; /* records that may not be handed out: in force or pending */
 	uint32_t idx_max, idx_hint, idx_used;
-	struct bn_htab recs, owners, addrs, sets;
+	struct bn_htab recs, owners, addrs, sets, by_ns;
+	struct sv_ns **spaces; /* by id */
+	uint32_t nspaces;
+	uint16_t *range_ns; /* by base: whose it is */
 	uint32_t nports;
 	struct bn_ranges *ra;
 	uint32_t *refs; /* by base: records (times words) that point at the range */
 	uint32_t slots_max, slots_pending;
 	struct sv_pend *pend;
 	uint32_t npend, pend_max, idx_pending;
+	bool short_of; /* somebody was refused: what waits for a grace period is worth one */
 	uint32_t next_svc_id, next_set, round;
 	struct sv_broken { /* found at the start, for bn_svcmap_repair */
 		struct bn_front_key *fronts;
@@ -127,7 +148,7 @@ int sv_addr_write(struct bn_svcmap *m, struct sv_addr *a);
 struct sv_rec *sv_rec_find(const struct bn_svcmap *m, const struct bn_front_key *key);
 /* A new rec of svcs[idx], whose key is written, in the owner's list. NULL: no memory. */
 struct sv_rec *sv_rec_new(struct bn_svcmap *m, struct bn_svc_owner *o, uint32_t idx);
-void sv_rec_unlink(struct sv_rec *r); /* from its owner's list */
+void sv_rec_unlink(struct bn_svcmap *m, struct sv_rec *r); /* from its owner's list */
 void sv_rec_link(struct sv_rec *r, struct bn_svc_owner *o);
 
 struct sv_port *sv_port_new(struct bn_svcmap *m, struct bn_svc_owner *o, uint32_t id,
@@ -144,6 +165,18 @@ BN_INLINE bool sv_external(uint32_t flags)
 {
 	return flags & BN_SVC_F_EXTERNAL;
 }
+
+/* --- svc_share.c ----------------------------------------------------------------------------- */
+
+struct sv_ns *sv_ns_get(struct bn_svcmap *m, const char *name); /* of an owner's name: one owner more. NULL: no memory */
+void sv_ns_put(struct bn_svcmap *m, struct sv_ns *ns);		/* one less */
+void sv_ns_free_all(struct bn_svcmap *m);
+void sv_ns_add(struct sv_ns *ns, enum sv_room what, uint32_t n);
+void sv_ns_sub(struct bn_svcmap *m, struct sv_ns *ns, enum sv_room what, uint32_t n);
+/* 0; -EDQUOT: what room there is, is for others. */
+int sv_ns_may(struct bn_svcmap *m, const struct sv_ns *ns, enum sv_room what, uint32_t n);
+void sv_range_own(struct bn_svcmap *m, uint32_t base, uint32_t len, struct sv_ns *ns);
+void sv_range_disown(struct bn_svcmap *m, uint32_t base, uint32_t len);
 
 /* --- svc_compact.c: makes a free run of at least len; 0 or -ENOSPC, -ENOMEM. Nothing may be
  * pending. */

@@ -104,8 +104,10 @@ static void word_drop(struct bn_svcmap *m, uint32_t idx, int which)
 
 	*w = BN_RANGE(0, 0, (BN_RANGE_GEN(old) + 1) & 0xffff);
 	m->writes++;
-	if (BN_RANGE_COUNT(old) && !--m->refs[BN_RANGE_BASE(old)])
+	if (BN_RANGE_COUNT(old) && !--m->refs[BN_RANGE_BASE(old)]) {
+		sv_range_disown(m, BN_RANGE_BASE(old), sv_range_len(m, old));
 		bn_ranges_give(m->ra, BN_RANGE_BASE(old), sv_range_len(m, old));
+	}
 }
 
 static void pend_finish(struct bn_svcmap *m, const struct sv_pend *p)
@@ -147,13 +149,14 @@ static void pend_end(struct bn_svcmap *m, uint32_t n)
 	m->npend -= n;
 	memmove(m->pend, m->pend + n, m->npend * sizeof(*m->pend));
 	m->nsealed = 0;
+	m->short_of = false;
 	m->graces++;
 }
 
 /* Is it worth a grace period, which a thread waits for? Thousands of changes share one. */
 static bool pend_enough(const struct bn_svcmap *m)
 {
-	return m->npend >= 512 || m->idx_pending >= 256 || m->slots_pending >= 4096 ||
+	return m->short_of || m->npend >= 512 || m->idx_pending >= 256 || m->slots_pending >= 4096 ||
 	       (m->slots_pending >= 512 && m->slots_pending >= bn_ranges_free(m->ra) / 4);
 }
 
@@ -214,6 +217,7 @@ void sv_word_unref(struct bn_svcmap *m, uint64_t word)
 
 	if (!BN_RANGE_COUNT(word) || --m->refs[base])
 		return;
+	sv_range_disown(m, base, sv_range_len(m, word));
 	sv_pend(m, (struct sv_pend){.what = SV_PEND_RANGE, .a = base, .n = sv_range_len(m, word)});
 }
 
@@ -329,6 +333,7 @@ struct sv_rec *sv_rec_find(const struct bn_svcmap *m, const struct bn_front_key 
 void sv_rec_link(struct sv_rec *r, struct bn_svc_owner *o)
 {
 	r->owner = o;
+	sv_ns_add(o->ns, SV_RECORDS, 1);
 	r->next = o->recs;
 	r->prev = &o->recs;
 	if (o->recs)
@@ -336,8 +341,9 @@ void sv_rec_link(struct sv_rec *r, struct bn_svc_owner *o)
 	o->recs = r;
 }
 
-void sv_rec_unlink(struct sv_rec *r)
+void sv_rec_unlink(struct bn_svcmap *m, struct sv_rec *r)
 {
+	sv_ns_sub(m, r->owner->ns, SV_RECORDS, 1);
 	*r->prev = r->next;
 	if (r->next)
 		r->next->prev = r->prev;
@@ -378,6 +384,7 @@ struct sv_port *sv_port_new(struct bn_svcmap *m, struct bn_svc_owner *o, uint32_
 	p->next = o->ports;
 	o->ports = p;
 	m->nports++;
+	sv_ns_add(o->ns, SV_NAMES, 1);
 	return p;
 }
 
@@ -391,6 +398,7 @@ void sv_port_free(struct bn_svcmap *m, struct bn_svc_owner *o, struct sv_port *p
 	free(p->name);
 	free(p);
 	m->nports--;
+	sv_ns_sub(m, o->ns, SV_NAMES, 1);
 }
 
 void sv_owner_free(struct bn_svcmap *m, struct bn_svc_owner *o)
@@ -398,6 +406,7 @@ void sv_owner_free(struct bn_svcmap *m, struct bn_svc_owner *o)
 	while (o->ports)
 		sv_port_free(m, o, o->ports);
 	bn_htab_del(&m->owners, &o->h);
+	sv_ns_put(m, o->ns);
 	free(o->name);
 	free(o);
 }

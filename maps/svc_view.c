@@ -19,7 +19,8 @@ int bn_svcmap_open(struct bn_maps *maps, struct bn_svcmap **ret)
 	m->by_idx = calloc(m->idx_max, sizeof(struct sv_rec *));
 	m->busy = calloc(m->idx_max / 64 + 1, sizeof(*m->busy));
 	m->refs = calloc(m->slots_max, sizeof(*m->refs));
-	if (!m->by_idx || !m->busy || !m->refs)
+	m->range_ns = calloc(m->slots_max, sizeof(*m->range_ns));
+	if (!m->by_idx || !m->busy || !m->refs || !m->range_ns)
 		return -ENOMEM;
 	m->busy[0] = 1; /* index 0 means nothing */
 	r = bn_ranges_new(m->slots_max, &m->ra);
@@ -42,11 +43,12 @@ static void free_owners(struct bn_svcmap *m)
 		while (o->recs) {
 			struct sv_rec *r = o->recs;
 
-			sv_rec_unlink(r);
+			sv_rec_unlink(m, r);
 			free(r);
 		}
 		while (o->ports)
 			sv_port_free(m, o, o->ports);
+		sv_ns_put(m, o->ns);
 		free(o->name);
 		free(o);
 	}
@@ -69,6 +71,7 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 		free(bn_container(h, struct sv_addr, h));
 	bn_htab_clear(&m->recs);
 	bn_htab_clear(&m->owners);
+	sv_ns_free_all(m);
 	bn_htab_clear(&m->addrs);
 	bn_htab_clear(&m->sets);
 	bn_ranges_freep(&m->ra);
@@ -76,6 +79,7 @@ void bn_svcmap_freep(struct bn_svcmap **p)
 	free(m->by_idx);
 	free(m->busy);
 	free(m->refs);
+	free(m->range_ns);
 	free(m->pend);
 	free(m->broken.fronts);
 	free(m->broken.names);
@@ -110,7 +114,10 @@ struct bn_svc_owner *bn_svcmap_get(struct bn_svcmap *m, const char *name)
 	if (!o)
 		return NULL;
 	o->name = strdup(name);
-	if (!o->name || bn_htab_add(&m->owners, &o->h, bn_hash_bytes(name, strlen(name))) < 0) {
+	o->ns = sv_ns_get(m, name);
+	if (!o->name || !o->ns || bn_htab_add(&m->owners, &o->h, bn_hash_bytes(name, strlen(name))) < 0) {
+		if (o->ns)
+			sv_ns_put(m, o->ns);
 		free(o->name);
 		free(o);
 		return NULL;

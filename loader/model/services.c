@@ -55,8 +55,10 @@ struct svc_ent *services_find(const struct bn_services *s, const char *ns, const
 }
 
 /* Of an entry that is in no table and no list any more. */
-static void ent_release(struct svc_ent *e)
+static void ent_release(struct bn_services *s, struct svc_ent *e)
 {
+	if (e->space)
+		services_space_put(s, e->space);
 	if (e->svc)
 		bn_obj_unref(&e->svc->o);
 	for (uint32_t i = 0; i < e->nslices; i++)
@@ -78,8 +80,9 @@ struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *
 		return NULL;
 	e->ns = bn_intern_ref(bn_intern(ns));
 	e->name = bn_intern_ref(bn_intern(name));
-	if (!e->ns || !e->name || bn_htab_add(&s->ents, &e->h, ent_hash(ns, name)) < 0) {
-		ent_release(e);
+	e->space = e->ns ? services_space(s, e->ns) : NULL;
+	if (!e->space || !e->name || bn_htab_add(&s->ents, &e->h, ent_hash(ns, name)) < 0) {
+		ent_release(s, e);
 		return NULL;
 	}
 	return e;
@@ -94,19 +97,7 @@ static void ent_free(struct bn_services *s, struct svc_ent *e)
 			e->health_next->health_prev = e->health_prev;
 	}
 	bn_htab_del(&s->ents, &e->h);
-	ent_release(e);
-}
-
-void services_dirty(struct bn_services *s, struct svc_ent *e)
-{
-	if (e->dirty)
-		return;
-	e->dirty = true;
-	e->dirty_next = NULL;
-	*s->dirty_tail = e;
-	s->dirty_tail = &e->dirty_next;
-	if (!s->dirty_since_ns)
-		s->dirty_since_ns = services_now_ns();
+	ent_release(s, e);
 }
 
 void services_dirty_all(struct bn_services *s)
@@ -299,35 +290,44 @@ static int services_start(struct bn_services *s)
 	return 0;
 }
 
+/* So much room is worth a try for everybody. */
+static bool roomy(const struct bn_services *s)
+{
+	struct bn_svcmap_stats st;
+
+	bn_svcmap_stats(s->map, &st);
+	return st.slots_used < st.slots_max / 4 * 3;
+}
+
 static void retry_refused(struct bn_services *s, uint64_t now)
 {
+	bool all;
+
 	if (!s->sums.retry || now < s->retry_ns)
 		return;
 	s->retry_ns = now + RETRY_NS;
+	all = roomy(s);
 	for (struct bn_hnode *n = bn_htab_head(&s->ents); n; n = bn_htab_after(&s->ents, n)) {
 		struct svc_ent *e = bn_container(n, struct svc_ent, h);
 
-		if (e->sums.retry)
+		if (e->sums.retry && (all || now >= e->retry_ns))
 			services_dirty(s, e);
 	}
 }
 
-static int sync_dirty(struct bn_services *s)
+/* until 0: all of it. */
+static int sync_dirty(struct bn_services *s, uint64_t until)
 {
-	int r = 0;
+	struct svc_ent *e;
+	int r = 0, err;
 
-	while (s->dirty_head) {
-		struct svc_ent *e = s->dirty_head;
-		int err;
-
-		s->dirty_head = e->dirty_next;
-		if (!s->dirty_head)
-			s->dirty_tail = &s->dirty_head;
-		e->dirty = false;
+	while ((e = services_next(s))) {
 		err = services_apply(s, e);
 		r = r ? r : err;
 		if (!e->svc && !e->nslices && !e->dirty && !e->sums.retry)
 			ent_free(s, e);
+		if (until && services_now_ns() >= until)
+			break;
 	}
 	return r;
 }
@@ -345,10 +345,12 @@ static void sync_done(struct bn_services *s, uint64_t began, bool full)
 					 (double)(now - s->triggers[i]) / 1e9);
 	s->ntriggers = 0;
 	s->stats.sync_last_s = (double)now / 1e9;
+	s->health_gen++;
+	if (s->turn_head)
+		return;
 	s->stats.service_pending = 0;
 	s->stats.endpoint_pending = 0;
 	s->dirty_since_ns = 0;
-	s->health_gen++;
 }
 
 int bn_services_sync(struct bn_services *s)
@@ -357,7 +359,7 @@ int bn_services_sync(struct bn_services *s)
 	bool full = !s->started;
 	int r;
 
-	if (!s->ready || (s->started && !s->dirty_head && !s->sums.retry))
+	if (!s->ready || (s->started && !s->turn_head && !s->sums.retry))
 		return 0;
 	began = services_now_ns();
 	if (full) {
@@ -366,9 +368,9 @@ int bn_services_sync(struct bn_services *s)
 			return r;
 	}
 	retry_refused(s, began);
-	if (!s->dirty_head && !full)
+	if (!s->turn_head && !full)
 		return 0;
-	r = sync_dirty(s);
+	r = sync_dirty(s, s->slice_ns && !full ? began + s->slice_ns : 0);
 	sync_done(s, began, full);
 	bn_svcmap_reclaim(s->map, false);
 	return r;
@@ -381,7 +383,17 @@ void bn_services_set_ready(struct bn_services *s, bool ready)
 
 bool bn_services_in_force(const struct bn_services *s)
 {
-	return s->ready && s->started && !s->dirty_head;
+	return s->ready && s->started && !s->turn_head;
+}
+
+void bn_services_set_slice(struct bn_services *s, uint64_t ns)
+{
+	s->slice_ns = ns;
+}
+
+bool bn_services_unfinished(const struct bn_services *s)
+{
+	return s->ready && s->started && s->turn_head;
 }
 
 uint64_t bn_services_pending_ns(const struct bn_services *s)
@@ -400,7 +412,7 @@ int bn_services_new(struct bn_store *store, struct bn_maps *maps, const struct b
 	if (!s)
 		return -ENOMEM;
 	s->store = store;
-	s->dirty_tail = &s->dirty_head;
+	s->turn_tail = &s->turn_head;
 	s->start_unix_ns = services_unix_ns();
 	services_stats_init(&s->stats);
 	s->node_name = strdup(env->node_name ? env->node_name : "");
@@ -438,10 +450,11 @@ void bn_services_freep(struct bn_services **p)
 		struct svc_ent *e = bn_container(n, struct svc_ent, h);
 
 		services_losses_drop(s, e);
-		ent_release(e);
+		ent_release(s, e);
 	}
 	bn_htab_clear(&s->ents);
 	bn_htab_clear(&s->losses);
+	bn_htab_clear(&s->spaces);
 	if (s->started) /* leave nothing for the next daemon to clean up */
 		bn_svcmap_reclaim(s->map, true);
 	bn_svcmap_freep(&s->map);

@@ -39,6 +39,11 @@ int bn_services_sync(struct bn_services *s);
 
 /* Everything is in the kernel: ready was set and nothing is dirty. */
 bool bn_services_in_force(const struct bn_services *s);
+/* So long one sync may go on with what is dirty, once it has done all of it for the first time; 0, the default: to its
+ * end. Namespaces take turns. What is left is for the next one (unfinished).
+ */
+void bn_services_set_slice(struct bn_services *s, uint64_t ns);
+bool bn_services_unfinished(const struct bn_services *s);
 /* Age of the oldest change that is not in force yet, in nanoseconds; 0: none (for /healthz). */
 uint64_t bn_services_pending_ns(const struct bn_services *s);
 

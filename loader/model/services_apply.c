@@ -287,6 +287,22 @@ static void health_set(struct bn_services *s, struct svc_ent *e, const struct bn
 
 /* --- apply ----------------------------------------------------------------------------------- */
 
+#define COMPLAINTS 10 /* a minute: a namespace that has ten thousand services writes no ten thousand lines */
+
+static bool too_many(struct svc_ns *n)
+{
+	uint64_t now = services_now_ns();
+
+	if (now - n->complained_ns > 60000000000ull) {
+		n->complained_ns = now;
+		n->complaints = 0;
+	}
+	if (n->complaints++ == COMPLAINTS)
+		log_error("namespace %s: more of its services have no room or conflict: `bpfnet svc list`, "
+			  "bpfnet_service_refused; no more lines about them for a minute", n->name);
+	return n->complaints > COMPLAINTS;
+}
+
 static void complain(struct svc_ent *e, const struct svc_sums *n, int error)
 {
 	const char *origin = e->svc && e->svc->o.origin ? e->svc->o.origin : "";
@@ -298,11 +314,14 @@ static void complain(struct svc_ent *e, const struct svc_sums *n, int error)
 	if (e->complained)
 		return;
 	e->complained = true;
+	if (too_many(e->space))
+		return;
 	if (n->refused)
 		log_error("service %s/%s: %u of its frontends are not in force as they should be: "
 			  "%s; %s",
-			  e->ns, e->name, n->refused, strerror(-error),
-			  error == -E2BIG ? "external addresses times ports are too many"
+			  e->ns, e->name, n->refused, error == -EDQUOT ? "no room" : strerror(-error),
+			  error == -E2BIG	? "external addresses times ports are too many"
+			  : error == -EDQUOT ? "its namespace has seven eighths of all, or more than is left for the others"
 					  : "the maps are too small (--max-backends)");
 	if (n->conflicts)
 		log_warn("service %s/%s: %u of its frontends belong to another service already %s",
@@ -405,6 +424,7 @@ int services_apply(struct bn_services *s, struct svc_ent *e)
 		error = r;
 	}
 	sums_set(s, e, &sums);
+	services_refused(e, sums.retry, services_now_ns());
 	health_set(s, e, m);
 	udp_note(s, e, m);
 	complain(e, &sums, error);

@@ -24,12 +24,24 @@ struct svc_sums {
 	uint32_t ports, endpoints, no_local_int, no_local_ext, refused, conflicts, plain, retry;
 };
 
+/* Namespaces take turns, so that whoever changes ten thousand services waits for himself. */
+struct svc_ns {
+	struct bn_hnode h; /* by name */
+	const char *name;  /* interned */
+	uint32_t ents;	   /* entries of it */
+	struct svc_ent *dirty_head, **dirty_tail;
+	struct svc_ns *turn_next; /* among those with something dirty */
+	unsigned complaints; /* of its services that found no room: written to the log in the last minute */
+	uint64_t complained_ns;
+};
+
 /* A service by name, as far as anything of it is known: the object, its slices, or frontends that
  * an earlier daemon left.
  */
 struct svc_ent {
 	struct bn_hnode h;	  /* by ns and name */
 	const char *ns, *name;	  /* interned */
+	struct svc_ns *space;
 	struct bn_service *svc;	  /* a reference, or NULL */
 	struct bn_slice **slices; /* references */
 	uint32_t nslices, max_slices;
@@ -38,6 +50,8 @@ struct svc_ent {
 	bool udp; /* has had UDP ports in force */
 	struct svc_loss *losses;
 	struct svc_sums sums;
+	uint64_t retry_ns; /* sums.retry: not before then, unless much room came free; */
+	unsigned retries;  /* and how often in vain */
 	struct svc_ent *health_next, **health_prev; /* prev NULL: not in the list */
 	uint16_t health_port;
 	uint32_t health_local[2];
@@ -48,8 +62,9 @@ struct bn_services {
 	struct bn_svcmap *map;
 	struct bn_svc_env env; /* strings are owned (node_name, proxy_name) or interned (zone) */
 	char *node_name, *proxy_name;
-	struct bn_htab ents, losses;
-	struct svc_ent *dirty_head, **dirty_tail;
+	struct bn_htab ents, losses, spaces;
+	struct svc_ns *turn_head, **turn_tail;
+	uint64_t slice_ns; /* so long a sync may go on; 0: until all is done */
 	struct svc_ent *health;
 	uint64_t health_gen, udp_gen;
 	bool ready, started;
@@ -67,6 +82,11 @@ struct svc_ent *services_find(const struct bn_services *s, const char *ns, const
 struct svc_ent *services_get(struct bn_services *s, const char *ns, const char *name);
 void services_dirty(struct bn_services *s, struct svc_ent *e);
 void services_dirty_all(struct bn_services *s);
+/* services_turns.c: takes the next entry whose turn it is from the dirty ones; NULL: none is. */
+struct svc_ent *services_next(struct bn_services *s);
+struct svc_ns *services_space(struct bn_services *s, const char *ns); /* one more entry; NULL: no memory */
+void services_space_put(struct bn_services *s, struct svc_ns *n);     /* one less */
+void services_refused(struct svc_ent *e, bool refused, uint64_t now); /* when to try again */
 const char *services_full_name(const struct svc_ent *e, char buf[static SVC_NAME_MAX]);
 uint64_t services_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t services_unix_ns(void);

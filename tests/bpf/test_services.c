@@ -204,6 +204,130 @@ static void test_full(void **state _unused_)
 	world_close(&w);
 }
 
+static void put_svc(struct world *w, const char *ns, unsigned k, unsigned neps)
+{
+	char name[32], eps[8192] = "", slice[16384], svc[512];
+
+	snprintf(name, sizeof(name), "s%u", k);
+	for (unsigned i = 0; i < neps; i++)
+		snprintf(eps + strlen(eps), sizeof(eps) - strlen(eps), "%s{'addresses':['10.%u.%u.%u']}", i ? "," : "",
+			 *ns, k, i + 1);
+	snprintf(svc, sizeof(svc), "{'apiVersion':'v1','kind':'Service','metadata':{'namespace':'%s','name':'%s'},'spec':{"
+		 "'clusterIP':'10.%u.%u.250','ports':[{'name':'http','port':80}]}}", ns, name, *ns, k);
+	snprintf(slice, sizeof(slice), "{'apiVersion':'discovery.k8s.io/v1','kind':'EndpointSlice','addressType':'IPv4',"
+		 "'metadata':{'namespace':'%s','name':'%s','labels':{'kubernetes.io/service-name':'%s'}},'ports':[{'name':"
+		 "'http','port':80}],'endpoints':[%s]}", ns, name, name, eps);
+	fx_put(w->store, "%s", svc);
+	fx_put(w->store, "%s", slice);
+}
+
+static unsigned backends(struct world *w, const char *what)
+{
+	char *text = list_text(bn_services_json(w->svc)), *at = strstr(text, what), *end;
+	unsigned n = 0;
+
+	assert_non_null(at);
+	end = strchr(at, ';') ?: at + strlen(at);
+	for (at = strchr(at, '=') + 1; at < end; at++)
+		n += *at == ':';
+	free(text);
+	return n;
+}
+
+/* Whoever fills the maps keeps nobody else's endpoints from changing, nor services from coming. */
+static void test_share(void **state _unused_)
+{
+	struct bn_maps_sizes small = {0};
+	struct world w;
+
+	small.entries[BN_MAP_slots] = 800;
+	world_open(&w, &small);
+	put_svc(&w, "b", 1, 1); /* one that is alone may have it all */
+	for (unsigned neps = 10; neps > 8; neps--) { /* all of them are there, and change */
+		for (unsigned k = 0; k < 100; k++)
+			put_svc(&w, "a", k, neps);
+		(void)bn_services_sync(w.svc);
+		put_svc(&w, "b", 1, 20);
+		(void)bn_services_sync(w.svc);
+		assert_true(bn_services_stats(w.svc)->refused >= 10);
+		assert_int_equal(backends(&w, "b/s1"), 20);
+		for (unsigned n = 1; n < 20; n++) {
+			put_svc(&w, "b", 1, n);
+			(void)bn_services_sync(w.svc);
+			assert_int_equal(backends(&w, "b/s1"), n);
+		}
+	}
+	put_svc(&w, "c", 1, 10);
+	(void)bn_services_sync(w.svc);
+	assert_int_equal(backends(&w, "c/s1"), 10);
+	/* two greedy ones, and the next still finds room */
+	for (unsigned k = 2; k < 100; k++)
+		put_svc(&w, "b", k, 10);
+	(void)bn_services_sync(w.svc);
+	put_svc(&w, "d", 1, 10);
+	(void)bn_services_sync(w.svc);
+	assert_int_equal(backends(&w, "d/s1"), 10);
+	world_restart(&w); /* what was taken over counts as well */
+	bn_services_set_ready(w.svc, true);
+	(void)bn_services_sync(w.svc);
+	for (unsigned k = 0; k < 100; k++)
+		put_svc(&w, "a", k, 8);
+	put_svc(&w, "e", 1, 5);
+	(void)bn_services_sync(w.svc);
+	assert_int_equal(backends(&w, "e/s1"), 5);
+	assert_int_equal(backends(&w, "d/s1"), 10);
+	/* and when the greedy ones go, all that waits comes */
+	for (unsigned k = 0; k < 100; k++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "s%u", k);
+		bn_store_del(w.store, BN_KIND_SERVICE, "a", name);
+		bn_store_del(w.store, BN_KIND_ENDPOINTSLICE, "a", name);
+		if (k < 50)
+			continue;
+		bn_store_del(w.store, BN_KIND_SERVICE, "b", name);
+		bn_store_del(w.store, BN_KIND_ENDPOINTSLICE, "b", name);
+	}
+	(void)bn_services_sync(w.svc);
+	for (int i = 0; i < 200 && bn_services_stats(w.svc)->refused; i++) {
+		usleep(100000);
+		(void)bn_services_sync(w.svc);
+	}
+	assert_int_equal(bn_services_stats(w.svc)->refused, 0);
+	assert_int_equal(backends(&w, "b/s49"), 10);
+	bn_log_setup("error", "text");
+	world_close(&w);
+}
+
+/* Whoever changes a hundred services at once waits for himself. */
+static void test_turns(void **state _unused_)
+{
+	struct world w;
+	unsigned n = 0;
+
+	world_open(&w, NULL);
+	put_svc(&w, "b", 1, 1);
+	sync_ok(&w);
+	bn_services_set_slice(w.svc, 1); /* one service a sync */
+	for (unsigned k = 0; k < 100; k++)
+		put_svc(&w, "a", k, 1);
+	put_svc(&w, "b", 1, 2);
+	for (int k = 0; k < 2; k++)
+		assert_int_equal(bn_services_sync(w.svc), 0);
+	assert_int_equal(backends(&w, "b/s1"), 2);
+	assert_true(bn_services_unfinished(w.svc) && !bn_services_in_force(w.svc));
+	assert_true(bn_services_pending_ns(w.svc));
+	while (bn_services_unfinished(w.svc)) {
+		assert_int_equal(bn_services_sync(w.svc), 0);
+		n++;
+	}
+	assert_int_equal(n, 99);
+	assert_true(bn_services_in_force(w.svc));
+	assert_int_equal(bn_services_pending_ns(w.svc), 0);
+	assert_int_equal(backends(&w, "a/s99"), 1);
+	world_close(&w);
+}
+
 static void test_zone(void **state _unused_)
 {
 	struct world w;
@@ -454,6 +578,8 @@ int main(void)
 		cmocka_unit_test(test_labels),
 		cmocka_unit_test(test_zone),
 		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_share),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_conflict),
 		cmocka_unit_test(test_replace),
 	};
