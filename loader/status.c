@@ -123,7 +123,7 @@ static json_t *waiting_json(struct bn_daemon *d)
 		json_array_append_new(a, json_string("not all policies are in the kernel"));
 	if (bn_source_failing(d->source, bn_daemon_service_kinds(d) | bn_daemon_policy_kinds(d), BN_FAILING_S))
 		json_array_append_new(a, json_string("the source cannot be read: what is in force is as old as AGE says"));
-	if (!bn_endpoints_settled(d->endpoints))
+	if (!bn_endpoints_settled(d->endpoints) && bn_source_synced(d->source, 1u << BN_KIND_POD))
 		json_array_append_new(a, json_string("the interfaces of some local pods are not mapped"));
 	if (bn_kernel_beside(d->kernel))
 		json_array_append_new(a, json_string("another version's programs and maps are in force until all of "

@@ -146,9 +146,9 @@ struct bn_matrix_view {
 	const struct bn_netpol *const *policies;
 };
 void bn_matrix_view(const struct bn_matrix *m, struct bn_matrix_view *ret);
-int bn_matrix_each_peer(const struct bn_matrix *m,
-			int (*fn)(uint32_t identity, uint32_t row, void *data), void *data);
 size_t bn_matrix_npeers(const struct bn_matrix *m);
+/* Identities and their rows, in no order: room for bn_matrix_npeers() of each. Returns how many. */
+size_t bn_matrix_peers(const struct bn_matrix *m, uint32_t *identities, uint32_t *rows);
 /* HTTP rule sets that its cells name. Stops at the first answer that is not 0. */
 int bn_matrix_each_http(const struct bn_matrix *m, int (*fn)(uint32_t set, void *data), void *data);
 /* The judgement, word for word as the kernel makes it. */

@@ -543,15 +543,16 @@ void bn_matrix_view(const struct bn_matrix *m, struct bn_matrix_view *ret)
 		ret->audit &= m->policies[k]->audit;
 }
 
-int bn_matrix_each_peer(const struct bn_matrix *m,
-			int (*fn)(uint32_t identity, uint32_t row, void *data), void *data)
+size_t bn_matrix_peers(const struct bn_matrix *m, uint32_t *identities, uint32_t *rows)
 {
-	int r = 0;
+	size_t n = 0;
 
-	for (uint32_t k = 0; k < m->peers.size && !r; k++)
-		if (m->peers.k[k])
-			r = fn(m->peers.k[k], m->peers.v[k], data);
-	return r;
+	for (uint32_t k = 0; k < m->peers.size; k++)
+		if (m->peers.k[k]) {
+			identities[n] = m->peers.k[k];
+			rows[n++] = m->peers.v[k];
+		}
+	return n;
 }
 
 int bn_matrix_each_http(const struct bn_matrix *m, int (*fn)(uint32_t set, void *data), void *data)

@@ -15,15 +15,12 @@ static void add(json_t *out, const char *name, const char *status, const char *h
 static void add(json_t *out, const char *name, const char *status, const char *hint,
 		const char *fmt, ...)
 {
-	_cleanup_(freep) char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	json_array_append_new(out, json_pack("{s:s, s:s, s:o?, s:s}", "name", name, "status", status,
+					     "text", json_vsprintf(fmt, ap), "hint", hint ? hint : ""));
 	va_end(ap);
-	json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "status", status,
-					     "text", text ? text : "", "hint", hint ? hint : ""));
 }
 
 /* "sentence: what to do" of a probe is one text; the hint is what stands behind the last colon. */

@@ -23,15 +23,11 @@ struct clean {
 static void said(struct clean *c, const char *fmt, ...) _printf_(2, 3);
 static void said(struct clean *c, const char *fmt, ...)
 {
-	_cleanup_(freep) char *text = NULL;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	json_array_append_new(c->report, json_vsprintf(fmt, ap));
 	va_end(ap);
-	if (text)
-		json_array_append_new(c->report, json_string(text));
 }
 
 /* Removes the files of a directory for which `mine` holds with `drop`; returns how many. */

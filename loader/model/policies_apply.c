@@ -85,20 +85,6 @@ static int add_identities(struct bn_policies *p, const struct bn_ident_diff *d)
 
 /* --- 2: matrices ------------------------------------------------------------------------------ */
 
-struct gather {
-	uint32_t *identities, *rows;
-	size_t n;
-};
-
-static int gather_peer(uint32_t identity, uint32_t row, void *data)
-{
-	struct gather *g = data;
-
-	g->identities[g->n] = identity;
-	g->rows[g->n++] = row;
-	return 0;
-}
-
 static uint16_t flags_of(const struct bn_policies *p, const struct bn_matrix_view *v)
 {
 	const struct bn_obj *ns =
@@ -114,16 +100,13 @@ static int place_write(struct bn_policies *p, struct bn_matrix *m, struct place 
 	size_t n = bn_matrix_npeers(m);
 	struct bn_matrix_view v;
 	struct bn_pol_def def;
-	struct gather g;
 	const uint32_t *rules;
 
 	identities = calloc(n + 1, sizeof(*identities));
 	rows = calloc(n + 1, sizeof(*rows));
 	if (!identities || !rows)
 		return -ENOMEM;
-	g = (struct gather){identities, rows, 0};
 	bn_matrix_view(m, &v);
-	bn_matrix_each_peer(m, gather_peer, &g);
 	at->flags = flags_of(p, &v);
 	def = (struct bn_pol_def){
 		.nports = v.nports,
@@ -134,7 +117,7 @@ static int place_write(struct bn_policies *p, struct bn_matrix *m, struct place 
 		.row_room = v.row_room,
 		.ports = v.ports,
 		.cells = v.cells,
-		.npeers = g.n,
+		.npeers = bn_matrix_peers(m, identities, rows),
 		.identities = identities,
 		.rows = rows,
 	};
@@ -144,7 +127,7 @@ static int place_write(struct bn_policies *p, struct bn_matrix *m, struct place 
 		if (p->http)
 			bn_httpsets_rule_new(p->http, rules[k]);
 	}
-	p->stats.rows_written += g.n;
+	p->stats.rows_written += def.npeers;
 	return bn_pols_add(p->pols, &def, &at->id);
 }
 

@@ -229,27 +229,12 @@ int bn_verify_load(struct bn_verify *v)
 	return r ? -r : -EAGAIN;
 }
 
-struct gather {
-	uint32_t *ids, *rows;
-	size_t n;
-};
-
-static int gather(uint32_t identity, uint32_t row, void *data)
-{
-	struct gather *g = data;
-
-	g->ids[g->n] = identity;
-	g->rows[g->n++] = row;
-	return 0;
-}
-
 /* Anew for each packet: identities may have been added to the matrix in the meantime. */
 static int place(struct bn_verify *v, const struct bn_matrix *m)
 {
 	size_t n = m ? bn_matrix_npeers(m) : 0;
 	_cleanup_(freep) uint32_t *ids = calloc(n + 1, sizeof(*ids)),
 				  *rows = calloc(n + 1, sizeof(*rows));
-	struct gather g = {ids, rows, 0};
 	struct bn_matrix_view view;
 	struct bn_pol_def def;
 	int r;
@@ -265,7 +250,6 @@ static int place(struct bn_verify *v, const struct bn_matrix *m)
 	if (!m) /* BN_POL_OPEN */
 		return r;
 	bn_matrix_view(m, &view);
-	bn_matrix_each_peer(m, gather, &g);
 	def = (struct bn_pol_def){
 		.nports = view.nports,
 		.nclasses = view.nclasses,
@@ -274,7 +258,7 @@ static int place(struct bn_verify *v, const struct bn_matrix *m)
 		.row_room = view.nrows,
 		.ports = view.ports,
 		.cells = view.cells,
-		.npeers = g.n,
+		.npeers = bn_matrix_peers(m, ids, rows),
 		.identities = ids,
 		.rows = rows,
 	};
