@@ -12,10 +12,11 @@ services and measures iptables-nft at every size, BENCH_QUICK=1 takes the least 
 """
 import argparse
 import os
+import signal
 import sys
 import traceback
 
-from lab import BIG, BUILD
+from lab import BIG, BUILD, sweep
 import cpu
 import part_control
 import part_http
@@ -25,6 +26,8 @@ from report import Report
 
 PARTS = {"services": part_net.services, "policies": part_net.policies, "nodeport": part_net.nodeport, "latency": part_net.latency,
          "bulk": part_net.bulk, "http": part_http.http, "testrun": part_testrun.testrun, "control": part_control.control}
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def arguments():
@@ -47,10 +50,20 @@ def arguments():
     return a
 
 
+def interrupted(signum, _frame):
+    """Everything that was set up is taken down on the way out, which takes some seconds; once is enough."""
+    for s in ENDING:
+        signal.signal(s, signal.SIG_IGN)
+    print(f"{signal.Signals(signum).name}: cleaning up", flush=True)
+    sys.exit(128 + signum)
+
+
 def main():
     a = arguments()
     if os.geteuid():
         sys.exit("the benchmark needs root")
+    for s in ENDING:
+        signal.signal(s, interrupted)
     busy = cpu.busy_share(1 if a.quick else 3)
     if a.cpu == "auto":
         a.cpu = "own" if busy > 0.03 and not cpu.irq_time_accounting() else "machine"
@@ -70,6 +83,7 @@ def main():
     finally:
         report.machine["load_after"] = os.getloadavg()[0]
         report.write()
+        sweep()
         print(f"report: {a.out}/report.json, report.html")
     return 1 if report.machine["failed"] else 0
 

@@ -11,7 +11,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
-from harness import BUILD, Cluster, sh, wait_for  # noqa: E402
+import leftover  # noqa: E402
+from harness import BUILD, Cluster, cgroup2_root, sh, wait_for  # noqa: E402
 from kubecluster import KubeCluster  # noqa: E402
 
 import objects  # noqa: E402
@@ -38,6 +39,10 @@ def others(size):
     if KUBE_PROXY:
         out += ["kube-proxy-iptables", "kube-proxy-nftables"]
     return out
+
+
+def sweep():
+    leftover.sweep(os.getpid(), os.path.join(BUILD, "bpfnet"), cgroup2_root())
 
 
 def in_ns(host, cmd, **kw):

@@ -580,7 +580,7 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, tb):
-        if kind is not None and kind is not KeyboardInterrupt:
+        if kind not in (None, KeyboardInterrupt, SystemExit):
             for n in self.nodes.values():
                 print(f"--- log of bpfnetd on {n.name}\n{n.log_tail()}", flush=True)
         self.close()

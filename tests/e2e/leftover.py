@@ -110,6 +110,13 @@ def clean(bpfnet, cgroup_root):
     return gone
 
 
+def sweep(pid, bpfnet, cgroup_root):
+    """After all clusters of the process are closed: a host that an interrupt met while it was being made."""
+    names = os.listdir("/var/run/netns") + os.listdir(cgroup_root)
+    for prefix in {m[1] for n in names if (m := re.match(rf"(bn[a-z0-9]+-{pid % 46656:x})-", n))}:
+        _remove("/nonexistent", prefix, bpfnet, cgroup_root)
+
+
 if __name__ == "__main__":
     import harness
 

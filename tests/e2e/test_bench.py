@@ -3,10 +3,11 @@
 import html.parser
 import json
 import os
+import signal
 import subprocess
 import tempfile
 
-from harness import ROOT
+from harness import ROOT, cgroup2_root, wait_for
 
 FIELDS = {"id", "unit", "direct", "value", "ratio", "q1", "q3", "rounds"}
 
@@ -42,3 +43,22 @@ def test_report():
     Page().feed(page)
     assert {"svg", "table"} <= Page.tags and Page.outside == [], "self-contained, with plots"
     assert all(f"<td>{id_}<" in page for id_ in figures)
+
+
+def test_interrupted():
+    """A benchmark that is told to end takes down what it has set up, in whatever it was."""
+    with tempfile.TemporaryDirectory(prefix="bn-bench-") as out:
+        p = subprocess.Popen(["/usr/bin/python3", os.path.join(ROOT, "tests/bench/bench.py"), "--only", "services", "--out", out],
+                             env=dict(os.environ, BENCH_QUICK="1", KUBE_PROXY=""), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        def made():
+            tail = f"-{p.pid % 46656:x}-"
+            return [n for d in ("/var/run/netns", cgroup2_root(), "/sys/fs/bpf") for n in os.listdir(d) if n.startswith("bnbe") and tail in n]
+        try:
+            wait_for("three ways", lambda: len([n for n in made() if n.endswith("-fab")]) >= 6, 60) # a namespace and a cgroup each
+            p.send_signal(signal.SIGTERM)
+            said = p.communicate(timeout=60)[0]
+        finally:
+            p.kill()
+        assert p.returncode == 128 + signal.SIGTERM and "SIGTERM: cleaning up" in said, said
+        assert made() == [] and os.path.exists(os.path.join(out, "report.json"))
