@@ -134,6 +134,7 @@ int bn_cmd_flows(struct bn_cli *c)
 	_cleanup_(bn_client_freep) struct bn_client *cl = NULL;
 	_cleanup_(json_decrefp) json_t *args = flow_args(c), *none = NULL;
 	char err[640] = "";
+	bool any = false;
 	int r;
 
 	if (!args)
@@ -149,10 +150,13 @@ int bn_cmd_flows(struct bn_cli *c)
 			break;
 		}
 		print_line(c, f);
+		any = true;
 	}
 	if (r < 0)
 		return bn_cli_fail("%s", err);
 	if (follows(c))
 		return bn_cli_fail("the daemon has ended");
+	if (!any && (c->format == BN_TABLE || c->format == BN_WIDE))
+		bn_cli_say("nothing to show");
 	return BN_EXIT_OK;
 }

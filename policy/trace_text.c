@@ -227,7 +227,7 @@ static void print_direction(FILE *out, const char *label, const json_t *j)
 	if (json_is_true(json_object_get(j, "audit")))
 		fputs("         audit mode: recorded and let through\n", out);
 	if (json_is_object(k))
-		fprintf(out, "         kernel says %s %s%s\n", str(k, "verdict"), str(k, "reason"),
+		fprintf(out, "         kernel says %s%s%s%s\n", str(k, "verdict"), *str(k, "reason") ? " " : "", str(k, "reason"),
 			json_is_false(json_object_get(k, "agrees")) ? " (DISAGREES)" : "");
 }
 
@@ -263,9 +263,9 @@ static void print_service(FILE *out, const json_t *svc)
 			continue;
 		}
 		print_more(out, &more);
-		fprintf(out, "  backend %s port %d %s: %s\n", str(b, "address"),
-			(int)json_integer_value(json_object_get(b, "port")), str(b, "pod"),
-			str(b, "verdict"));
+		fprintf(out, "  backend %s port %d%s%s: %s\n", str(b, "address"),
+			(int)json_integer_value(json_object_get(b, "port")), *str(b, "pod") ? " " : "",
+			str(b, "pod"), str(b, "verdict"));
 		print_direction(out, " egress", json_object_get(b, "egress"));
 		print_direction(out, " ingress", json_object_get(b, "ingress"));
 	}

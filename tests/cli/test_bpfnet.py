@@ -385,6 +385,8 @@ def test_flows():
             r = d.run("flows", *args)
             eq(d.requests[-1]["args"], {"drop": False, "follow": True, **last})
             eq((r.rc, r.err), (2, "bpfnet: the daemon has ended\n"))
+        d.answers["flows"] = Stream()
+        eq((d.run("flows", "--last", "1").err, d.run("flows", "--last", "1", "-o", "json").err), ("bpfnet: nothing to show\n", ""))
         d.answers["flows"] = Error("too many subscribers")
         eq(d.run("flows").rc, 2)
 

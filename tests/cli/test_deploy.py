@@ -59,6 +59,9 @@ def test_static_pod():
     mine, daemon = pod["spec"]["containers"][0], pod_spec(plain("bpfnet.yaml"))["containers"][0]
     for key in ("image", "securityContext", "livenessProbe", "readinessProbe", "resources"):
         assert mine[key] == daemon[key], key
+    # whatever the capabilities: containers' AppArmor profile denies /sys/fs/bpf, their SELinux type bpf()
+    assert pod["spec"]["securityContext"] == pod_spec(plain("bpfnet.yaml"))["securityContext"]
+    assert pod["spec"]["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
     assert [m for m in mine["volumeMounts"] if m["name"] != "kubeconfig"] == daemon["volumeMounts"]
     assert {m["name"] for m in mine["volumeMounts"]} == {v["name"] for v in pod["spec"]["volumes"]}
     options_are_known(mine["args"])

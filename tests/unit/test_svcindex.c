@@ -85,9 +85,45 @@ static void test_lookup(void **state _unused_)
 	bn_intern_reset();
 }
 
+/* Slices as JSON, NULL-terminated -> why the one port of service "s" (10.0.0.1, 80/TCP "http") is empty. */
+static void why_empty(const char *want, const char *const *slices)
+{
+	_cleanup_(bn_svc_choice_freep) struct bn_svc_choice *c = NULL;
+	struct bn_svcindex *x;
+	struct bn_store *store;
+
+	assert_int_equal(bn_store_new(&store), 0);
+	assert_int_equal(bn_svcindex_new(store, NULL, &x), 0);
+	fx_put(store, FX_SVC("d", "s", "'clusterIPs':['10.0.0.1'],'internalTrafficPolicy':'Local','ports':[{'name':'http','port':80}]"));
+	for (; *slices; slices++)
+		fx_put(store, *slices);
+	assert_int_equal(bn_svcindex_by_name(x, "n1", NULL, "d", "s", 80, BN_PROTO_TCP, &c), 0);
+	assert_int_equal(c->nbackends, 0);
+	assert_string_equal(c->why, want);
+	bn_svcindex_freep(&x);
+	bn_store_freep(&store);
+	bn_intern_reset();
+}
+#define WHY(want, ...) why_empty(want, (const char *const[]){__VA_ARGS__ __VA_OPT__(,) NULL})
+
+static void test_why(void **state _unused_)
+{
+	const char *p80 = FX_SLICE("d", "x", "s", "IPv4", FX_PORT("web", "TCP", 80), FX_EP("10.1.0.1", ""));
+
+	WHY("it has no EndpointSlice (does its selector match a pod?)");
+	WHY("its EndpointSlices are empty (does its selector match a running pod?)", FX_SLICE("d", "x", "s", "IPv4", P8080, ""));
+	WHY("its EndpointSlices hold no IPv4 address", FX_SLICE("d", "x", "s", "IPv6", P8080, FX_EP("fd00::1", "")));
+	WHY("no EndpointSlice has the port 'http' TCP, but 'web' TCP (have its pods the targetPort?)", p80);
+	WHY("none of its 2 endpoints is ready",
+	    FX_SLICE("d", "x", "s", "IPv4", P8080, FX_EP("10.1.0.1", FX_COND(false, false, false)) "," FX_EP("10.1.0.2", FX_COND(false, false, true))));
+	WHY("1 of its 1 endpoints can be used, none of them on this node",
+	    FX_SLICE("d", "x", "s", "IPv4", P8080, FX_EP("10.1.0.1", FX_ON("n2"))));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_why),
 		cmocka_unit_test(test_lookup),
 	};
 
