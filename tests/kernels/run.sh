@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
 out=$PWD/build/kernels
 # Not here: what needs servers, other programs or much time.
-tests=${TESTS:-"test_kernel test_replace test_grace test_maps test_pod_svc test_pod_svc_flows test_pod_policy test_pod_parse test_pod_ct
+tests=${TESTS:-"test_kernel test_kernel_upgrade test_verifier test_replace test_grace test_maps test_pod_svc test_pod_svc_flows test_pod_policy test_pod_parse test_pod_ct
 	test_pod_hostile test_sock test_sock_udp test_services test_services_maps test_policies test_policy_kernel test_ct_access test_ep_access
 	test_svcmap test_kernel_errors test_xdp test_xdp_dsr test_http test_http_ends test_http_maps test_http_room test_http_wire test_policies_http
 	test_endpoints test_interfaces test_dsr_peers test_healthcheck test_cni test_e2e"}
