@@ -120,6 +120,10 @@ static void another_version_is_replaced_at_once(void **state)
 	for (int i = 0; i < BN_MAP__MAX; i++)
 		assert_int_equal(pinned_id(e, bn_map_name(i)), own_id(k, i));
 	assert_int_equal(pinned_id(e, "of_tomorrow"), 0);
+	/* Nor is clean-up held up by it. */
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "of_tomorrow", 4, 32, 16, NULL);
+	assert_int_equal(bpf_obj_pin(fd, path), 0);
+	close(fd);
 	bn_kernel_closep(&k);
 	bn_kernel_close(kenv_open(e));
 	cleanup(e);

@@ -304,6 +304,18 @@ def test_kills_while_flows_are_carried():
         check(ld.bad, again=True)
         for n in c.nodes.values():
             assert not [f for f in os.listdir(n.bpffs) if f.endswith("_old")], os.listdir(n.bpffs)
+        for _ in range(4):
+            for n in c.nodes.values():
+                n.stop(signal.SIGKILL)
+                poke_map(n, "dsr")
+                n.start(wait=False)
+            time.sleep(rnd.uniform(0.2, 1.5))
+        restart(c, ld)
+        check(ld.bad, HTTP, True)
+        more = load_of(c)
+        time.sleep(1)
+        check(more.bad)
+        more.end()
         ld.end()
 
 
