@@ -8,7 +8,7 @@
 #include "maps/ct_flush.h"
 #include "maps/ct_import.h"
 
-#include "bpf/lib/ct.h"
+#include "bpf/lib/ct_insert.h"
 
 struct bn_ct_flush flush;
 struct bn_ct_import import;

@@ -8,7 +8,7 @@
  * its next packet, unless another one needed the room).
  */
 
-#include "bpf/lib/ct.h"
+#include "bpf/lib/ct_insert.h"
 
 #define BN_CT_T_HALF_S	      60
 #define BN_CT_T_TCP_S	      86400
