@@ -130,7 +130,7 @@ static int read_json(struct bn_client *c, int timeout_ms, json_t **ret, char *er
 	int r = read_line(c, timeout_ms, &len);
 
 	if (r == -ETIMEDOUT)
-		snprintf(err, errlen, "the daemon at %s does not answer (%d s)", c->path,
+		snprintf(err, errlen, "the daemon at %s does not answer (%d s): it hangs, or is overloaded; what is in force stays", c->path,
 			 timeout_ms / 1000);
 	else if (r < 0)
 		snprintf(err, errlen, "%s: %s", c->path, strerror(-r));
