@@ -68,6 +68,8 @@ struct bn_kernel_priv {
 	uint32_t nlater;
 	int old_heads, old_ct; /* the connection table whose flows are carried into k->maps; -1: none */
 	char *no_http; /* why requests cannot be judged; NULL: they can */
+	struct bn_objects_cfg *cfg; /* objects.c */
+	char *no_xdp; /* why xdp_net could not be loaded; NULL: it could, or nobody has wanted it */
 };
 
 /* Sets *err (freeing what it held) to the sentence and returns r. */
@@ -98,6 +100,8 @@ int bn_pins_unknown(const char *bpffs); /* removes pins of maps that only other 
 /* objects.c */
 int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err);
 void bn_objects_free(struct bn_kernel *k);
+/* As bn_kernel_prog_fd; loads xdp_net for the first who asks for it. -ENOENT: no program has this name. */
+int bn_objects_prog(struct bn_kernel *k, const char *name, char **err);
 
 /* libbpflog.c */
 void bn_libbpf_capture(void);	      /* from now on libbpf's messages are kept, not printed */

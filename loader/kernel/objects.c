@@ -4,6 +4,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
@@ -128,7 +129,7 @@ struct job {
 	const struct cfg *table;
 	size_t n;
 	pthread_t thread;
-	bool started;
+	bool wanted, started;
 	char *err;
 	int r;
 };
@@ -268,21 +269,23 @@ static void retry_less_http(struct bn_kernel *k, struct job *j, struct http_cfg 
 			 k->p->no_http, why ?: "");
 }
 
-/* The error of the first object that has one. http is what the table names. */
-static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, struct http_cfg *http, char **err)
+/* The error of the first object that has one. http is what the table names. xdp: with xdp_net, which an uplink that
+ * wants it later gets from bn_objects_prog; few nodes have one, and it is a tenth of what the others cost.
+ */
+static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, bool xdp, struct http_cfg *http, char **err)
 {
 	struct job jobs[BN_OBJ__MAX] = {};
 	int r = 0;
 
 	for (int i = 0; i < BN_OBJ__MAX; i++) {
-		jobs[i] = (struct job){.k = k, .i = i, .table = table, .n = n};
-		jobs[i].started = objects[i].bytes &&
-				  !pthread_create(&jobs[i].thread, NULL, load_job, &jobs[i]);
+		jobs[i] = (struct job){.k = k, .i = i, .table = table, .n = n,
+				       .wanted = objects[i].bytes && (xdp || i != BN_OBJ_XDP)};
+		jobs[i].started = jobs[i].wanted && !pthread_create(&jobs[i].thread, NULL, load_job, &jobs[i]);
 	}
 	for (int i = 0; i < BN_OBJ__MAX; i++) {
 		if (jobs[i].started)
 			pthread_join(jobs[i].thread, NULL);
-		else if (objects[i].bytes) /* no thread to be had */
+		else if (jobs[i].wanted) /* no thread to be had */
 			load_job(&jobs[i]);
 	}
 	if (is_refusal(jobs[BN_OBJ_POD].r)) /* the others are through: they read the table, too */
@@ -298,39 +301,110 @@ static int load_all(struct bn_kernel *k, const struct cfg *table, size_t n, stru
 	return r;
 }
 
-int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
-{
-	uint64_t bypass = opts->host_routing != BN_ROUTING_STACK, events = 1;
-	uint64_t weak = bn_weak_order();
-	uint64_t pods = opts->socket_lb_pods, cookie = k->p->netns_cookie, buckets, conns;
-	uint64_t dsr_tcp = opts->lb_mode != BN_LB_SNAT, dsr_other = opts->lb_mode == BN_LB_DSR;
-	uint64_t masquerade = opts->masquerade_all;
-	struct http_cfg http = {1, 1};
+/* What the programs are set up with. It is kept: xdp_net is loaded when it is wanted. */
+struct bn_objects_cfg {
+	uint64_t bypass, events, weak, pods, cookie, buckets, conns, dsr_tcp, dsr_other, masquerade;
+	struct http_cfg http;
 	struct bn_meta_val meta;
+	struct cfg table[13];
+};
+
+static int cfg_new(struct bn_kernel *k, const struct bn_opts *opts, char **err)
+{
+	_cleanup_(freep) struct bn_objects_cfg *c = calloc(1, sizeof(*c));
 	__u32 zero = 0;
 	int r;
 
-	r = bn_map_get(k->maps, BN_MAP_meta, &zero, &meta);
+	if (!c)
+		return bn_kerr(err, -ENOMEM, "out of memory");
+	r = bn_map_get(k->maps, BN_MAP_meta, &zero, &c->meta);
 	if (r < 0)
 		return bn_kerr(err, r, "cannot read map 'meta': %s", strerror(-r));
-	buckets = k->maps->entries[BN_MAP_ct];
-	conns = k->maps->entries[BN_MAP_http_conns];
+	c->bypass = opts->host_routing != BN_ROUTING_STACK;
+	c->events = 1;
+	c->weak = bn_weak_order();
+	c->pods = opts->socket_lb_pods;
+	c->cookie = k->p->netns_cookie;
+	c->buckets = k->maps->entries[BN_MAP_ct];
+	c->conns = k->maps->entries[BN_MAP_http_conns];
+	c->dsr_tcp = opts->lb_mode != BN_LB_SNAT;
+	c->dsr_other = opts->lb_mode == BN_LB_DSR;
+	c->masquerade = opts->masquerade_all;
+	c->http = (struct http_cfg){1, 1};
 	const struct cfg table[] = {
-		{"cfg_ct_seed", meta.seed, sizeof(meta.seed)},
-		{"cfg_ct_buckets", &buckets, 0},
-		{"cfg_http", &http.on, 0},
-		{"cfg_http_fast", &http.fast, 0},
-		{"cfg_http_conns", &conns, 0},
-		{"cfg_bypass", &bypass, 0},
-		{"cfg_weak_order", &weak, 0},
-		{"cfg_events", &events, 0},
-		{"cfg_masquerade_all", &masquerade, 0},
-		{"cfg_dsr_tcp", &dsr_tcp, 0},
-		{"cfg_dsr_other", &dsr_other, 0},
-		{"cfg_netns_cookie", &cookie, 0},
-		{"cfg_socket_lb_pods", &pods, 0},
+		{"cfg_ct_seed", c->meta.seed, sizeof(c->meta.seed)},
+		{"cfg_ct_buckets", &c->buckets, 0},
+		{"cfg_http", &c->http.on, 0},
+		{"cfg_http_fast", &c->http.fast, 0},
+		{"cfg_http_conns", &c->conns, 0},
+		{"cfg_bypass", &c->bypass, 0},
+		{"cfg_weak_order", &c->weak, 0},
+		{"cfg_events", &c->events, 0},
+		{"cfg_masquerade_all", &c->masquerade, 0},
+		{"cfg_dsr_tcp", &c->dsr_tcp, 0},
+		{"cfg_dsr_other", &c->dsr_other, 0},
+		{"cfg_netns_cookie", &c->cookie, 0},
+		{"cfg_socket_lb_pods", &c->pods, 0},
 	};
-	return load_all(k, table, ARRAY_SIZE(table), &http, err);
+	_Static_assert(sizeof(table) == sizeof(c->table), "all of them");
+	memcpy(c->table, table, sizeof(table));
+	k->p->cfg = TAKE_PTR(c);
+	return 0;
+}
+
+/* Has an earlier daemon left xdp_net on an uplink? All its programs are replaced at one moment. */
+static bool xdp_attached(const struct bn_kernel *k)
+{
+	DIR *d = opendir(k->p->links);
+	struct dirent *e;
+	bool found = false;
+
+	while (d && (e = readdir(d)))
+		found |= !strncmp(e->d_name, "xdp_", 4);
+	if (d)
+		closedir(d);
+	return found;
+}
+
+int bn_objects_load(struct bn_kernel *k, const struct bn_opts *opts, char **err)
+{
+	bool xdp = opts->xdp == BN_XDP_NATIVE || xdp_attached(k);
+	struct bn_objects_cfg *c;
+	int r = cfg_new(k, opts, err);
+
+	if (r < 0)
+		return r;
+	c = k->p->cfg;
+	return load_all(k, c->table, ARRAY_SIZE(c->table), xdp, &c->http, err);
+}
+
+static int load_xdp(struct bn_kernel *k, char **err)
+{
+	struct bn_objects_cfg *c = k->p->cfg;
+	int r = load_one(k, BN_OBJ_XDP, c->table, ARRAY_SIZE(c->table), err);
+
+	if (r == 0)
+		r = keep_programs(k, BN_OBJ_XDP);
+	bpf_object__close(k->p->obj[BN_OBJ_XDP]);
+	k->p->obj[BN_OBJ_XDP] = NULL;
+	return r;
+}
+
+int bn_objects_prog(struct bn_kernel *k, const char *name, char **err)
+{
+	int fd = bn_kernel_prog_fd(k, name), r;
+
+	if (fd >= 0 || strcmp(name, "xdp_net") || !objects[BN_OBJ_XDP].bytes)
+		return fd;
+	if (k->p->no_xdp)
+		return bn_kerr(err, -EACCES, "%s", k->p->no_xdp);
+	r = load_xdp(k, err);
+	if (r < 0) {
+		if (is_refusal(r)) /* it will say so the next time, too */
+			k->p->no_xdp = strdup(err && *err ? *err : "the kernel refuses xdp_net");
+		return r;
+	}
+	return bn_kernel_prog_fd(k, name);
 }
 
 void bn_objects_free(struct bn_kernel *k)
@@ -340,6 +414,8 @@ void bn_objects_free(struct bn_kernel *k)
 		k->p->obj[i] = NULL;
 	}
 	closep(&k->p->jump);
+	freep(&k->p->cfg);
+	freep(&k->p->no_xdp);
 	while (k->p->nprogs)
 		closep(&k->p->progs[--k->p->nprogs].fd);
 }

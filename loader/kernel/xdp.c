@@ -17,11 +17,11 @@ static void pin(const struct bn_kernel *k, uint32_t ifindex, char *buf, size_t n
 
 int bn_kernel_attach_xdp(struct bn_kernel *k, uint32_t ifindex, char **err)
 {
-	int fd = bn_kernel_prog_fd(k, "xdp_net"), r;
+	int fd = bn_objects_prog(k, "xdp_net", err), r;
 	char name[IF_NAMESIZE], at[64], path[4096];
 
 	if (fd < 0)
-		return bn_kerr(err, fd, "this build has no XDP program");
+		return err && *err ? fd : bn_kerr(err, fd, "this build has no XDP program");
 	pin(k, ifindex, at, sizeof(at));
 	/* The other version's is replaced with all others. */
 	if (k->p->beside && bn_link_path(k, path, sizeof(path), at) == 0 && bn_link_is_on(path, ifindex))

@@ -18,6 +18,7 @@ static void programs_have_room(void **state)
 	unsigned n = 0, all = 0;
 
 	assert_null(bn_kernel_no_http(k));
+	assert_true(bn_objects_prog(k, "xdp_net", NULL) >= 0);
 	for (uint32_t i = 0; i < k->p->nprogs; i++) {
 		struct bpf_prog_info info = {};
 		__u32 len = sizeof(info);
@@ -34,9 +35,31 @@ static void programs_have_room(void **state)
 	bn_kernel_closep(&k);
 }
 
+/* What no uplink wants is not loaded; once it is asked for it is, once. */
+static void xdp_when_wanted(void **state)
+{
+	struct kenv *e = *state;
+	struct bn_kernel *k = kenv_open(e);
+	int fd;
+
+	assert_int_equal(bn_kernel_prog_fd(k, "xdp_net"), -ENOENT);
+	fd = bn_objects_prog(k, "xdp_net", NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(bn_objects_prog(k, "xdp_net", NULL), fd);
+	assert_int_equal(bn_kernel_prog_fd(k, "xdp_net"), fd);
+	assert_int_equal(bn_objects_prog(k, "no_such_program", NULL), -ENOENT);
+	bn_kernel_closep(&k);
+
+	e->opts.xdp = BN_XDP_NATIVE;
+	k = kenv_open(e);
+	assert_true(bn_kernel_prog_fd(k, "xdp_net") >= 0);
+	bn_kernel_closep(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(xdp_when_wanted, kenv_setup, kenv_teardown),
 		cmocka_unit_test_setup_teardown(programs_have_room, kenv_setup, kenv_teardown),
 	};
 
