@@ -144,6 +144,16 @@ static json_t *other_port(struct bn_tracer *t, const struct bn_addr *addr, const
 			 json_sprintf("a service address, but no service has this port: refused; %s", why));
 }
 
+/* Has it addresses for clients outside? What holds for them may be something else than by the ClusterIP. */
+static bool outside_comes_by(const struct bn_service *svc)
+{
+	bool any = svc->nlb_ips || svc->nexternal_ips;
+
+	for (uint32_t i = 0; i < svc->nports; i++)
+		any |= svc->ports[i].node_port != 0;
+	return any;
+}
+
 int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 		     const struct bn_trace_query *q, json_t **svc, bool *allow, json_t **eg,
 		     json_t **in, json_t **err)
@@ -178,6 +188,10 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 			return r;
 	}
 	*svc = svc_head(c);
+	if (!node && c->kind == BN_FRONT_CLUSTERIP && outside_comes_by(c->svc))
+		json_object_set_new(*svc, "note",
+				    json_string("this is the ClusterIP; a client outside comes by a node port or an external "
+						"address: ask for that one (source ranges, traffic policy)"));
 	r = judge(t, from, q, c, *svc, allow, eg, in, err);
 	if (r < 0) {
 		json_decref(*svc);

@@ -254,6 +254,8 @@ static void print_service(FILE *out, const json_t *svc)
 	fprintf(out, "service  %s/%s %s %s port %d: %s\n", str(svc, "namespace"), str(svc, "name"),
 		str(svc, "kind"), str(svc, "address"),
 		(int)json_integer_value(json_object_get(svc, "port")), str(svc, "reason"));
+	if (*str(svc, "note"))
+		fprintf(out, "         %s\n", str(svc, "note"));
 	json_array_foreach (list, i, b) {
 		const json_t *same = i ? json_array_get(list, i - 1) : NULL;
 

@@ -61,6 +61,8 @@ def test_service_does_not_answer():
         assert "is not served: headless" in trace(c, "shop/svc:headless")[1]
         assert "30080 is the node port of its port 80" in trace(c, "shop/svc:outer", 30080)[1]
         assert "its ports: 80/TCP" in trace(c, "shop/svc:good", 81)[1]
+        assert "this is the ClusterIP" in trace(c, "shop/svc:outer", start="192.0.2.250")[1]
+        assert "this is the ClusterIP" not in trace(c, "shop/svc:outer")[1]
         rc, text = trace(c, "10.96.9.9", 81)
         assert rc == 1 and "shop/good" in text and "its ports: 80/TCP" in text, text
         p = c.n1.cli("svc", "show", "shop/bad", check=False)
