@@ -21,6 +21,7 @@
 
 #define BN_TICK_S 2
 #define BN_TAKEOVER_TICKS 5
+#define BN_LEAVE_S 20
 /* What one turn may spend on services that changed, before whatever came meanwhile is read. */
 #define BN_SLICE_NS 5000000
 /* An API server that has just started may forbid everything for a moment. */
@@ -126,17 +127,45 @@ static void attach_cgroup(struct bn_daemon *d)
 			 err ? err : strerror(-r));
 }
 
+/* Those that came since the last time. */
+static void log_notices(struct bn_daemon *d)
+{
+	const json_t *notices = bn_kernel_notices(d->kernel);
+
+	for (; d->notices < json_array_size(notices); d->notices++)
+		log_warn("%s", json_string_value(json_array_get(notices, d->notices)));
+}
+
+/* Is everything in our maps, or has it been read long enough ago that what is missing (an interface that takes no
+ * program, a pod without one) is not to be waited for? Meanwhile nothing that changes would come into force.
+ */
+static bool may_leave(struct bn_daemon *d)
+{
+	unsigned all = without_denied_nodes(d, bn_daemon_service_kinds(d) | bn_daemon_policy_kinds(d));
+	uint64_t now = bn_source_now();
+
+	if (bn_daemon_complete(d))
+		return true;
+	if (!bn_source_synced(d->source, all)) {
+		d->read_ns = 0;
+		return false;
+	}
+	d->read_ns = d->read_ns ?: now;
+	return now - d->read_ns > BN_LEAVE_S * 1000000000ull;
+}
+
 /* Another version's maps are left behind when nothing is missing in ours. */
 static void leave_other(struct bn_daemon *d)
 {
 	_cleanup_(freep) char *err = NULL;
 	int r;
 
-	if (!bn_kernel_beside(d->kernel) || !bn_daemon_complete(d))
+	if (!bn_kernel_beside(d->kernel) || !may_leave(d))
 		return;
 	r = bn_kernel_switch(d->kernel, &err);
 	if (r < 0 && bn_log_ratelimit(10))
 		log_error("the other version's programs could not be replaced: %s; tried again", err ?: strerror(-r));
+	log_notices(d);
 	if (bn_kernel_beside(d->kernel))
 		return;
 	attach_cgroup(d);
@@ -285,9 +314,6 @@ static int make_dir(const char *path)
 
 static int open_kernel(struct bn_daemon *d)
 {
-	const json_t *notices;
-	json_t *n;
-	size_t i;
 	char *err = NULL;
 	int r;
 
@@ -297,9 +323,7 @@ static int open_kernel(struct bn_daemon *d)
 		free(err);
 		return r;
 	}
-	notices = bn_kernel_notices(d->kernel);
-	json_array_foreach(notices, i, n)
-		log_warn("%s", json_string_value(n));
+	log_notices(d);
 	attach_cgroup(d);
 	return 0;
 }

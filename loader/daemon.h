@@ -63,6 +63,8 @@ struct bn_daemon {
 	struct bn_limits limits;
 	struct bn_takeover takeover;
 	struct bn_metric *latency; /* from the source's events to the kernel */
+	size_t notices; /* of the kernel's: how many are logged */
+	uint64_t read_ns; /* beside another version's maps: when everything had been read; 0: not yet */
 	bool cgroup_attached, swept, stopping;
 	int exit_code;
 };

@@ -127,7 +127,7 @@ static json_t *waiting_json(struct bn_daemon *d)
 		json_array_append_new(a, json_string("the interfaces of some local pods are not mapped"));
 	if (bn_kernel_beside(d->kernel))
 		json_array_append_new(a, json_string("another version's programs and maps are in force until all of "
-						     "the above is there"));
+						     "the above is there (20 s for what was read)"));
 	return a;
 }
 

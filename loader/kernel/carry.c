@@ -132,11 +132,14 @@ static int replace(struct bn_kernel *k, char **err)
 	window(k, k->p->old_ct >= 0);
 	k->p->switching = true;
 	r = bn_attach_open(k, err);
+	/* One that fails has the other version's program, and holds up none of the others. */
 	for (uint32_t i = 0; i < k->p->nlater && r == 0; i++) {
-		r = bn_kernel_attach_iface(k, k->p->later[i].ifindex, k->p->later[i].role, NULL);
-		r = r == -ENODEV ? 0 : r;
-		if (r < 0)
-			bn_kerr(err, r, "interface %u: %s", k->p->later[i].ifindex, strerror(-r));
+		_cleanup_(freep) char *why = NULL;
+		int e = bn_kernel_attach_iface(k, k->p->later[i].ifindex, k->p->later[i].role, &why);
+
+		if (e < 0 && e != -ENODEV)
+			bn_knote(k, "interface %u keeps the other version's programs: %s", k->p->later[i].ifindex,
+				 why ?: strerror(-e));
 	}
 	if (r == 0 && carry(k, &c) && c.done)
 		bn_knote(k, "%zu entries were carried after the programs had been replaced", c.done);
