@@ -29,7 +29,7 @@ struct bn_ct_key {
 	__be16 ap, bp; /* ICMP echo: both the identifier */
 	__u8 proto;
 	__u8 zone; /* BN_CT_ZONE_* */
-	__u8 pad[2];
+	__u8 pad[2]; /* 0; the data plane may write that at any time (bn_ct_ahead) */
 };
 
 struct bn_ct_entry {

@@ -321,11 +321,9 @@ __noinline int bn_flow_out(bn_ctx *ctx, struct bn_pkt *p, __u32 shifted, __u32 r
 	r = bn_flow_translate(ctx, p, s, &flags);
 	if (r)
 		return r;
-	if ((flags & BN_CT_F_NAT) && !bn_ct_ref_far(&s->ref, &p->x, p->proto, BN_CT_ZONE_MAIN)) {
-		/* Where the entry for the replies will stand, on its way while policies are asked. */
-		bn_ct_touch(s->ref.h.bucket[0]);
-		bn_ct_fetch(&s->ref.h);
-	}
+	/* Where the entry for the replies will stand, on its way while policies are asked. */
+	if ((flags & BN_CT_F_NAT) && !bn_ct_ref_far(&s->ref, &p->x, p->proto, BN_CT_ZONE_MAIN))
+		bn_ct_ahead(&s->ref.h);
 	if (bn_tunnel_to_node(p))
 		return -BN_DROP_TUNNEL;
 	if (bn_flow_mid(p))
