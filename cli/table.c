@@ -35,7 +35,7 @@ static const struct bn_opt ns_opts[] = {
 static const struct bn_opt trace_opts[] = {
 	{ .name = "from", .arg = "NS/POD|ADDR", .help = "who connects" },
 	{ .name = "to", .arg = "NS/POD|NS/svc:NAME|ADDR", .help = "to whom" },
-	{ .name = "proto", .arg = "PROTO", .help = "tcp (default), udp or sctp" },
+	{ .name = "proto", .arg = "PROTO", .help = "tcp (default), udp, sctp; icmp or icmpv6, without --port" },
 	{ .name = "port", .arg = "N", .help = "destination port" },
 	{ .name = "http", .arg = "'METHOD TARGET'", .help = "judge this request: 'GET /path'" },
 	{ .name = "host", .arg = "HOST", .help = "the request's Host" },

@@ -213,7 +213,7 @@ static int parse_query(const struct bn_cli *c, char *http, struct bn_trace_query
 		return -EINVAL;
 	}
 	if (bn_proto_parse(proto, &q->proto) < 0) {
-		bn_cli_say("--proto: '%s' is not tcp, udp or sctp", proto);
+		bn_cli_say("--proto: '%s' is not tcp, udp, sctp or icmp", proto);
 		return -EINVAL;
 	}
 	if (!port && bn_proto_index(q->proto)) {

@@ -158,7 +158,8 @@ static bool match_ports(const struct bn_flow *f, enum bn_dir dir, const struct b
 	bool ok = !r->nports;
 
 	if (out)
-		fprintf(out, "%s port %u is not one of the rule's:", bn_proto_name(f->proto),
+		fprintf(out, bn_proto_index(f->proto) ? "%s port %u is not one of the rule's:"
+						       : "%s has no ports, and a rule with ports does not allow it:", bn_proto_name(f->proto),
 			f->port);
 	for (uint32_t k = 0; k < r->nports && !ok; k++) {
 		const struct bn_policy_port *pp = &r->ports[k];

@@ -283,8 +283,10 @@ void bn_trace_print(FILE *out, const json_t *answer)
 		fprintf(out, "error: %s\n", str(answer, "error"));
 		return;
 	}
-	fprintf(out, "%s %s port %d: %s\n", str(answer, "verdict"), str(answer, "protocol"),
-		(int)json_integer_value(json_object_get(answer, "port")), str(answer, "reason"));
+	fprintf(out, "%s %s", str(answer, "verdict"), str(answer, "protocol"));
+	if (json_integer_value(json_object_get(answer, "port")))
+		fprintf(out, " port %d", (int)json_integer_value(json_object_get(answer, "port")));
+	fprintf(out, ": %s\n", str(answer, "reason"));
 	print_side(out, "from", json_object_get(answer, "from"));
 	print_side(out, "to", json_object_get(answer, "to"));
 	if (json_is_object(svc)) {
