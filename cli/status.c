@@ -12,6 +12,7 @@ static const struct bn_col source_cols[] = {
 	{ "SYNCED", "synced", 0 },
 	{ "OBJECTS", "objects", BN_COL_RIGHT },
 	{ "AGE", "ageSeconds", BN_COL_RIGHT },
+	{ "FAILING", "failingSeconds", BN_COL_RIGHT },
 	{ "ERROR", "error", 0 },
 	{ 0 },
 };

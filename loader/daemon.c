@@ -403,6 +403,7 @@ static int open_servers(struct bn_daemon *d)
 	r = bn_health_new(d->base, d->opts->healthz_bind, d->metrics, &d->health);
 	if (r < 0)
 		return log_err_r(r, "--healthz-bind %s", d->opts->healthz_bind);
+	bn_health_set_ready(d->health, bn_daemon_readyz, d);
 	r = bn_healthcheck_new(d->base, d->services, proxy_healthy, d, &d->healthcheck);
 	if (r < 0)
 		return log_err_r(r, "health-check servers");
@@ -489,6 +490,7 @@ int bn_daemon_new(const struct bn_opts *opts, struct bn_daemon **ret)
 	if (!d)
 		return log_err_r(ENOMEM, "start");
 	d->opts = opts;
+	d->started_ns = bn_source_now();
 	d->wake_fd = -1;
 	r = check_start(opts);
 	if (!r)

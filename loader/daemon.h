@@ -66,6 +66,7 @@ struct bn_daemon {
 	size_t notices; /* of the kernel's: how many are logged */
 	uint64_t read_ns; /* beside another version's maps: when everything had been read; 0: not yet */
 	bool cgroup_attached, swept, stopping;
+	uint64_t started_ns; /* bn_source_now */
 	int exit_code;
 };
 
@@ -78,6 +79,7 @@ void bn_daemon_kick(struct bn_daemon *d);
 
 /* loader/status.c */
 bool bn_daemon_ready(const struct bn_daemon *d);
+bool bn_daemon_readyz(struct evbuffer *out, void *data); /* data: the daemon; as bn_health_set_ready wants it */
 bool bn_daemon_complete(const struct bn_daemon *d); /* ready, but for another version's programs that are still in force */
 json_t *bn_daemon_status(struct bn_daemon *d);
 unsigned bn_daemon_service_kinds(const struct bn_daemon *d);

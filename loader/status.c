@@ -106,11 +106,31 @@ static json_t *limits_json(struct bn_daemon *d)
 	return a;
 }
 
+/* Which kinds of objects, and for how long. */
+static void waiting_sources(const struct bn_daemon *d, json_t *a)
+{
+	uint64_t now = bn_source_now();
+
+	for (int k = 0; k < BN_KIND__MAX; k++) {
+		const struct bn_source_state *st = &d->source->state[k];
+		uint64_t since = st->synced ? st->failing_ns : d->started_ns;
+
+		if (!st->used || (st->synced && !st->failing_ns))
+			continue;
+		json_array_append_new(a, json_sprintf("%s: %s for %llu s%s%s", bn_kind_plural(k),
+						      st->synced ? "cannot be read" : "not read yet",
+						      (unsigned long long)(now - since) / 1000000000,
+						      *st->error ? ": " : "", st->error));
+	}
+}
+
 /* Which of the conditions of `ready` do not hold, in words. */
 static json_t *waiting_json(struct bn_daemon *d)
 {
 	json_t *a = json_array();
 
+	if (!d->source)
+		return a;
 	if (!bn_source_synced(d->source, bn_daemon_service_kinds(d)))
 		json_array_append_new(a, json_string("services, endpointslices or nodes have not been read in full"));
 	else if (!bn_services_in_force(d->services))
@@ -128,7 +148,22 @@ static json_t *waiting_json(struct bn_daemon *d)
 	if (bn_kernel_beside(d->kernel))
 		json_array_append_new(a, json_string("another version's programs and maps are in force until all of "
 						     "the above is there (20 s for what was read)"));
+	waiting_sources(d, a);
 	return a;
+}
+
+bool bn_daemon_readyz(struct evbuffer *out, void *data)
+{
+	json_t *waiting = waiting_json(data), *v;
+	bool ready = bn_daemon_ready(data);
+	size_t i;
+
+	if (ready)
+		evbuffer_add_printf(out, "ok\n");
+	json_array_foreach(waiting, i, v)
+		evbuffer_add_printf(out, "%s\n", json_string_value(v));
+	json_decref(waiting);
+	return ready;
 }
 
 /* Kernel memory of the pinned maps, in bytes: of all, and of each that has any. */

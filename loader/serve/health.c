@@ -19,6 +19,8 @@ struct bn_health {
 	long long queued_ns; /* since origin; 0: nothing waits */
 	struct stamp updated; /* wall.tv_nsec -1: never */
 	bool node_eligible;
+	bool (*ready)(struct evbuffer *out, void *data);
+	void *ready_data;
 };
 
 static long long mono_ns(void)
@@ -97,6 +99,10 @@ static void on_request(const char *path, struct bn_httpd_response *r, void *data
 	struct stamp t = now(h);
 	char last[96], current[96];
 
+	if (!strcmp(path, "/readyz") && h->ready) {
+		r->code = h->ready(r->body, h->ready_data) ? 200 : 503;
+		return;
+	}
 	if (!healthz && strcmp(path, "/livez")) {
 		r->code = 404;
 		r->headers = "X-Content-Type-Options: nosniff\r\n";
@@ -151,6 +157,12 @@ void bn_health_freep(struct bn_health **hp)
 	bn_httpd_freep(&(*hp)->http);
 	free(*hp);
 	*hp = NULL;
+}
+
+void bn_health_set_ready(struct bn_health *h, bool (*fn)(struct evbuffer *out, void *data), void *data)
+{
+	h->ready = fn;
+	h->ready_data = data;
 }
 
 void bn_health_set_timeout_ms(struct bn_health *h, unsigned ms)

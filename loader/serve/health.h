@@ -10,6 +10,7 @@
  * starts and has nothing queued is healthy.
  */
 
+#include <event2/buffer.h>
 #include <event2/event.h>
 #include <stdbool.h>
 
@@ -22,6 +23,8 @@ struct bn_health;
 /* bind as in http.h; "" or "0": no server, but the state is kept. metrics may be NULL. */
 int bn_health_new(struct event_base *base, const char *bind, struct bn_metrics *metrics,
 		  struct bn_health **ret);
+/* What /readyz says: 200 when fn returns true, else 503; fn writes the text. NULL, the default: 404. */
+void bn_health_set_ready(struct bn_health *h, bool (*fn)(struct evbuffer *out, void *data), void *data);
 void bn_health_freep(struct bn_health **h);
 
 /* A change waits to be written to the kernel. Only the oldest one counts. */

@@ -527,14 +527,17 @@ json_t *bn_source_json(const struct bn_source *s)
 
 	for (k = 0; k < BN_KIND__MAX; k++) {
 		const struct bn_source_state *st = &s->state[k];
+		double failing = st->failing_ns ? (double)(now - st->failing_ns) / 1e9 : 0;
 		double age = st->live && !st->failing_ns ? 0 : (double)(now - st->synced_ns) / 1e9;
 
 		if (!st->used)
 			continue;
-		json_array_append_new(list, json_pack("{s:s,s:b,s:o,s:o,s:s,s:I}", "name",
+		json_array_append_new(list, json_pack("{s:s,s:b,s:o,s:o,s:o,s:s,s:I}", "name",
 						      bn_kind_plural(k), "synced", st->synced,
 						      "ageSeconds",
 						      st->synced ? json_real(age) : json_null(),
+						      "failingSeconds",
+						      st->failing_ns ? json_real(failing) : json_null(),
 						      "error", text_or_null(st->error), "source",
 						      s->name, "objects",
 						      (json_int_t)bn_store_count(s->store, k)));

@@ -121,7 +121,7 @@ int bn_source_reject(struct bn_source *s, const char *key, const struct bn_sourc
 		     const char *origin, const struct bn_err *err, const char *in_force);
 void bn_source_unreject(struct bn_source *s, const char *key);
 
-/* For status: [{"name":"services","synced":true,"ageSeconds":1.5,"error":null,"objects":3}] and
+/* For status: [{"name":"services","synced":true,"ageSeconds":1.5,"failingSeconds":null,"error":null,"objects":3}] and
  * [{"kind","namespace","name","origin","field","message","since","inForce"}]. NULL: no memory.
  */
 json_t *bn_source_json(const struct bn_source *s);

@@ -319,8 +319,11 @@ class Server:
         st.end()
 
     def follow(self, st, res, match, f, rv, until, ns):
-        store, mark = self.store, time.time() + self.bookmark_s
+        store, began, mark = self.store, time.time(), time.time() + self.bookmark_s
         while time.time() < until and store.present[res] and not st.reset:
+            if f.get("mute") and time.time() > began + f["mute"]:
+                time.sleep(0.2)
+                continue
             with store.cond:
                 events = store.events_after(res, rv)
                 if not events:
@@ -455,7 +458,8 @@ class Control:
     def do_fault(self, **f):
         """resource, verb (list, watch, stream), times (-1: always), after, and what to do: status
         (message, retry_after), hang, garbage, truncate (clean_end), stall, piece, expire_token,
-        end_at_once, error_event, gone_status, garbage_event, no_end, end_early."""
+        end_at_once, mute (a watch says nothing more after so many seconds), error_event, gone_status,
+        garbage_event, no_end, end_early."""
         with self.s.lock:
             self.s.faults.append(f)
 

@@ -3,7 +3,8 @@
 import json
 import time
 
-from harness import wait_for
+from harness import sh, wait_for
+from kubecluster import KubeCluster
 from test_http import API, ask, cluster, in_force
 
 ALONE = ["test_expressions_hold_up_nobody"]
@@ -54,3 +55,29 @@ def test_expressions_hold_up_nobody():
         c.n1.start()
         assert not c.n1.json("status")["checking"]
         assert ask(c.near, c.web.ip, 8080, "GET", "/other") == 403
+
+
+def readyz(node):
+    p = sh(["nsenter", "--net=/var/run/netns/" + node.ns, "curl", "-s", "-w", "%{http_code}", "http://127.0.0.1:10256/readyz"])
+    return int(p.stdout[-3:]), p.stdout[:-3]
+
+
+def test_a_server_that_does_not_answer_is_named():
+    """etcd hangs for one kind of objects: log, status and /readyz say which, and for how long; then it is well again."""
+    with KubeCluster("thang", nodes=1) as c:
+        c.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+        c.api("fault", resource="networkpolicies", times=-1, hang=True)
+        c.n1.start(wait=False)
+        wait_for("named", lambda: c.n1.ready() is False and "networkpolicies" in c.errors(c.n1), 25)
+        code, text = readyz(c.n1)
+        line = next(x for x in text.splitlines() if x.startswith("networkpolicies: not read yet for "))
+        assert code == 503 and "has not answered for more than 10 s" in line and int(line.split()[5]) >= 10, text
+        assert not any(x.startswith("services:") for x in text.splitlines()), text
+        st = c.status(c.n1)[1]
+        assert line.split(" for ")[0] in str(st["waiting"]), st["waiting"]
+        one = next(s for s in st["sources"] if s["name"] == "networkpolicies")
+        assert one["failingSeconds"] >= 10 and not one["synced"], one
+        assert c.n1.log_tail(100).count("networkpolicies: list: the server takes the request") == 1
+        c.api("clear")
+        wait_for("well", lambda: readyz(c.n1) == (200, "ok\n"), 75)
+        assert c.n1.ready()

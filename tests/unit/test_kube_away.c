@@ -104,6 +104,63 @@ static void test_restart_in_the_past(void **state)
 	restart("1");
 }
 
+/* A server whose etcd hangs for one kind takes the requests and says nothing. */
+static void test_unanswered(void **state)
+{
+	struct cluster c;
+	double t;
+
+	(void)state;
+	cluster_start(&c, NULL);
+	api(&c.api, "{\"cmd\":\"fault\",\"resource\":\"pods\",\"times\":-1,\"hang\":true}");
+	api(&c.api, "{\"cmd\":\"fault\",\"resource\":\"nodes\",\"verb\":\"watch\",\"times\":-1,\"hang\":true}");
+	api(&c.api, "{\"cmd\":\"fault\",\"resource\":\"nodes\",\"verb\":\"stream\",\"times\":-1,\"status\":400}");
+	cluster_source(&c, (struct bn_kube_opts){ 0 });
+	t = now_s();
+	wait_for_s(&c, 18, *error_of(&c, BN_KIND_POD) && *error_of(&c, BN_KIND_NODE));
+	print_message("said after %.1f s: %s; %s\n", now_s() - t, error_of(&c, BN_KIND_POD), error_of(&c, BN_KIND_NODE));
+	assert_string_equal(error_of(&c, BN_KIND_POD), "pods: list: the server takes the request, and has not answered for "
+						       "more than 10 s");
+	assert_non_null(strstr(error_of(&c, BN_KIND_NODE), "nodes: watch: "));
+	assert_true(bn_source_failing(c.src, 1u << BN_KIND_POD, 9)); /* since it was asked */
+	assert_false(bn_source_synced(c.src, 1u << BN_KIND_POD));
+	assert_true(bn_source_synced(c.src, 1u << BN_KIND_SERVICE | 1u << BN_KIND_NODE));
+	assert_false(bn_source_failing(c.src, 1u << BN_KIND_SERVICE, 0));
+	api(&c.api, "{\"cmd\":\"clear\"}");
+	/* the watch that hangs is given up after 20 s, streamed lists too, and what was listed says so */
+	wait_for_s(&c, 75, synced(&c) && !bn_source_failing(c.src, ALL_KINDS, 0));
+	print_message("well after %.1f s\n", now_s() - t);
+	cluster_stop(&c);
+}
+
+/* A proxy that holds a running watch back: the server's bookmarks do not come any more. */
+static void test_held_back(void **state)
+{
+	struct cluster c;
+	double t;
+
+	(void)state;
+	cluster_start(&c, (const char *const[]){ "--bookmark", "1", NULL });
+	api(&c.api, "{\"cmd\":\"fault\",\"resource\":\"services\",\"verb\":\"stream\",\"mute\":5}");
+	cluster_source(&c, (struct bn_kube_opts){ 0 });
+	wait_for(&c, synced(&c));
+	spin(&c, 6);
+	api_service(&c.api, "two", "10.96.0.2");
+	t = now_s();
+	spin(&c, 1);
+	assert_false(has(&c, BN_KIND_SERVICE, "two"));
+	wait_for_s(&c, 25, has(&c, BN_KIND_SERVICE, "two"));
+	print_message("noticed after %.1f s\n", now_s() - t);
+	assert_int_equal(api_count(&c.api, "services", "watch"), 1);
+	assert_int_equal(api_count(&c.api, "services", "stream"), 1);
+	/* others were left alone, and silence where bookmarks come is none */
+	spin(&c, 15);
+	assert_int_equal(api_count(&c.api, "pods", "watch"), 0);
+	assert_int_equal(api_count(&c.api, "services", "watch"), 1);
+	assert_false(bn_source_failing(c.src, ALL_KINDS, 0));
+	cluster_stop(&c);
+}
+
 /* Nobody there: fewer and fewer attempts, hardly any work. */
 static void test_backoff(void **state)
 {
@@ -135,6 +192,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_hiccup),
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_restart_in_the_past),
+		cmocka_unit_test(test_unanswered),
+		cmocka_unit_test(test_held_back),
 		cmocka_unit_test(test_backoff),
 	};
 

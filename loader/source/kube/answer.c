@@ -98,6 +98,16 @@ static bool went_back(const char *now, const char *before)
 	return n != m ? n < m : strcmp(now, before) < 0;
 }
 
+static void note_bookmark(struct bn_reflector *r)
+{
+	int64_t now = bn_refl_now_ms();
+
+	r->st.bookmarks++;
+	if (r->mark_ms && now - r->mark_ms > r->mark_gap_ms)
+		r->mark_gap_ms = now - r->mark_ms;
+	r->mark_ms = now;
+}
+
 int bn_refl_event(void *data, const char *p, size_t n)
 {
 	struct bn_reflector *r = data;
@@ -108,7 +118,8 @@ int bn_refl_event(void *data, const char *p, size_t n)
 	if (e < 0)
 		return e;
 	r->st.events += ev.type == BN_EVENT_OBJECT;
-	r->st.bookmarks += ev.type == BN_EVENT_BOOKMARK;
+	if (ev.type == BN_EVENT_BOOKMARK)
+		note_bookmark(r);
 	if (ev.type == BN_EVENT_ERROR) {
 		r->error = ev;
 		r->has_error = true;

@@ -18,7 +18,7 @@ struct kube {
 	struct bn_rest *http;
 	struct bn_reflector *refl[BN_KIND__MAX];
 	struct bn_report *report;
-	struct event *changed;
+	struct event *changed, *look;
 	struct bn_kube_metrics metrics;
 	char *selector; /* of Services and EndpointSlices, as kube-proxy's */
 	bool stopped;
@@ -76,9 +76,25 @@ static void on_silent(void *data, unsigned seconds)
 			bn_reflector_alive(k->refl[i]);
 }
 
+#define LOOK_S 2
+
+static void on_look(evutil_socket_t fd, short what, void *data)
+{
+	struct kube *k = data;
+
+	(void)fd;
+	(void)what;
+	for (int i = 0; i < BN_KIND__MAX; i++)
+		if (k->refl[i])
+			bn_reflector_look(k->refl[i]);
+}
+
 static int kube_start(struct bn_source *s)
 {
+	static const struct timeval look = { LOOK_S, 0 };
 	struct kube *k = (struct kube *)s;
+
+	event_add(k->look, &look);
 
 	for (int i = 0; i < BN_KIND__MAX; i++)
 		bn_reflector_start(k->refl[i]);
@@ -91,6 +107,8 @@ static void kube_stop(struct bn_source *s)
 	struct kube *k = (struct kube *)s;
 
 	k->stopped = true;
+	if (k->look)
+		event_del(k->look);
 	for (int i = 0; i < BN_KIND__MAX; i++)
 		bn_reflector_freep(&k->refl[i]);
 	bn_report_freep(&k->report);
@@ -105,6 +123,8 @@ static void kube_free(struct bn_source *s)
 	bn_kube_config_freep(&k->config);
 	if (k->changed)
 		event_free(k->changed);
+	if (k->look)
+		event_free(k->look);
 	free(k->selector);
 	free(k);
 }
@@ -169,7 +189,8 @@ static int setup(struct kube *k, struct event_base *base, const struct bn_kube_o
 		    ? asprintf(&k->selector, PROXY_NAME "=%s,!" HEADLESS, o->service_proxy_name)
 		    : asprintf(&k->selector, "!" PROXY_NAME ",!" HEADLESS);
 	k->changed = event_new(base, -1, 0, on_changed, k);
-	if (r < 0 || !k->changed)
+	k->look = event_new(base, -1, EV_PERSIST, on_look, k);
+	if (r < 0 || !k->changed || !k->look)
 		return -ENOMEM;
 	r = bn_rest_new(base, k->config, &hooks, &k->http);
 	if (r == -EINVAL)

@@ -151,6 +151,7 @@ static void send_request(struct bn_reflector *r, enum state state, const char *q
 	r->settled = false;
 	r->has_error = r->headed = false;
 	r->started_ms = r->heard_ms = bn_refl_now_ms();
+	r->mark_ms = 0;
 }
 
 void bn_refl_page(struct bn_reflector *r)
@@ -309,6 +310,53 @@ void bn_reflector_silent(struct bn_reflector *r, unsigned seconds)
 		st->failing_ns = since;
 		if (st->synced && st->synced_ns > since)
 			st->synced_ns = since;
+	}
+}
+
+static void late(struct bn_reflector *r, int64_t quiet_ms)
+{
+	struct bn_source_state *st = &r->env.source->state[r->env.kind];
+
+	if (st->error[0])
+		return;
+	bn_refl_error(r, "%s: %s: the server takes the request, and has not answered for more than %d s",
+		      bn_kind_plural(r->env.kind), r->state == WATCHING ? "watch" : "list", LATE_MS / 1000);
+	st->failing_ns -= (uint64_t)quiet_ms * 1000000;
+}
+
+/* Proxies: the head of an answer came through, and then nothing. */
+static bool held_back(const struct bn_reflector *r, int64_t quiet_ms)
+{
+	return r->headed && r->mark_gap_ms && quiet_ms > MARKS_MISSED * r->mark_gap_ms && quiet_ms > MARKS_MIN_MS;
+}
+
+static void give_up(struct bn_reflector *r)
+{
+	evtimer_del(r->timer);
+	bn_rest_cancel(r->req);
+	r->req = NULL;
+	r->st.watch_since_ms = 0;
+}
+
+void bn_reflector_look(struct bn_reflector *r)
+{
+	int64_t quiet_ms = bn_refl_now_ms() - r->heard_ms;
+
+	if (r->state == WAITING || !r->req || (r->state != WATCHING && quiet_ms < LATE_MS))
+		return;
+	if (r->state != WATCHING || (!r->headed && quiet_ms >= LATE_MS))
+		late(r, quiet_ms);
+	if (r->state != WATCHING)
+		return;
+	if (!r->headed && quiet_ms >= STREAM_HEAD_MS) {
+		give_up(r);
+		bn_refl_retry(r, 0);
+	} else if (held_back(r, quiet_ms)) {
+		log_warn("%s: watch: nothing for %lld s, though the server sends bookmarks every %lld s: asked again",
+			 bn_kind_plural(r->env.kind), (long long)quiet_ms / 1000, (long long)r->mark_gap_ms / 1000);
+		r->st.held++;
+		give_up(r);
+		bn_refl_next(r);
 	}
 }
 

@@ -32,6 +32,7 @@ const char *bn_relist_name(enum bn_relist cause);
 struct bn_reflector_stats {
 	uint64_t relists[BN_RELIST__MAX];
 	uint64_t events, bookmarks, bytes;
+	uint64_t held; /* watches that were begun anew because somebody held them back */
 	int64_t watch_since_ms; /* CLOCK_BOOTTIME; 0: not watching */
 };
 
@@ -58,6 +59,10 @@ void bn_reflector_wake(struct bn_reflector *r);
 void bn_reflector_alive(struct bn_reflector *r);
 /* The server has been silent since then (bn_source_now's clock). */
 void bn_reflector_silent(struct bn_reflector *r, unsigned seconds);
+/* Every few seconds: a request that is not answered is said (bn_source_state.error), and a watch that somebody holds
+ * back, because bookmarks of the server's do not come any more, is begun anew.
+ */
+void bn_reflector_look(struct bn_reflector *r);
 const struct bn_reflector_stats *bn_reflector_stats(const struct bn_reflector *r);
 
 #endif

@@ -21,6 +21,11 @@
  * lets a request wait for 15 s at most.
  */
 #define STREAM_HEAD_MS 20000
+/* A server that has not begun to answer for so long is said to; a watch is given up after STREAM_HEAD_MS. */
+#define LATE_MS 10000
+/* So many bookmarks must be missing, and so much time go by, before a watch counts as held back. */
+#define MARKS_MISSED 3
+#define MARKS_MIN_MS 10000
 
 enum state {
 	WAITING, /* the timer will start the next request */
@@ -50,6 +55,7 @@ struct bn_reflector {
 	char *cont;		     /* continue token of the next page */
 	unsigned failures, watch_failures, missing;
 	int64_t started_ms, heard_ms;
+	int64_t mark_ms, mark_gap_ms; /* the last bookmark of this watch; the longest time between two, of any watch */
 	struct bn_event error; /* what ended the watch: type BN_EVENT_ERROR */
 	bool has_error;
 	char forbidden[256]; /* what is said if the kind that is being probed for does exist */
