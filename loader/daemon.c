@@ -338,7 +338,7 @@ static int open_models(struct bn_daemon *d)
 	};
 	struct bn_endpoints_env ep_env = { .base = d->base, .opts = o, .data = d };
 	struct bn_policies_env pol_env = { .node_name = o->node_name, .wake = wake, .wake_data = d,
-					 .audit = o->policy_audit };
+					 .proxy_name = o->service_proxy_name, .audit = o->policy_audit };
 	struct bn_maps *maps = d->kernel->maps;
 	struct bn_state *st = maps->mem[BN_MAP_state];
 	bool unfinished = st->flags & BN_STATE_F_TAKEOVER;

@@ -52,6 +52,8 @@ struct bn_verify_ops {
 	void *data;
 };
 void bn_tracer_verify(struct bn_tracer *t, const struct bn_verify_ops *ops);
+/* --service-proxy-name: whose Services are asked about; borrowed. Only before the first query. */
+int bn_tracer_proxy(struct bn_tracer *t, const char *name);
 void bn_tracer_audit(struct bn_tracer *t, bool audit); /* --policy-audit: what is denied passes on every node */
 
 /* Returns 0 (allow), 1 (deny), or negative: then *ret is {"error": "..."}: a name that is not known

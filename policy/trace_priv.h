@@ -18,6 +18,7 @@ struct bn_tracer {
 	struct bn_idents *own_ids;
 	struct bn_compiler *own_c;
 	struct bn_svcindex *svcs;
+	const char *proxy_name; /* borrowed; NULL: the Services without that label */
 	BN_VEC(struct bn_matrix *) held; /* so that a batch compiles each matrix once */
 	const struct bn_verify_ops *verify;
 	bool audit; /* of all pods */

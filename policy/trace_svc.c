@@ -123,7 +123,7 @@ static int no_service(struct bn_tracer *t, const struct bn_trace_query *q, const
 
 	if (!svc)
 		return bn_trace_fail(err, r, "service %s/%s is not known", ns, name);
-	if (bn_svc_why_not_served(svc, NULL, why, sizeof(why)))
+	if (bn_svc_why_not_served(svc, t->proxy_name, why, sizeof(why)))
 		return bn_trace_fail(err, r, "service %s/%s is not served: %s", ns, name, why);
 	bn_svc_why_no_port(svc, q->port, q->proto, why, sizeof(why));
 	return bn_trace_fail(err, r, "service %s/%s has no port %u/%s; %s", ns, name, q->port,
@@ -200,9 +200,16 @@ int bn_trace_service(struct bn_tracer *t, const struct bn_side *from,
 	return r;
 }
 
+int bn_tracer_proxy(struct bn_tracer *t, const char *name)
+{
+	t->proxy_name = name;
+	bn_svcindex_freep(&t->svcs);
+	return bn_trace_svc_open(t);
+}
+
 int bn_trace_svc_open(struct bn_tracer *t)
 {
-	return bn_svcindex_new((struct bn_store *)t->store, NULL, &t->svcs);
+	return bn_svcindex_new((struct bn_store *)t->store, t->proxy_name, &t->svcs);
 }
 
 void bn_trace_svc_close(struct bn_tracer *t)

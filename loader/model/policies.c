@@ -377,6 +377,7 @@ static int open_parts(struct bn_policies *p, const struct bn_policies_env *env)
 	r = bn_compiler_new(p->ids, &lim, &http, &p->c);
 	r = r ?: bn_idents_set_node_name(p->ids, env->node_name);
 	r = r ?: bn_tracer_borrow(p->store, p->ids, p->c, &p->tracer);
+	r = r ?: bn_tracer_proxy(p->tracer, env->proxy_name);
 	if (r < 0)
 		return r;
 	bn_tracer_audit(p->tracer, env->audit);

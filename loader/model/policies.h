@@ -32,6 +32,7 @@ struct bn_policies_env {
 	void *wake_data;
 	struct bn_slow *slow;		    /* loader/slow.h; NULL: none. It ends before this does */
 	unsigned http_grace_ms;	  /* tests: httpsets.h */
+	const char *proxy_name;		    /* --service-proxy-name, for policy trace; NULL: none */
 	bool audit;			    /* --policy-audit, for policy trace */
 	const struct bn_verify_ops *verify; /* NULL: policy trace --verify is refused */
 	void (*step)(void *data);	    /* tests: called after each change of a map */

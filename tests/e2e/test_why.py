@@ -118,6 +118,23 @@ def test_no_room():
             assert "CT_FULL" in c.n1.cli("status").stdout
 
 
+def test_another_proxys_service():
+    """A Service of the proxy that --service-proxy-name says is traced as any; one of a third proxy is named as such."""
+    with Cluster("whyprox", nodes=1, daemon_args=["--service-proxy-name", "mine"]) as c:
+        c.pod("n1", "front", "shop")
+        api = c.pod("n1", "api", "shop")
+        for name, ip in (("mine", "10.96.9.30"), ("theirs", "10.96.9.31")):
+            c.service(name, HTTP, [api], ns="shop", ips=[ip])
+            o = c.objects[f"service.shop.{name}"]
+            o["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": name}
+            c.put(o)
+        c.start()
+        assert trace(c, "shop/svc:mine")[0] == 0, trace(c, "shop/svc:mine")
+        assert trace(c, "10.96.9.30")[1].count("shop/mine"), trace(c, "10.96.9.30")
+        assert "the proxy 'theirs'" in trace(c, "shop/svc:theirs")[1], trace(c, "shop/svc:theirs")
+        assert "the proxy 'theirs'" in c.n1.json("svc", "show", "shop/theirs")["notServed"]
+
+
 def test_mtu():
     """A pod that may send more than the uplink takes: check says so, before and after the daemon's death."""
     with Cluster("whymtu", nodes=1) as c:
