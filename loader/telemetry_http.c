@@ -91,6 +91,10 @@ void bn_telemetry_http(struct bn_daemon *d, const struct bn_httpsets_stats *s)
 		for (uint32_t k = 1; k < BN_HTTP__MAX; k++)
 			bn_metric_set(f, counts[k], reasons[k]);
 	}
+	f = bn_metrics_counter(d->metrics, "bpfnet_http_audited_total", "Requests that audit let pass", "reason");
+	if (bn_http_audit_counts(d->kernel->maps, counts) == 0)
+		for (uint32_t k = 1; k < BN_HTTP__MAX; k++)
+			bn_metric_set(f, counts[k], reasons[k]);
 	refused(d);
 	bn_metric_clear(q.f); /* policies come and go */
 	if (bn_policies_each_http(d->policies, sum_requests, &q) == 0)

@@ -167,10 +167,10 @@ void bn_http_stat_clear(const struct bn_maps *m, uint32_t index)
 		__atomic_store_n(v, 0, __ATOMIC_RELAXED);
 }
 
-int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
+static int reason_counts(const struct bn_maps *m, uint32_t base, uint64_t ret[BN_HTTP__MAX])
 {
 	for (uint32_t i = 0; i < BN_HTTP__MAX; i++) {
-		int r = bn_map_percpu_sum(m, BN_MAP_http_reasons, i, &ret[i]);
+		int r = bn_map_percpu_sum(m, BN_MAP_http_reasons, base + i, &ret[i]);
 
 		if (r == -ENOENT) /* the map of an older version, which knew fewer */
 			ret[i] = 0;
@@ -178,6 +178,16 @@ int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
 			return r;
 	}
 	return 0;
+}
+
+int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
+{
+	return reason_counts(m, 0, ret);
+}
+
+int bn_http_audit_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX])
+{
+	return reason_counts(m, BN_HTTP_AUDITED, ret);
 }
 
 struct bn_http_share bn_http_share_get(const struct bn_maps *m, uint32_t slot)

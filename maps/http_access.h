@@ -44,6 +44,8 @@ uint64_t bn_http_stat(const struct bn_maps *m, uint32_t index);
 void bn_http_stat_clear(const struct bn_maps *m, uint32_t index);
 /* Requests by enum bn_http_reason, BN_HTTP_OK: allowed ones, of all CPUs. */
 int bn_http_reason_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX]);
+/* The same of what audit let pass. */
+int bn_http_audit_counts(const struct bn_maps *m, uint64_t ret[BN_HTTP__MAX]);
 /* What the pod with this slot takes of the room, 0: all pods. All zero where there is no such slot. */
 struct bn_http_share bn_http_share_get(const struct bn_maps *m, uint32_t slot);
 /* The slot is to be another pod's: connections of the one that is gone, which may have ended without a word, and what

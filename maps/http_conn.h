@@ -6,7 +6,8 @@
  *
  *   http_sets    array of maps  set id -> array of struct bn_http_page   the daemon's
  *   http_stats   array          index -> __u64 requests                  mmapable; counted by the programs
- *   http_reasons per-CPU array  enum bn_http_reason -> __u64 requests    counted by the programs
+ *   http_reasons per-CPU array  enum bn_http_reason -> __u64 requests    counted by the programs; behind
+ *                               BN_HTTP_AUDITED those that audit let pass
  *   http_shares  array          slot of a pod -> bn_http_share; 0: all    mmapable; the programs' alone
  *   http_conns   hash           bn_http_key -> bn_http_conn              the programs' alone
  *   http_blocks  hash           bn_http_block_key -> bn_http_block       the programs' alone
@@ -33,6 +34,7 @@ enum {
 	BN_HTTP_BLOCKS_EARLY = 49152,  /* out of order, of all connections */
 	BN_HTTP_RECENT = 512,
 	BN_HTTP_EVENT_HEAD = 512,
+	BN_HTTP_AUDITED = 64, /* http_reasons: what audit let pass, by reason */
 	BN_HTTP_SET_MAGIC = 0x62706873,
 };
 
@@ -166,6 +168,7 @@ struct bn_http_event {
 BN_ABI_END
 _Static_assert(sizeof(struct bn_http_set) <= BN_HTTP_CELLS_AT, "map ABI");
 _Static_assert(sizeof(struct bn_http_page) == BN_HTTP_PAGE, "map ABI");
+_Static_assert((int)BN_HTTP__MAX <= BN_HTTP_AUDITED, "counters");
 _Static_assert(BN_HTTP_SETS - 1 == BN_CT_HTTP_SET, "an id and two flags in 16 bits");
 
 enum bn_http_phase {

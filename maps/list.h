@@ -52,7 +52,7 @@
 	X(http_blocks, HASH,        struct bn_http_block_key, struct bn_http_block, BN_HTTP_BLOCKS_ALL, BN_NOPREALLOC) \
 	X(http_shares, ARRAY,       __u32,               struct bn_http_share, 4096,    BN_MMAP)       \
 	X(http_stats, ARRAY,        __u32,               __u64,                65536,   BN_MMAP)       \
-	X(http_reasons, PERCPU_ARRAY, __u32,             __u64,                BN_HTTP__MAX, 0)
+	X(http_reasons, PERCPU_ARRAY, __u32,             __u64,                2 * BN_HTTP_AUDITED, 0)
 /* clang-format on */
 /* Beside these: `events`, a ring buffer; `http_sets`, an array of maps (maps/http_conn.h); maps private to one object are declared there. */
 #define BN_EVENTS_BYTES (1U << 19)

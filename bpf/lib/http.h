@@ -15,7 +15,7 @@
 #define BN_TCP_URG (1 << 5)
 #define BN_HTTP_QUIET_MS 500
 #define BN_HTTP_STRIKES 4 /* about 3 s of an honest client's retransmissions */
-#define BN_HTTP_WAIT_S 30 /* for answers that stand before a 403 */
+#define BN_HTTP_WAIT_S 30 /* for answers that stand before a 403, while the server says nothing */
 
 /* A drop that is reported elsewhere. */
 static __always_inline void bn_http_count_drop(const struct bn_pkt *p, __u32 reason)
@@ -32,6 +32,8 @@ static __always_inline void bn_http_count_drop(const struct bn_pkt *p, __u32 rea
 
 static __always_inline __u32 bn_http_403_len(const struct bn_http_conn *c)
 {
+	if (c->flags & BN_HTTP_CONN_F_RESET)
+		return 0;
 	return c->flags & BN_HTTP_CONN_F_HEAD ? BN_HTTP_403_HEAD_LEN : BN_HTTP_403_LEN;
 }
 
@@ -50,7 +52,10 @@ __noinline int bn_http_reset(bn_ctx *ctx, struct bn_pkt *p, __u32 rst)
 	return bn_http_tell_both(ctx, p, &back, &on);
 }
 
-/* The 403 for the client, in its turn, and a reset for the server. The packet at hand is the client's. */
+/* The 403 for the client, in its turn, and a reset for the server. The packet at hand is the client's. F_RESET: requests
+ * that were allowed, but never reached the server, stand before the denied one: only the end, as of any server that is
+ * through; what was not answered may be asked again.
+ */
 __noinline int bn_http_answer(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
@@ -59,7 +64,9 @@ __noinline int bn_http_answer(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn
 
 	if (!w || !p || !c || bn_http_look(ctx, p))
 		return -BN_DROP_INTERNAL;
-	if (c->flags & BN_HTTP_CONN_F_HEAD)
+	if (c->flags & BN_HTTP_CONN_F_RESET)
+		back.how = BN_SAY_BACK;
+	else if (c->flags & BN_HTTP_CONN_F_HEAD)
 		back.how = BN_SAY_BACK | BN_SAY_403_HEAD;
 	c->answer = w->ack;
 	c->phase = BN_HTTP_ANSWERED;
@@ -161,7 +168,8 @@ __noinline int bn_http_waits(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn 
 	if (!(c->flags & BN_HTTP_CONN_F_SRV_FIN) && bn_http_turn(p, w, c))
 		return bn_http_answer(ctx, p, c);
 	/* The server has closed: there is no place for an answer of ours. */
-	if (p->now_s - c->since_s > BN_HTTP_WAIT_S ||
+	if ((p->now_s - c->since_s > BN_HTTP_WAIT_S &&
+	     (__u32)(p->now_ns >> 20) - c->spoke_ms > BN_HTTP_WAIT_S * 1000) ||
 	    ((c->flags & BN_HTTP_CONN_F_SRV_FIN) && w->ack == c->srv_end)) {
 		c->phase = BN_HTTP_ANSWERED;
 		c->flags |= BN_HTTP_CONN_F_RESET;
@@ -216,7 +224,8 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 		return -BN_DROP_INTERNAL;
 	/* A FIN before what has passed says something else, too. */
 	if ((bn_http_fin(w) && bn_before(w->end, c->kept)) || (bn_before(a, c->kept) && !bn_http_same(ctx, c, a, w->end)))
-		return w->audit ? -BN_DROP_HTTP_CHANGED : bn_http_changed(ctx, p, c);
+		return !w->audit ? bn_http_changed(ctx, p, c)
+				 : -(bn_http_damaged(ctx, p) ? BN_DROP_HTTP_CHECKSUM : BN_DROP_HTTP_CHANGED);
 	c->strikes = 0;
 	if (!bn_before(next, w->end) && !(bn_http_fin(w) && next == w->end && bn_http_in_head(&c->st)))
 		return 0;
@@ -262,8 +271,16 @@ static __always_inline int bn_http_judge(bn_ctx *ctx, struct bn_pkt *p, struct b
 	if (!bn_before(c->deny, w->end + bn_http_fin(w)) || w->reason == BN_HTTP_TABLE ||
 	    (bn_before(c->deny, kept) && bn_http_known(w, c, c->deny))) {
 		/* What is denied was let pass out of order: the segment that closes the gap must not, nor the part
-		 * of it that ends just before.
+		 * of it that ends just before. Answers that are under way have their time all the same.
 		 */
+		if (w->reason != BN_HTTP_TABLE) {
+			c->deny = next;
+			if (bn_before(next, w->head)) {
+				c->outstanding = w->before;
+				c->flags |= BN_HTTP_CONN_F_RESET;
+			}
+			return bn_http_turn(p, w, c) ? bn_http_answer(ctx, p, c) : -BN_DROP_HTTP_WAITING;
+		}
 		c->phase = BN_HTTP_ANSWERED;
 		c->flags |= BN_HTTP_CONN_F_RESET;
 		r = bn_http_reset(ctx, p, bn_later(next, w->seq));
@@ -512,7 +529,7 @@ __noinline int bn_http_would(struct bn_pkt *p, __u32 reason)
 	struct bn_http_conn *c;
 	bool is;
 
-	if (!w || !p)
+	if (!w || !p || reason == BN_DROP_HTTP_CHECKSUM) /* nobody reads that, and nothing of it was noted here */
 		return 0;
 	c = bn_http_conn_get(w);
 	is = c && bn_http_conn_is(p, c);

@@ -151,8 +151,8 @@ static __always_inline struct bn_http_page *bn_http_rules(struct bn_http_work *w
 static __always_inline void bn_http_count_cut(struct bn_http_work *w)
 {
 	struct bn_http_page *page = bn_http_rules(w);
-	__u32 reason = BN_HTTP_CUT;
-	__u64 *n = w->audit ? NULL : bpf_map_lookup_elem(&http_reasons, &reason);
+	__u32 reason = w->audit ? BN_HTTP_AUDITED + BN_HTTP_CUT : BN_HTTP_CUT;
+	__u64 *n = bpf_map_lookup_elem(&http_reasons, &reason);
 
 	if (n)
 		*n += 1;
@@ -235,16 +235,19 @@ static __always_inline void bn_http_begins(struct bn_http_work *w, struct bn_htt
 		w->outstanding = 0;
 		c->flags |= BN_HTTP_CONN_F_GUESSED;
 	}
+	if (w->pos == c->next)
+		w->before = w->outstanding;
 }
 
-/* A head has ended (v 1: allowed; 2: not, under audit), or something is denied. Under audit denials have a
- * counter of their own, and none by reason.
+/* A head has ended (v 1: allowed; 2: not, under audit), or something is denied. Under audit denials have
+ * counters of their own.
  */
 static __always_inline void bn_http_verdict(struct bn_http_loop *l, struct bn_http_work *w, __u32 stats, __u32 audited,
 					    int v)
 {
-	__u32 reason = v < 0 ? -v : v == 2 ? BN_HTTP_NO_MATCH : 0, count = reason && w->audit ? 0 : reason;
-	__u64 *n = reason && w->audit ? NULL : bpf_map_lookup_elem(&http_reasons, &count);
+	__u32 reason = v < 0 ? -v : v == 2 ? BN_HTTP_NO_MATCH : 0;
+	__u32 count = reason && w->audit ? BN_HTTP_AUDITED + reason : reason;
+	__u64 *n = bpf_map_lookup_elem(&http_reasons, &count);
 
 	if (n)
 		*n += 1;
@@ -350,6 +353,7 @@ __noinline int bn_http_feed(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *
 	w->outstanding = c->outstanding;
 	w->srv_base = c->srv_base;
 	w->body = c->st.at >= BN_HTTP_AT_BODY || (c->st.flags & BN_HTTP_F_TRAILER);
+	w->before = c->outstanding - (w->body && c->outstanding);
 	w->reason = w->fail = w->switches = w->offers = 0;
 	if (bpf_loop(BN_HTTP_STEPS, bn_http_step, &l, 0) == BN_HTTP_STEPS && !w->reason) {
 		/* More small pieces came out of order than can be looked at in one go. */

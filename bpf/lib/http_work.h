@@ -62,6 +62,7 @@ struct bn_http_work {
 	__u32 audit; /* what is denied is recorded, and passes */
 	__u32 ended; /* bn_http_fast: an allowed head's end */
 	__u32 offer, offers; /* where the last of that many offers of HTTP/2 ended */
+	__u32 before; /* requests whose answers are due whatever becomes of this packet */
 	struct bn_tuple v; /* as the pod behind the hook sees the packet */
 	__u8 bytes[BN_HTTP_PIECE + 256]; /* bn_http_fast reads on behind the end */
 	__u64 image[2 * BN_HTTP_BLOCK / 8];

@@ -113,6 +113,7 @@ def what_it_says(c):
     assert sum(x["requests"]["audited"] for x in show["rules"]) > 100, show
     assert not any(x["requests"]["denied"] for x in show["rules"]), show
     assert metric(c, "bpfnet_http_denied_total") == 0
+    assert metric(c, 'bpfnet_http_audited_total{reason="NO_MATCH"}') > 100
     lines = c.n1.cli("flows", "--no-follow", "--last", "100000").stdout.splitlines()
     assert any(" audit " in x and "HTTP_DENIED default/api" in x and "/no/" in x for x in lines), lines[-5:]
 

@@ -268,6 +268,42 @@ def in_turn(r):
     r.send(OK[1:], at=1)
 
 
+def in_turn_later(r):
+    """What is denied came early, and its beginning closes the gap while the answers to others are under way."""
+    at = 2 * len(OK)
+    r.send(OK + OK)
+    r.send(BAD[20:], at=at + 20)
+    time.sleep(0.05)
+    r.send(BAD[:20], at=at)
+    r.send(BAD[:20], at=at)
+    answered_without_reset(r, 2, at + len(BAD))
+    r.send(b"", ACK, at=at + len(BAD))
+
+
+def never_served(r):
+    """The same, and an allowed request ends in the segment that closes the gap: the server gets none of it, it may be asked again."""
+    at = 2 * len(OK)
+    r.send(OK)
+    r.send(BAD, at=at)
+    time.sleep(0.05)
+    r.send(OK, at=len(OK))
+    answered_without_reset(r, 1, at + len(BAD))
+    for _ in range(20):  # the answer was on its way before it was followed: the server's silence counts
+        r.send(b"", ACK, at=at + len(BAD))
+        if r.until(lambda f: f & FIN and not f & RST, 0.1) is not None:
+            return
+    raise AssertionError("no end")
+
+
+def answered_without_reset(r, n, at):
+    flags, end = [], time.monotonic() + 3
+    while r.rx.count(b"HTTP/1.1 ") < n and time.monotonic() < end:
+        r.send(b"", ACK, at=at)  # the server's stack holds back the next small answer until then
+        r.until(lambda f: flags.append(f), 0.1)
+    r.until(lambda f: flags.append(f), 0.2)
+    assert r.rx.count(b"HTTP/1.1 200") == n and not any(f & (RST | FIN) for f in flags), (r.rx, flags)
+
+
 def behind_upgrade(r):
     """The same behind an Upgrade that may pass: the server has it before it has answered."""
     r.send(UPGRADE[:1])
@@ -278,7 +314,7 @@ def behind_upgrade(r):
 
 # How many requests are answered 200, how many 403.
 CASES = [(decoy, 1, 0), (overlap, 0, 0), (early_decoy, 1, 0), (body_decoy, 0, 0), (urgent, 1, 0), (syn_inside, 1, 1),
-         (in_turn, 0, 0), (behind_upgrade, 0, None), (refused, 0, 0), (damaged, 1, 0), (damaged_later, 1, 0),
+         (in_turn, 0, 0), (in_turn_later, 2, 1), (never_served, 1, 0), (behind_upgrade, 0, None), (refused, 0, 0), (damaged, 1, 0), (damaged_later, 1, 0),
          (with_damage(decoy), 0, 1), (with_damage(overlap), 0, 1), (with_damage(early_decoy), 0, 1), (with_damage(body_decoy), 1, 0),
          (urgent_ahead, 1, 0), (not_yet_said, 1, 0), (fin_decoy, 0, None), (without_ack, 1, 0), (pieces, 0, 1), (backwards, 0, 1)]
 
