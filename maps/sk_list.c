@@ -140,6 +140,17 @@ int bn_sk_each(const struct bn_sk_list *l, bn_sk_fn fn, void *data)
 	return each(l->files, tell_once, o);
 }
 
+const struct bn_sk_peer *bn_sk_waits_for(const struct bn_sk_rec *r)
+{
+	for (int i = 0; r->connected && i < BN_SK_PEERS; i++) {
+		const struct bn_sk_peer *p = &r->peers.p[i];
+
+		if (p->front_port && p->front_port == r->dport && bn_addr_eq(&p->front, &r->dst))
+			return p;
+	}
+	return NULL;
+}
+
 const struct bn_sk_peer *bn_sk_connected_by(const struct bn_sk_rec *r)
 {
 	for (int i = 0; r->connected && i < BN_SK_PEERS; i++) {

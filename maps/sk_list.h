@@ -26,6 +26,9 @@ void bn_sk_list_freep(struct bn_sk_list **l);
 typedef int (*bn_sk_fn)(const struct bn_sk_rec *r, void *data);
 int bn_sk_each(const struct bn_sk_list *l, bn_sk_fn fn, void *data);
 
+/* The frontend that a socket is connected to as it is, though it had a backend of it before; else NULL. */
+const struct bn_sk_peer *bn_sk_waits_for(const struct bn_sk_rec *r);
+
 /* The frontend through which a socket is connected to where it is connected; NULL: directly. */
 const struct bn_sk_peer *bn_sk_connected_by(const struct bn_sk_rec *r);
 

@@ -94,6 +94,9 @@ struct bn_svc_owner *bn_svcmap_holder(const struct bn_svcmap *m, const struct bn
 bool bn_svcmap_keeps(const struct bn_svcmap *m, const struct bn_front_key *key,
 		     const struct bn_addr *addr, __be16 port);
 
+/* Does the frontend have a backend for new connections of this node? */
+bool bn_svcmap_serves(const struct bn_svcmap *m, const struct bn_front_key *key);
+
 /* Makes the owner's part of the maps what it wants; adds first, then removes. An owner without
  * frontends is freed: do not use it afterwards. want NULL: nothing.
  */

@@ -214,6 +214,17 @@ bool bn_svcmap_keeps(const struct bn_svcmap *m, const struct bn_front_key *key,
 	return false;
 }
 
+bool bn_svcmap_serves(const struct bn_svcmap *m, const struct bn_front_key *key)
+{
+	const struct sv_rec *rec = sv_rec_find(m, key);
+	struct bn_svc_view v;
+
+	if (!rec)
+		return false;
+	view_fill(m, rec, &v);
+	return v.svc->flags & BN_SVC_F_SPLIT ? v.n_int && !v.drop_int : v.n && !v.drop;
+}
+
 int bn_svcmap_each_of(const struct bn_svcmap *m, const struct bn_svc_owner *o, bn_svc_view_fn fn,
 		      void *data)
 {

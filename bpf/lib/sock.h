@@ -348,12 +348,18 @@ static __always_inline bool bn_sock_to_peer(struct bpf_sock_addr *ctx, const str
 
 /* connect() of UDP while there is no endpoint: the socket keeps the frontend itself as its peer. Its datagrams
  * are refused as packets, and translated as packets once an endpoint comes; a socket that is not connected, or
- * ended, would never learn of that one. Packets to an address of this node pass no hook that could do it.
+ * ended, would never learn of that one. Packets to an address of this node pass no hook that could do it: there
+ * only sockets wait that had a backend, whom the daemon connects again (loader/model/udpsocks.h).
  */
-static __always_inline bool bn_sock_may_wait(const struct bn_sock_call *c, enum bn_sock_op op)
+static __always_inline bool bn_sock_may_wait(const struct bn_sk_peers *ps, const struct bn_sock_call *c,
+					     enum bn_sock_op op)
 {
-	return op == BN_SOCK_CONNECT && c->proto == IPPROTO_UDP && c->host && !bn_sock_is_loopback(&c->addr) &&
-	       !bn_sel_answers_nodeports(&c->addr);
+	if (op != BN_SOCK_CONNECT || c->proto != IPPROTO_UDP || !c->host)
+		return false;
+	for (int i = 0; ps && i < BN_SK_PEERS; i++)
+		if (bn_sock_is_front(&ps->p[i], c))
+			return true;
+	return !bn_sock_is_loopback(&c->addr) && !bn_sel_answers_nodeports(&c->addr);
 }
 
 enum bn_sock_answer {
@@ -402,7 +408,7 @@ static __always_inline enum bn_sock_answer bn_sock_forward(struct bpf_sock_addr 
 	case BN_SEL_DROP:
 		return BN_SOCK_ASIS;
 	default:
-		if (bn_sock_may_wait(c, op))
+		if (bn_sock_may_wait(ps, c, op))
 			return BN_SOCK_ASIS;
 		bn_sock_count(BN_DROP_NO_BACKEND);
 		return BN_SOCK_REFUSE;

@@ -476,6 +476,11 @@ uint64_t bn_services_udp_gen(const struct bn_services *s)
 	return s->udp_gen;
 }
 
+uint64_t bn_services_udp_came(const struct bn_services *s)
+{
+	return s->udp_came;
+}
+
 /* The exact frontend first, as in the kernel. */
 bool bn_services_udp_keeps(const struct bn_services *s, const struct bn_sk_peer *peer)
 {
@@ -489,6 +494,14 @@ bool bn_services_udp_keeps(const struct bn_services *s, const struct bn_sk_peer 
 	if (!bn_svcmap_holder(s->map, &key))
 		bn_front_nodeport(&key, &peer->front, peer->front_port, BN_PROTO_UDP);
 	return bn_svcmap_keeps(s->map, &key, &peer->back, peer->back_port);
+}
+
+bool bn_services_udp_nodeport(const struct bn_services *s, const struct bn_sk_peer *peer)
+{
+	struct bn_front_key key;
+
+	bn_front_nodeport(&key, &peer->front, peer->front_port, BN_PROTO_UDP);
+	return bn_svcmap_serves(s->map, &key);
 }
 
 uint64_t bn_services_health_gen(const struct bn_services *s)

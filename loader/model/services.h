@@ -70,7 +70,10 @@ const char *bn_services_name(const struct bn_services *s, uint32_t svc_idx);
  * stay with that backend?
  */
 uint64_t bn_services_udp_gen(const struct bn_services *s);
+uint64_t bn_services_udp_came(const struct bn_services *s); /* whenever a service of UDP came */
 bool bn_services_udp_keeps(const struct bn_services *s, const struct bn_sk_peer *peer);
+/* Is the frontend a NodePort that has an endpoint for processes of this node? */
+bool bn_services_udp_nodeport(const struct bn_services *s, const struct bn_sk_peer *peer);
 
 /* Health checks (loader/serve/healthcheck.h): calls fn for every service that needs one. */
 struct bn_svc_health {

@@ -393,6 +393,7 @@ static void udp_note(struct bn_services *s, struct svc_ent *e, const struct bn_s
 	for (uint32_t i = 0; m && i < m->nports; i++)
 		e->udp |= m->ports[i].proto == BN_PROTO_UDP;
 	s->udp_gen += had;
+	s->udp_came += e->udp && !had;
 }
 
 int services_apply(struct bn_services *s, struct svc_ent *e)

@@ -66,7 +66,7 @@ struct bn_services {
 	struct svc_ns *turn_head, **turn_tail;
 	uint64_t slice_ns; /* so long a sync may go on; 0: until all is done */
 	struct svc_ent *health;
-	uint64_t health_gen, udp_gen;
+	uint64_t health_gen, udp_gen, udp_came;
 	bool ready, started;
 	uint64_t dirty_since_ns, retry_ns; /* CLOCK_MONOTONIC */
 	uint64_t start_unix_ns;

@@ -28,15 +28,17 @@
 struct stale {
 	struct bn_sk_rec rec;
 	struct bn_sk_peer peer; /* of rec.peers, the one that it is connected by */
+	bool waits; /* for an endpoint of its NodePort, which has come */
 	bool done;
 };
 
 struct bn_udpsocks {
 	const struct bn_maps *maps;
 	const struct bn_services *services;
-	uint64_t netns, gen, last_ns;
+	uint64_t netns, gen, came, last_ns;
 	struct bn_sk_list *list;
 	struct event *later;
+	size_t waiting; /* sockets that are connected to a frontend itself, at the last look */
 	bool broken; /* the program that lists sockets could not be loaded: said once */
 	struct bn_udpsocks_stats stats;
 };
@@ -54,17 +56,23 @@ static uint64_t now_ns(void)
 struct search {
 	const struct bn_udpsocks *u;
 	struct stale *v;
-	size_t n;
+	size_t n, waiting;
 };
 
 static int collect(const struct bn_sk_rec *r, void *data)
 {
 	struct search *w = data;
-	const struct bn_sk_peer *peer = r->proto == IPPROTO_UDP ? bn_sk_connected_by(r) : NULL;
+	const struct bn_sk_peer *peer, *waits;
 
-	if (!peer || r->netns != w->u->netns || bn_services_udp_keeps(w->u->services, peer))
+	if (r->proto != IPPROTO_UDP || r->netns != w->u->netns)
 		return 0;
-	w->v[w->n++] = (struct stale){ .rec = *r, .peer = *peer };
+	peer = bn_sk_connected_by(r);
+	waits = peer ? NULL : bn_sk_waits_for(r);
+	w->waiting += !!waits;
+	if (waits ? !bn_services_udp_nodeport(w->u->services, waits)
+		  : !peer || bn_services_udp_keeps(w->u->services, peer))
+		return 0;
+	w->v[w->n++] = (struct stale){ .rec = *r, .peer = waits ? *waits : *peer, .waits = !!waits };
 	return w->n == STALE_MAX;
 }
 
@@ -199,9 +207,9 @@ static size_t end_rest(struct stale *v, size_t n)
 	if (bn_nl_open(NETLINK_SOCK_DIAG, &nl) < 0)
 		return 0;
 	for (size_t i = 0; i < n; i++) {
-		int r = v[i].done ? 0 : end_socket(nl, &v[i].rec);
+		int r = v[i].done || v[i].waits ? 0 : end_socket(nl, &v[i].rec);
 
-		if (v[i].done || (r < 0 && r != -ENOENT))
+		if (v[i].done || v[i].waits || (r < 0 && r != -ENOENT))
 			continue;
 		v[i].done = true;
 		ended++;
@@ -215,7 +223,11 @@ static void handle(struct bn_udpsocks *u, struct stale *v, size_t n)
 {
 	size_t moved = move_all(v, n);
 	size_t ended = moved < n ? end_rest(v, n) : 0;
+	size_t waits = 0;
 
+	for (size_t i = 0; i < n; i++)
+		waits += v[i].waits && !v[i].done;
+	n -= waits;
 	u->stats.moved += moved;
 	u->stats.ended += ended;
 	u->stats.stuck += n - moved - ended;
@@ -248,6 +260,7 @@ static void look(struct bn_udpsocks *u)
 	int r;
 
 	u->gen = bn_services_udp_gen(u->services);
+	u->came = bn_services_udp_came(u->services);
 	u->last_ns = now_ns();
 	if (list_open(u) < 0)
 		return;
@@ -255,6 +268,7 @@ static void look(struct bn_udpsocks *u)
 	r = w.v ? bn_sk_each(u->list, collect, &w) : -ENOMEM;
 	if (r < 0 && bn_log_ratelimit(60))
 		bn_log_err(r, "list of sockets");
+	u->waiting = w.waiting;
 	if (w.n)
 		handle(u, w.v, w.n);
 	if (w.n == STALE_MAX)
@@ -267,7 +281,8 @@ void bn_udpsocks_sync(struct bn_udpsocks *u)
 	uint64_t age_ms = (now_ns() - u->last_ns) / 1000000;
 	struct timeval wait = { .tv_usec = LOOK_EVERY_MS * 1000 };
 
-	if (u->gen == bn_services_udp_gen(u->services))
+	if (u->gen == bn_services_udp_gen(u->services) &&
+	    (!u->waiting || u->came == bn_services_udp_came(u->services)))
 		return;
 	if (age_ms >= LOOK_EVERY_MS)
 		look(u);

@@ -8,9 +8,10 @@
  *
  * Each such socket is moved: the daemon borrows it from its process (pidfd_getfd) and connects it to the
  * frontend again, which gives it a backend of today; the process notices nothing. With no endpoint left it
- * becomes the frontend's own (bn_sock_may_wait in bpf/lib/sock.h), refused until one comes. What cannot be
- * borrowed (another PID namespace, no CAP_SYS_PTRACE) or has nowhere to go (no endpoint for a NodePort of this
- * node) is ended by SOCK_DESTROY: the process gets ECONNABORTED and can begin again.
+ * is connected to the frontend itself (bn_sock_may_wait in bpf/lib/sock.h) and refused until one comes: then its
+ * packets are translated like others, or, for a NodePort of this node, it is connected again. What cannot be
+ * borrowed (another PID namespace, no CAP_SYS_PTRACE) is ended by SOCK_DESTROY: the process gets ECONNABORTED and
+ * can begin again.
  */
 
 #include <event2/event.h>

@@ -44,9 +44,10 @@ def walk(args):
             return s
         wait_for("in force", lambda: new(c.x, svc.lb[4], 80) == "b2" == new(c.a, svc.vip[6], 80))
         inner = [(h, svc.vip[f], 80) for h in (c.a, c.n1) for f in (4, 6)]
+        own = [(c.n1, c.n1.addr(f), svc.np) for f in (4, 6)]
         outer = [(c.x, a, p) for f in (4, 6) for a, p in ((svc.lb[f], 80), (svc.ext[f], 80), (c.n1.addr(f), svc.np))]
         every = inner + outer
-        kept = {e: dial(*e) for e in every}
+        kept = {e: dial(*e) for e in every + own}
 
         def check(s, e, who):
             if e[0] is c.n1: # the daemon moves the node's own connected sockets, soon
@@ -78,10 +79,14 @@ def walk(args):
         all_say("refused")
         early = {e: dial(*e) for e in inner}
         assert {twice(s) for s in early.values()} == {"refused"}
-        for who in ("b1", "b2"): # one here, one elsewhere
+        for who in ("b1", "b2", "b1"): # one here, one elsewhere; then the Service itself is made anew
+            if who == "b1" and svc.eps:
+                c.delete("Service", "flow")
+                wait_for("gone", lambda: not c.n1.json("svc", "list"))
+                all_say("refused", own)
             state([who])
             wait_for(f"{who} for new ones", lambda w=who: {new(*e) for e in every} == {w})
-            all_say(who)
+            all_say(who, every + own)
             for e, s in early.items():
                 check(s, e, who)
 
