@@ -99,6 +99,16 @@ static __always_inline void bn_ct_apply(struct bn_ct_entry *e, __u32 old, __u32 
 #define BN_CT_SHARED                                                                               \
 	(BN_CT_F_REPLIED | BN_CT_F_ASSURED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_CLOSED)
 
+/* The same number, of which the verifier knows nothing any more: ways that meet are one to it then. `any`: a number
+ * of which it does not know anything.
+ */
+static __always_inline __u32 bn_ct_forget(__u32 n, __u32 any)
+{
+	n += any;
+	BN_OPAQUE(n);
+	return n - any;
+}
+
 /* A packet of this flow passes: state and expiry, of the flow's other entry too. Returns 1 when
  * that is gone (flows that are not established yet are given up one entry at a time).
  */
@@ -111,8 +121,8 @@ __noinline int bn_ct_track(struct bn_ct_entry *e, struct bn_pkt *p, __u32 flags,
 
 	if (!e || !p)
 		return 0;
-	next = bn_ct_next(e, flags, p, reply);
-	expires = p->now_s + bn_ct_lifetime(next, p->proto);
+	next = bn_ct_forget(bn_ct_next(e, flags, p, reply), flags);
+	expires = bn_ct_forget(p->now_s + bn_ct_lifetime(next, p->proto), flags);
 	/* As the packet before it in this second left it, or this packet itself at the other pod's hook: then the
 	 * flow's other entry says the same. Whether that is still there a client finds out that asks again.
 	 */
