@@ -248,7 +248,7 @@ BN_INLINE int bn_http_host(const bn_http_t *t, struct bn_http_state *s, __u8 b)
 	case BN_HTTP_HOST_IP6:
 		if (b == ']')
 			s->host_at = BN_HTTP_HOST_IP6_END;
-		else if (!text && b != ':')
+		else if (bn_http_hex(b) > 15 && b != ':' && b != '.') /* no scope, no other kind of literal */
 			return 0;
 		break;
 	case BN_HTTP_HOST_IP6_END:

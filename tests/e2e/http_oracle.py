@@ -4,7 +4,7 @@ parser of the kernel programs is compared with."""
 import re
 
 TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-HOST = re.compile(rb"(\[[0-9A-Za-z.:]*\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
+HOST = re.compile(rb"(\[[0-9A-Fa-f.:]*\]|[A-Za-z0-9._~-]*)(:[0-9]{0,5})?")
 FRAMING = {b"content-length", b"transfer-encoding", b"host", b"upgrade"}
 
 
