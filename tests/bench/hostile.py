@@ -158,8 +158,8 @@ def full_frontends(c):
 def http_expressions(c):
     for k in range(4):
         yield [{"apiVersion": "bpfnet.io/v1alpha1", "kind": "HTTPNetworkPolicy", "metadata": meta("http"), "spec": {
-            "podSelector": {}, "ingress": [{"ports": [{"port": 80}], "http": [{"path": {"type": "RegularExpression", "value":
-                f"/(.*a{k + i}.{{{i % 11}}}b.*)"}} for i in range(8 + k)]}]}}]
+            "podSelector": {}, "ingress": [{"ports": [{"port": 80 + i}], "http": [{"path": {
+                "type": "RegularExpression", "value": f"/e{k}x{i}(ok|.*a.{{13}})"}}]} for i in range(4)]}}]
 
 
 def nothing(c):
@@ -292,6 +292,7 @@ def main():
         ports = [("u", "UDP", 80, objects.POD_PORT)]
         c.service("changing", ports, ips=["10.95.0.1"])
         c.api("churn", rate=0.001, seconds=1, tracked="changing-v4")
+        c.api("present", resource="httpnetworkpolicies", present=True)
         for name in a.names:
             one(c, name, client, servers, a)
 
