@@ -12,11 +12,12 @@ services and measures iptables-nft at every size, BENCH_QUICK=1 takes the least 
 """
 import argparse
 import os
+import shutil
 import signal
 import sys
 import traceback
 
-from lab import BIG, BUILD, sweep
+from lab import BIG, BUILD, KUBE_PROXY, sweep
 import cpu
 import part_control
 import part_http
@@ -62,6 +63,8 @@ def main():
     a = arguments()
     if os.geteuid():
         sys.exit("the benchmark needs root")
+    if KUBE_PROXY and not shutil.which(KUBE_PROXY):
+        sys.exit(f"KUBE_PROXY={KUBE_PROXY}: no such program")
     for s in ENDING:
         signal.signal(s, interrupted)
     busy = cpu.busy_share(1 if a.quick else 3)

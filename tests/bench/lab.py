@@ -78,8 +78,12 @@ def start_kube_proxy(c, node, mode, objs):
         for suffix in ("", "-save", "-restore"):
             os.symlink(shutil.which(name + "-legacy" + suffix), os.path.join(tools, name + suffix))
     log = open(os.path.join(c.dir, "kube-proxy.log"), "ab")
-    node.popen(args, stdout=log, stderr=log, env=dict(os.environ, PATH=tools + ":" + os.environ["PATH"]))
+    p = node.popen(args, stdout=log, stderr=log, env=dict(os.environ, PATH=tools + ":" + os.environ["PATH"]))
     log.close()
+    with contextlib.suppress(subprocess.TimeoutExpired): # of another architecture, say: not waited for until it answers
+        p.wait(1)
+        with open(log.name, errors="replace") as f:
+            raise RuntimeError(f"kube-proxy ended with {p.returncode}: {f.read().strip().splitlines()[-1:]}")
 
 
 def start_limit(node, *args):
