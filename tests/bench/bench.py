@@ -45,6 +45,9 @@ def arguments():
     p.add_argument("--keep", action="store_true", help="keep the figures of other parts in the report that is there")
     p.add_argument("--out", default=os.path.join(BUILD, "bench"))
     a = p.parse_args()
+    unknown = [x for x in a.only.split(",") if x not in PARTS]
+    if unknown:
+        p.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     a.sizes = [int(x) for x in a.sizes.split(",")]
     a.quick = quick
     a.others = lambda names: [n for n in names if n not in a.without.split(",")]
