@@ -195,7 +195,7 @@ static void noise(void **state _unused_)
 	inside("a", "10.1.0.5/32");
 	eventually(mapped("a", "va"));
 	snprintf(script, sizeof(script), "/tmp/%s-noise", w.tag);
-	sh("i=0; while [ $i -lt 4000 ]; do echo addr add 10.8.0.1/32 dev eth0; "
+	sh("i=0; while [ $i -lt 300 ]; do echo addr add 10.8.0.1/32 dev eth0; "
 	   "echo addr del 10.8.0.1/32 dev eth0; i=$((i+1)); done > %s",
 	   script);
 	snprintf(cmd, sizeof(cmd),
