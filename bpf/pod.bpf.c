@@ -27,13 +27,10 @@ static __always_inline bool bn_pod_dhcp(const struct bn_pkt *p)
  */
 static __always_inline bool bn_pod_reborn(const struct bn_ct_hit *hit, const struct bn_pkt *p)
 {
-	const __u32 over =
-		BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY | BN_CT_F_MID;
-
 	if ((p->proto != BN_PROTO_TCP && p->proto != BN_PROTO_SCTP) ||
 	    (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) != BN_TCP_SYN)
 		return false;
-	return hit->reply || (hit->flags & over);
+	return hit->reply || (hit->flags & BN_CT_F_MID) || bn_ct_over(hit, p->now_s);
 }
 
 /* A UDP flow whose backend left its service begins anew at once, and so does one whose service is gone:

@@ -158,6 +158,20 @@ static __always_inline bool bn_ct_due(const struct bn_ct_hit *hit, const struct 
 	return hit->e->expires != p->now_s + bn_ct_lifetime(plain, p->proto);
 }
 
+/* May a client's SYN begin this tuple anew? Where one end only has closed the other may go on for long, and the SYN be
+ * the connection's own: doubled by a link, late. So not before nothing was heard of it for 1 to 2 s (DSR: of the
+ * server nothing is heard in any case).
+ */
+static __always_inline bool bn_ct_over(const struct bn_ct_hit *hit, __u32 now_s)
+{
+	if (hit->flags & BN_CT_F_CLOSED)
+		return true;
+	if (!(hit->flags & (BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY)))
+		return false;
+	return (hit->flags & BN_CT_F_DSR) ||
+	       (__s32)(*(volatile __u32 *)&hit->e->expires - now_s) <= BN_CT_T_FIN_S - BN_CT_STALE_S;
+}
+
 static __always_inline void bn_ct_count(struct bn_ct_entry *e, const struct bn_pkt *p, bool reply)
 {
 	if (reply) {

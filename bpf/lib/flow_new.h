@@ -439,10 +439,8 @@ static __always_inline int bn_net_done(struct bn_pkt *p, struct bn_ct_hit *hit)
 /* A new SYN on a tuple whose old life is over. */
 static __always_inline bool bn_net_reborn(const struct bn_ct_hit *hit, const struct bn_pkt *p)
 {
-	const __u32 over = BN_CT_F_CLOSED | BN_CT_F_FIN_ORIG | BN_CT_F_FIN_REPLY;
-
-	return (p->proto == BN_PROTO_TCP || p->proto == BN_PROTO_SCTP) && (hit->flags & over) &&
-	       (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) == BN_TCP_SYN;
+	return (p->proto == BN_PROTO_TCP || p->proto == BN_PROTO_SCTP) &&
+	       (p->tcp & (BN_TCP_SYN | BN_TCP_ACK)) == BN_TCP_SYN && bn_ct_over(hit, p->now_s);
 }
 
 /* The flow of a packet; e NULL when it has none that lives. */

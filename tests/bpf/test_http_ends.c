@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* HTTP rules and clients that end: a FIN passes where what was judged ends, and outside a head. */
+/* HTTP rules and clients that end: a FIN passes where what was judged ends, and outside a head; what comes behind it. */
 #include "tests/bpf/http_env.h"
 
 #define H "Host: a\r\n"
@@ -59,10 +59,34 @@ static void ended_anywhere(void **state)
 	env_free(e);
 }
 
+/* The connection's own SYN, doubled and late, begins nothing: the half that is still open goes on. */
+static void late_syn(void **state)
+{
+	static const char get[] = "GET /ok HTTP/1.1\r\n" H "\r\n";
+	const uint32_t n = sizeof(get) - 1;
+	struct env *e = http_env_of(rules_text, 0);
+	struct bn_http_conn f;
+	struct result *r;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct conn c = begin(e, v6);
+
+		assert_int_equal(data(&c, 0, get, n, ACK | FIN)->verdict, PASS);
+		assert_int_equal(data(&c, -1, NULL, 0, SYN)->verdict, PASS);
+		r = data(&c, 0, get, n, ACK | FIN);
+		assert_int_equal(r->verdict, PASS);
+		assert_int_equal(r->drops[BN_DROP_HTTP_MIDSTREAM], 0); /* as it would say in telling both that this is over */
+		assert_int_equal(followed(&c, &f), 0);
+	}
+	env_free(e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ended_anywhere),
+		cmocka_unit_test(late_syn),
 	};
 
 	return cmocka_run_group_tests(tests, links_up, NULL);
