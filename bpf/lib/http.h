@@ -404,7 +404,11 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 			return bn_http_opens(p, w);
 		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE) ||
 		    (w->seq == p->first && w->ack != p->srv_first)) {
-			if (w->audit)
+			/* What it acknowledges may be what a bad link made of it. */
+			if (bn_http_damaged(ctx, p))
+				return -BN_DROP_HTTP_CHECKSUM;
+			/* Where its entry comes from another table it may still be told where the stream begins. */
+			if (w->audit || bn_flow_on_its_way(p))
 				return -BN_DROP_HTTP_MIDSTREAM;
 			p->todo &= ~BN_DO_DELIVER;
 			r = bn_http_reset(ctx, p, w->seq);
