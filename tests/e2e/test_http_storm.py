@@ -4,6 +4,7 @@
 unchanged, however long that takes, and of what is denied nothing may reach the server."""
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -165,12 +166,13 @@ async def one(k):
     how = rng.choice(["serial", "pipe", "pipe", "half", "close"])
     # Pipelined behind others a denied request may cost them their answers where it overtakes them (docs/POLICY.md).
     deny = how == "serial" and rng.random() < 0.3
-    w = None
+    w, port = None, 0
     try:
         r, w = await asyncio.wait_for(asyncio.open_connection(addr, 8080, limit=1 << 20), LIMIT)
+        port = w.get_extra_info("sockname")[1]
         await talk(rng, r, w, how, deny)
     except Exception as e:
-        print(f"connection {k} of seed {seed}, {how}, {'denied at its end' if deny else 'all allowed'}: {e!r}", flush=True)
+        print(f"connection {k} of seed {seed}, port {port}, {how}, {'denied at its end' if deny else 'all allowed'}: {e!r}", flush=True)
     if w:
         w.close()
 
@@ -200,6 +202,14 @@ def lossy(h, *what):
         h.run([cmd, "-A", "INPUT", "-p", "tcp", *what, "-m", "statistic", "--mode", "random", "--probability", BEHIND, "-j", "DROP"])
 
 
+def told(judge, failed):
+    """What the judge says of the connections that failed."""
+    ports = set(map(int, re.findall(r"port (\d+)", failed)))
+    lines = judge.cli("flows", "-o", "json", "--no-follow", "--last", "100000").stdout.splitlines()
+    of = [x for x in lines if any(f'ort":{p}' in x.replace(" ", "") for p in ports)]
+    return "\n".join([*of, f"{len(lines)} flows in all", str(judge.drops())])
+
+
 def storm(direction, family):
     seed = random.randrange(1 << 16)
     with Cluster("hs") as c:
@@ -217,7 +227,7 @@ def storm(direction, family):
         lossy(web, "--dport", "8080")
         lossy(far, "--sport", "8080")
         p = far.run([sys.executable, "-c", CLIENT, web.addr(family), "200", "40", str(seed)], timeout=280)
-        assert not p.stdout, p.stdout
+        assert not p.stdout, p.stdout + told(c.n1 if direction == "ingress" else c.n2, p.stdout)
         with open(seen, "rb") as f:
             assert not f.read()
         reasons = c.n1.drops() if direction == "ingress" else c.n2.drops()
