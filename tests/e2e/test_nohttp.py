@@ -60,7 +60,7 @@ def test_refused_and_closed():
         c.n1.stop()
         c.n1.start(env={"BPFNET_HTTP": "slow"})
         put(c, RULES)
-        wait_for("rules, byte by byte", lambda: ask(c.near, c.web.ip, 8080, "GET", "/slow") == 403)
+        wait_for("rules, byte by byte", lambda: ask(c.near, c.web.ip, 8080, "GET", "/polled") == 403)
         in_force(c, c.near)
         assert "judged byte by byte" in c.n1.log_tail(200)
         assert c.n1.json("status")["features"]["http"] is True

@@ -233,12 +233,13 @@ RESET = ("ConnectionResetError", "BrokenPipeError")
 
 def check(bad, may_break=(), again=False, table_lost=False):
     """Nothing but resets of the kinds of connection named. again: a segment of a connection that began in the moment of the
-    change may have had to be sent again. table_lost: what waited for an answer in that moment waits for ever, what
+    change may have had to be sent again, and a request that is denied in it be reset without its 403. table_lost: what waited for an answer in that moment waits for ever, what
     began in it is reset, a datagram is lost."""
     worse, few = [], {}
     for x in bad:
         few[x[1]] = few.get(x[1], 0) + 1
-        fine = x[1] in may_break and x[2] in RESET or again and "sent again" in x[2]
+        fine = x[1] in may_break and x[2] in RESET or again and ("sent again" in x[2] or
+                                                                x[1].startswith("denied request") and x[2] in RESET)
         if table_lost and x[2] in RESET + ("TimeoutError",):
             fine = x[1] in may_break or few[x[1]] <= 2
         if not fine:
