@@ -52,9 +52,8 @@ __noinline int bn_http_reset(bn_ctx *ctx, struct bn_pkt *p, __u32 rst)
 	return bn_http_tell_both(ctx, p, &back, &on);
 }
 
-/* The 403 for the client, in its turn, and a reset for the server. The packet at hand is the client's. F_RESET: requests
- * that were allowed, but never reached the server, stand before the denied one: only the end, as of any server that is
- * through; what was not answered may be asked again.
+/* The 403 for the client, in its turn, and a reset for the server. The packet at hand is the client's. F_RESET: allowed
+ * requests that never reached the server stand before the denied one: only the end; they may be asked again.
  */
 __noinline int bn_http_answer(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
@@ -327,14 +326,13 @@ static __always_inline int bn_http_claimed(bn_ctx *ctx, struct bn_pkt *p, struct
 __noinline int bn_http_client_rst(bn_ctx *ctx, struct bn_pkt *p, struct bn_http_conn *c)
 {
 	struct bn_http_work *w = bn_http_work_get();
-	int r = 0;
+	int r;
 
 	if (!w || !p || !c)
 		return -BN_DROP_INTERNAL;
 	if (bn_http_damaged(ctx, p))
 		return -BN_DROP_HTTP_CHECKSUM;
-	if (c->phase == BN_HTTP_ANSWERED)
-		r = -BN_DROP_HTTP_CLOSING;
+	r = c->phase == BN_HTTP_ANSWERED ? -BN_DROP_HTTP_CLOSING : 0;
 	if (bn_http_claim(p, c))
 		return r;
 	if (r || w->seq == c->una) {
@@ -402,12 +400,11 @@ static __always_inline int bn_http_request(bn_ctx *ctx, struct bn_pkt *p)
 			return bn_http_trim(ctx, p, 0);
 		if (!w->plen && (!(w->tcp.flags & BN_TCP_FIN) || w->audit || p->first || p->srv_first))
 			return bn_http_opens(p, w);
+		/* What it acknowledges may be a bad link's, and an entry on its way may yet be told where the stream begins. */
 		if ((!p->first && !p->srv_first) || (p->http[w->side & 1] & BN_CT_HTTP_MADE) ||
 		    (w->seq == p->first && w->ack != p->srv_first)) {
-			/* What it acknowledges may be what a bad link made of it. */
 			if (bn_http_damaged(ctx, p))
 				return -BN_DROP_HTTP_CHECKSUM;
-			/* Where its entry comes from another table it may still be told where the stream begins. */
 			if (w->audit || bn_flow_on_its_way(p))
 				return -BN_DROP_HTTP_MIDSTREAM;
 			p->todo &= ~BN_DO_DELIVER;
